@@ -1,0 +1,72 @@
+import { MeshError } from "../errors.ts";
+import { BODY_INLINE_MAX } from "../limits.ts";
+import type { Body } from "../machines/definition.ts";
+import type { Blobs } from "../store/blobs.ts";
+import { type Random, seal, unseal } from "../store/seal.ts";
+import type { SecretPatch } from "../store/secrets.ts";
+import type { Keyring } from "./keyring.ts";
+
+// Words at rest. A scope (a peer's DID, an offload's id) has one content key; destroying it makes its words unreadable.
+
+/** A body to put into an event, and what its commit must carry with it. */
+export interface SealedBody {
+  readonly body: Body;
+  readonly size: number;
+  readonly secrets: SecretPatch;
+  readonly before?: () => Promise<void>;
+}
+
+const utf8 = (text: string) => new Uint8Array(Buffer.from(text, "utf8"));
+
+export class Bodies {
+  readonly #keyring: Keyring;
+  readonly #blobs: Blobs;
+  readonly #random: Random;
+
+  constructor(keyring: Keyring, blobs: Blobs, random: Random) {
+    this.#keyring = keyring;
+    this.#blobs = blobs;
+    this.#random = random;
+  }
+
+  /** Seals text. `spill`: a large one goes into a blob file, which lasts only as long as it is of use. */
+  seal(scope: string, text: string, spill = false): SealedBody {
+    const { key, patch } = this.#keyring.contentKeyOrNew(scope);
+    const bytes = utf8(text);
+    const sealed = seal(key, bytes, `body/${scope}`, this.#random);
+    if (!spill || sealed.length <= BODY_INLINE_MAX) {
+      return { body: { sealed: Buffer.from(sealed).toString("base64") }, size: bytes.length, secrets: patch };
+    }
+    const { ref, write } = this.#blobs.reserve(sealed);
+    return { body: { ...ref }, size: bytes.length, secrets: patch, before: write };
+  }
+
+  /** Opens an inline body at once. @throws MeshError `store_damaged` when it does not open */
+  openInline(scope: string, sealed: string): string {
+    return this.#unseal(scope, new Uint8Array(Buffer.from(sealed, "base64")));
+  }
+
+  async open(scope: string, body: Body): Promise<string> {
+    if ("sealed" in body) return this.openInline(scope, body.sealed);
+    return this.#unseal(scope, await this.#blobs.read({ blob: body.blob, size: body.size }));
+  }
+
+  /** As `open`, but words whose key was destroyed come back as null. */
+  async peek(scope: string, body: Body): Promise<string | null> {
+    return this.#keyring.contentKey(scope) ? this.open(scope, body) : null;
+  }
+
+  async discard(bodies: readonly Body[]): Promise<void> {
+    for (const body of bodies) if ("blob" in body) await this.#blobs.remove(body);
+  }
+
+  #unseal(scope: string, sealed: Uint8Array): string {
+    const key = this.#keyring.contentKey(scope);
+    if (!key) throw new MeshError("store_damaged", `The content key of ${scope} is gone, so its words cannot be read.`);
+    try {
+      return Buffer.from(unseal(key, sealed, `body/${scope}`)).toString("utf8");
+    } catch (cause) {
+      throw new MeshError("store_damaged", `A body of ${scope} does not open.`, { cause });
+    }
+  }
+}

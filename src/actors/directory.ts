@@ -1,0 +1,53 @@
+import { normalizeDid } from "../crypto/index.ts";
+import { MeshError } from "../errors.ts";
+import { DISCOVER_MAX } from "../limits.ts";
+import type { ConversationContext } from "../machines/conversation/events.ts";
+import { type Core, conversationOf } from "./core.ts";
+import type { Agent } from "./registry.ts";
+
+// Who is meant: DIDs are sure, names are hints.
+
+/** Agents by name, by capability, or all; this node itself is not among them. */
+export async function discover(
+  core: Core,
+  by: { readonly name?: string | undefined; readonly capability?: string | undefined },
+): Promise<Agent[]> {
+  const found = await core.registry().discover(by.name ?? by.capability, DISCOVER_MAX);
+  const self = core.keyring.identity.did;
+  return found.filter((agent) => {
+    if (agent.did === self) return false;
+    if (by.name !== undefined && agent.name !== by.name) return false;
+    return by.capability === undefined || agent.capabilities.includes(by.capability);
+  });
+}
+
+const describe = ({ did, online, last_seen }: Agent) =>
+  `${did} (${online ? "online" : `last seen ${last_seen ?? "never"}`})`;
+
+/** The name under which a peer is known here, or its DID. */
+export function nameOfPeer(core: Core, did: string): string {
+  const context: ConversationContext | undefined = core.system.state(conversationOf(did))?.snapshot.context;
+  return context?.name ?? did;
+}
+
+/**
+ * The DID that a person or a model means by a DID or a name. A name that was talked to before is the one that is meant.
+ * @throws MeshError `peer_unknown`, `peer_ambiguous` with the candidates, `registry_unreachable`
+ */
+export async function resolvePeer(core: Core, text: string): Promise<string> {
+  const wanted = text.trim();
+  const did = normalizeDid(wanted);
+  if (did !== undefined) return did;
+  const known = [...core.system.streams("conversation")]
+    .map(([, state]): ConversationContext => state.snapshot.context)
+    .filter(({ name }) => name === wanted);
+  if (known.length === 1 && known[0]) return known[0].peer;
+  const agents = await discover(core, { name: wanted });
+  if (agents.length > 1) {
+    throw new MeshError("peer_ambiguous", `"${wanted}" is the name of ${agents.map(describe).join(", ")}.`);
+  }
+  const [agent] = agents;
+  if (!agent) throw new MeshError("peer_unknown", `"${wanted}" is not known to the registry.`);
+  await core.system.commit([{ stream: conversationOf(agent.did), event: { type: "NAMED", name: wanted } }]).durable;
+  return agent.did;
+}

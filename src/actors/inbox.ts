@@ -1,0 +1,155 @@
+import { z } from "zod";
+import { MeshError } from "../errors.ts";
+import { INBOX_CHARACTERS_MAX } from "../limits.ts";
+import { Body } from "../machines/definition.ts";
+import { isChat, parsePayload } from "../wire/payload.ts";
+import { conversationOf } from "./core.ts";
+import { nameOfPeer } from "./directory.ts";
+import type { MeshNode } from "./node.ts";
+import type { MessageEntry } from "./projections/messages.ts";
+
+// The inbox: whole messages, unread first, and waiting for them.
+
+export interface InboxMessage {
+  readonly id: string;
+  readonly from: string;
+  readonly name: string;
+  readonly at: string;
+  readonly body: string;
+  readonly read: boolean;
+}
+
+const BodyOfEvent = z.object({ id: z.string(), body: Body });
+
+/** The words of a message, read back from the journal; a note in their place when they were forgotten. */
+async function wordsOf(node: MeshNode, entry: MessageEntry): Promise<string> {
+  const { entries } = await node.journal.read(entry.place);
+  for (const { stream, event } of entries) {
+    if (stream !== conversationOf(entry.peer)) continue;
+    const parsed = BodyOfEvent.safeParse(event);
+    if (!parsed.success || parsed.data.id !== entry.id) continue;
+    const text = await node.core.bodies.peek(entry.peer, parsed.data.body);
+    if (text === null) return "(forgotten)";
+    const payload = parsePayload(text);
+    return payload && isChat(payload) ? payload.content : text;
+  }
+  throw new MeshError("store_damaged", `Message ${entry.id} is not where the index says.`);
+}
+
+async function show(node: MeshNode, entry: MessageEntry): Promise<InboxMessage> {
+  return {
+    id: entry.id,
+    from: entry.peer,
+    name: nameOfPeer(node.core, entry.peer),
+    at: new Date(entry.at).toISOString(),
+    body: await wordsOf(node, entry),
+    read: entry.state === "read",
+  };
+}
+
+export async function markRead(
+  node: MeshNode,
+  messages: readonly { readonly from: string; readonly id: string }[],
+): Promise<void> {
+  const byPeer = Map.groupBy(messages, ({ from }) => from);
+  const entries = [...byPeer].map(([peer, list]) => ({
+    stream: conversationOf(peer),
+    event: {
+      type: "READ",
+      ids: list.map(({ id }) => id).filter((id) => node.core.messages.incoming(peer, id)?.state === "unread"),
+    },
+  }));
+  await node.core.system.commit(entries.filter(({ event }) => event.ids.length > 0)).durable;
+}
+
+/** Unread messages oldest first, then (with `all`) read ones, newest first. `more` counts those that did not fit. */
+export async function readInbox(
+  node: MeshNode,
+  options: {
+    readonly all: boolean;
+    readonly limit: number;
+    readonly from?: string | undefined;
+    readonly markRead: boolean;
+  },
+): Promise<{ messages: InboxMessage[]; unread: number; more: number }> {
+  const entries = [...node.core.messages.received()].filter(
+    ({ peer }) => options.from === undefined || peer === options.from,
+  );
+  const unread = entries.filter(({ state }) => state === "unread");
+  const wanted = options.all ? [...unread, ...entries.filter(({ state }) => state === "read").reverse()] : unread;
+  const messages: InboxMessage[] = [];
+  let characters = 0;
+  for (const entry of wanted.slice(0, options.limit)) {
+    const message = await show(node, entry);
+    characters += message.body.length;
+    // A page holds whole messages: at least one, and then as many as fit.
+    if (messages.length > 0 && characters > INBOX_CHARACTERS_MAX) break;
+    messages.push(message);
+  }
+  if (options.markRead)
+    await markRead(
+      node,
+      messages.filter(({ read }) => !read),
+    );
+  return { messages, unread: unread.length, more: wanted.length - messages.length };
+}
+
+/**
+ * Waits until every sender has an unread message, and takes those: they are read then. A subscription: it is told of each
+ * message as it becomes durable.
+ */
+export async function awaitMessages(
+  node: MeshNode,
+  senders: readonly string[],
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<{ status: "received" | "timeout"; messages: InboxMessage[]; missing: string[] }> {
+  const arrived = () =>
+    new Set([...node.core.messages.received()].filter(({ state }) => state === "unread").map(({ peer }) => peer));
+  const missing = () => {
+    const here = arrived();
+    return senders.filter((sender) => !here.has(sender));
+  };
+  await until(node, () => missing().length === 0, {
+    timeoutMs,
+    signal,
+    concerns: (stream) => stream.startsWith("conversation/"),
+  });
+  const left = missing();
+  const wanted = [...node.core.messages.received()].filter(
+    ({ peer, state }) => state === "unread" && senders.includes(peer),
+  );
+  const messages = await Promise.all(wanted.map((entry) => show(node, entry)));
+  await markRead(node, messages);
+  return { status: left.length === 0 ? "received" : "timeout", messages, missing: left };
+}
+
+/**
+ * Resolves true as soon as the condition holds, false at the timeout. The condition is looked at after each durable change
+ * of a stream that concerns it.
+ * @throws MeshError `aborted`, `closed`
+ */
+export function until(
+  node: MeshNode,
+  holds: () => boolean,
+  options: { readonly timeoutMs: number; readonly signal: AbortSignal; readonly concerns: (stream: string) => boolean },
+): Promise<boolean> {
+  const { clock } = node.core.ports;
+  const stop = AbortSignal.any([options.signal, node.signal]);
+  return new Promise((resolve, reject) => {
+    if (stop.aborted) return reject(new MeshError(node.signal.aborted ? "closed" : "aborted"));
+    if (holds()) return resolve(true);
+    const end = (settle: () => void) => {
+      unsubscribe();
+      disarm();
+      stop.removeEventListener("abort", abort);
+      settle();
+    };
+    const abort = () => end(() => reject(new MeshError(node.signal.aborted ? "closed" : "aborted")));
+    const unsubscribe = node.core.system.subscribe(({ stream }) => {
+      if (options.concerns(stream) && holds()) end(() => resolve(true));
+    });
+    const disarm = clock.at(clock.now() + options.timeoutMs, () => end(() => resolve(false)));
+    stop.addEventListener("abort", abort, { once: true });
+  });
+}

@@ -1,0 +1,191 @@
+import {
+  base64,
+  type Identity,
+  identityFromSeed,
+  type OneTimePreKey,
+  parseRatchet,
+  type RatchetJson,
+  type RatchetState,
+  type SignedPreKey,
+  type SkippedKeys,
+  serializeRatchet,
+  sign,
+  x25519KeyPair,
+} from "../crypto/index.ts";
+import { MeshError } from "../errors.ts";
+import type { Random } from "../store/seal.ts";
+import type { SecretPatch, Secrets } from "../store/secrets.ts";
+import type { Secret } from "../store/vault.ts";
+
+// What the node keeps secret, by name, and the patches that change it. A patch takes effect with the commit it rides in.
+//
+//   identity                       Ed25519 seed
+//   token/<controller>             a pairing token's secret, until it is consumed
+//   content/<scope>                content key: seals bodies at rest
+//   prekey/signed/<id>             X25519 secret of a signed prekey
+//   prekey/one-time/<id>           X25519 secret of a one-time prekey
+//   ratchet/<session>              a Double Ratchet's state and associated data
+//   skipped/<session>/<key id>     a message key set aside
+//   sent/<peer>/<message>          the message key of a frame that the relay does not have yet
+
+export interface Ratchet {
+  readonly state: RatchetState;
+  readonly associatedData: Uint8Array;
+  readonly skipped: SkippedKeys;
+}
+
+const decode = (value: Secret | undefined) => (typeof value === "string" ? base64.decode(value) : undefined);
+
+const isRatchetSecret = (value: Secret | undefined): value is { state: Secret; ad: string } =>
+  typeof value === "object" &&
+  value !== null &&
+  !Array.isArray(value) &&
+  "state" in value &&
+  typeof value.ad === "string";
+
+const ratchetJson = (state: RatchetState): Secret => {
+  const json: RatchetJson = serializeRatchet(state);
+  return {
+    ...json,
+    self: { ...json.self },
+    sending: json.sending && { ...json.sending },
+    receiving: json.receiving && { ...json.receiving },
+  };
+};
+
+export class Keyring {
+  readonly #secrets: Secrets;
+  readonly #random: Random;
+  #ratchets = new Map<string, Ratchet>();
+  #contentKeys = new Map<string, Uint8Array>();
+  #newContentKeys = new Map<string, Uint8Array>();
+  #identity: Identity | undefined;
+
+  constructor(secrets: Secrets, random: Random) {
+    this.#secrets = secrets;
+    this.#random = random;
+  }
+
+  /** What was decided was lost: nothing remembered here may outlive it. */
+  rollBack(): void {
+    this.#ratchets = new Map();
+    this.#contentKeys = new Map();
+    this.#newContentKeys = new Map();
+    this.#identity = undefined;
+  }
+
+  get hasIdentity(): boolean {
+    return this.#secrets.get("identity") !== undefined;
+  }
+
+  /** @throws MeshError `not_paired` when there is none yet */
+  get identity(): Identity {
+    if (!this.#identity) {
+      const seed = decode(this.#secrets.get("identity"));
+      if (!seed) throw new MeshError("not_paired");
+      this.#identity = identityFromSeed(seed);
+    }
+    return this.#identity;
+  }
+
+  /** The identity that is there, or a new one and the patch that keeps it. */
+  identityOrNew(): { identity: Identity; patch: SecretPatch } {
+    if (this.hasIdentity) return { identity: this.identity, patch: {} };
+    const seed = this.#random(32);
+    return { identity: identityFromSeed(seed), patch: { identity: base64.encode(seed) } };
+  }
+
+  token(controller: string): string | undefined {
+    const token = this.#secrets.get(`token/${controller}`);
+    return typeof token === "string" ? token : undefined;
+  }
+  static tokenPatch = (controller: string, secret: string | null): SecretPatch => ({ [`token/${controller}`]: secret });
+
+  // Content keys
+
+  contentKey(scope: string): Uint8Array | undefined {
+    const cached = this.#contentKeys.get(scope);
+    if (cached) return cached;
+    const key = decode(this.#secrets.get(`content/${scope}`));
+    if (key) {
+      this.#contentKeys.set(scope, key);
+      this.#newContentKeys.delete(scope);
+    }
+    return key;
+  }
+
+  contentKeyOrNew(scope: string): { key: Uint8Array; patch: SecretPatch } {
+    const name = `content/${scope}`;
+    const known = this.contentKey(scope);
+    if (known) return { key: known, patch: {} };
+    // The same new key for every body until one of them is committed with it.
+    const key = this.#newContentKeys.get(scope) ?? this.#random(32);
+    this.#newContentKeys.set(scope, key);
+    return { key, patch: { [name]: base64.encode(key) } };
+  }
+
+  // Prekeys
+
+  signedPreKey(id: number): SignedPreKey | undefined {
+    const secret = decode(this.#secrets.get(`prekey/signed/${id}`));
+    if (!secret) return undefined;
+    const keyPair = x25519KeyPair(secret);
+    return { keyId: id, keyPair, signature: sign(this.identity, keyPair.public) };
+  }
+
+  oneTimePreKey(id: number): OneTimePreKey | undefined {
+    const secret = decode(this.#secrets.get(`prekey/one-time/${id}`));
+    return secret && { keyId: id, keyPair: x25519KeyPair(secret) };
+  }
+
+  static preKeysPatch(signed: SignedPreKey | undefined, oneTime: readonly OneTimePreKey[]): SecretPatch {
+    const patch: Record<string, Secret> = {};
+    if (signed) patch[`prekey/signed/${signed.keyId}`] = base64.encode(signed.keyPair.secret);
+    for (const { keyId, keyPair } of oneTime) patch[`prekey/one-time/${keyId}`] = base64.encode(keyPair.secret);
+    return patch;
+  }
+  static consumedPatch = (oneTimeKeyId: number | null): SecretPatch =>
+    oneTimeKeyId === null ? {} : { [`prekey/one-time/${oneTimeKeyId}`]: null };
+
+  // Ratchets
+
+  ratchet(session: string): Ratchet | undefined {
+    const cached = this.#ratchets.get(session);
+    if (cached) return cached;
+    const secret = this.#secrets.get(`ratchet/${session}`);
+    if (!isRatchetSecret(secret)) return undefined;
+    const prefix = `skipped/${session}/`;
+    const skipped = new Map<string, Uint8Array>();
+    for (const name of this.#secrets.names(prefix)) {
+      const key = decode(this.#secrets.get(name));
+      if (key) skipped.set(name.slice(prefix.length), key);
+    }
+    const ratchet: Ratchet = { state: parseRatchet(secret.state), associatedData: base64.decode(secret.ad), skipped };
+    this.#ratchets.set(session, ratchet);
+    return ratchet;
+  }
+
+  /** The patch that moves a ratchet. The caller commits it in the same turn, and calls `moved` when it was accepted. */
+  static ratchetPatch(
+    session: string,
+    ratchet: Pick<Ratchet, "state" | "associatedData">,
+    change: { readonly added?: readonly (readonly [string, Uint8Array])[]; readonly gone?: readonly string[] } = {},
+  ): SecretPatch {
+    const patch: Record<string, Secret> = {
+      [`ratchet/${session}`]: { state: ratchetJson(ratchet.state), ad: base64.encode(ratchet.associatedData) },
+    };
+    for (const [id, key] of change.added ?? []) patch[`skipped/${session}/${id}`] = base64.encode(key);
+    for (const id of change.gone ?? []) patch[`skipped/${session}/${id}`] = null;
+    return patch;
+  }
+  moved(session: string, ratchet: Ratchet): void {
+    this.#ratchets.set(session, ratchet);
+  }
+
+  sentKey(peer: string, id: string): Uint8Array | undefined {
+    return decode(this.#secrets.get(`sent/${peer}/${id}`));
+  }
+  static sentKeyPatch = (peer: string, id: string, key: Uint8Array | null): SecretPatch => ({
+    [`sent/${peer}/${id}`]: key && base64.encode(key),
+  });
+}

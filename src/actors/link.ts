@@ -1,0 +1,177 @@
+import { base64, type Identity, sign, utf8 } from "../crypto/index.ts";
+import { RELAY_GREETING_MS } from "../limits.ts";
+import type { LinkContext } from "../machines/link/machine.ts";
+import { CLOSE, ClientFrame, EXTENSIONS, type RoutedFrame } from "../wire/frame.ts";
+import type { Ports, Socket } from "./ports.ts";
+import type { ActorSystem } from "./system.ts";
+
+// The relay link: performs what the link machine asks for, and carries frames both ways.
+
+export const LINK = "link/relay";
+
+/** Why a frame counts as taken: the relay said that it has it on disk, or it is a plain relay and the socket took it. */
+export type Proof = "accepted" | "written";
+
+export interface LinkOptions {
+  readonly system: ActorSystem;
+  readonly ports: Ports;
+  readonly identity: () => Identity;
+  readonly token?: string | undefined;
+  readonly onFrame: (frame: Exclude<ClientFrame, { type: "connected" | "accepted" | "error" }>) => void;
+  /** The link is up: what is pending may be put on the wire. */
+  readonly onUp: () => void;
+  readonly onNote: (text: string) => void;
+}
+
+/** A proof that was refused, or another holder of this identity: coming again would change nothing. */
+const FINAL_CODES: ReadonlySet<number> = new Set([CLOSE.possessionUnproved, CLOSE.replaced, CLOSE.tokenRefused]);
+
+export class Link {
+  readonly #options: LinkOptions;
+  #socket: Socket | undefined;
+  #online = false;
+  #acknowledges = false;
+  #awaiting = new Map<string, (proof: Proof) => void>();
+  /** Frames that waited at the relay when the link came up and have not come yet. */
+  #expected = 0;
+  #cancelGreeting: (() => void) | undefined;
+  /** Frames that came and were not in a form that is understood. */
+  malformed = 0;
+
+  constructor(options: LinkOptions) {
+    this.#options = options;
+    options.system.perform("link", {
+      open: ({ url }: { url: string }) => this.#open(url),
+      close: () => this.#socket?.close(),
+      heartbeat: () => this.#send({ v: 1, type: "heartbeat", from: options.identity().did, ts: this.#iso() }),
+      resume: () => options.onUp(),
+    });
+  }
+
+  get caughtUp(): boolean {
+    return this.context?.caughtUp ?? false;
+  }
+  get online(): boolean {
+    return this.#online;
+  }
+
+  /** What the live machine shows. */
+  get context(): LinkContext | undefined {
+    return this.#options.system.state(LINK)?.snapshot.context;
+  }
+  get value(): string {
+    const value = this.#options.system.state(LINK)?.snapshot.value;
+    return typeof value === "string" ? value : (Object.keys(value ?? { down: 1 })[0] ?? "down");
+  }
+
+  connect(relayUrl: string): void {
+    this.#tell({ type: "CONNECT", url: `${relayUrl.replace(/\/+$/, "")}/ws` });
+  }
+  disconnect(): void {
+    if (this.#online) this.#send({ v: 1, type: "disconnect", from: this.#options.identity().did });
+    this.#tell({ type: "DISCONNECT" });
+  }
+
+  /** Puts a frame on the wire if the link is up. `taken` is called when the relay has it; never, if the link goes down before. */
+  transmit(frame: RoutedFrame | { readonly id: string }, taken: (proof: Proof) => void): void {
+    if (!this.#online) return;
+    const { id } = frame;
+    if (this.#acknowledges) this.#awaiting.set(id, taken);
+    this.#send(frame);
+    if (!this.#acknowledges) taken("written");
+  }
+
+  /** Tells the relay that a frame was taken over and needs no keeping. */
+  ack(id: string): void {
+    this.#send({ v: 1, type: "ack", id });
+  }
+
+  #send(frame: object): void {
+    this.#socket?.send(JSON.stringify(frame));
+  }
+  #iso(): string {
+    return new Date(this.#options.ports.clock.now()).toISOString();
+  }
+  #tell(event: { readonly type: string; readonly [field: string]: unknown }): void {
+    this.#options.system.commit([{ stream: LINK, event }]);
+  }
+
+  #open(url: string): void {
+    this.#socket?.close();
+    const { ports, identity, token } = this.#options;
+    let connected = false;
+    const up = (extensions: readonly string[], pending: number) => {
+      if (this.#socket !== socket || connected) return;
+      connected = true;
+      this.#cancelGreeting?.();
+      this.#online = true;
+      this.#acknowledges = extensions.includes("accepted");
+      this.#expected = pending;
+      this.#tell({ type: "OPENED", extensions: [...extensions], pending });
+    };
+    const socket = ports.network.dial(url, {
+      opened: () => {
+        const timestamp = this.#iso();
+        const { did, publicKey } = identity();
+        socket.send(
+          JSON.stringify({
+            v: 1,
+            type: "connect",
+            from: did,
+            public_key: base64.encode(publicKey),
+            timestamp,
+            signature: base64.encode(sign(identity(), utf8.encode(timestamp))),
+            ...(token === undefined ? {} : { token }),
+            extensions: EXTENSIONS,
+          }),
+        );
+        this.#cancelGreeting = ports.clock.at(ports.clock.now() + RELAY_GREETING_MS, () => up([], 0));
+      },
+      received: (text) => this.#received(text, up),
+      closed: (code, reason) => {
+        if (this.#socket !== socket) return;
+        this.#cancelGreeting?.();
+        this.#socket = undefined;
+        this.#online = false;
+        this.#awaiting = new Map();
+        const chance = (ports.random(1)[0] ?? 0) / 255;
+        this.#tell({ type: "CLOSED", code, reason: reason.slice(0, 200), final: FINAL_CODES.has(code), chance });
+      },
+    });
+    this.#socket = socket;
+  }
+
+  #received(text: string, up: (extensions: readonly string[], pending: number) => void): void {
+    let json: unknown;
+    try {
+      json = JSON.parse(text);
+    } catch {
+      // Counted with whatever else is not a frame.
+      json = undefined;
+    }
+    const parsed = ClientFrame.safeParse(json);
+    if (!parsed.success) {
+      this.malformed++;
+      return;
+    }
+    const frame = parsed.data;
+    switch (frame.type) {
+      case "connected":
+        up(frame.extensions, frame.pending ?? 0);
+        return;
+      case "accepted": {
+        const taken = this.#awaiting.get(frame.id);
+        this.#awaiting.delete(frame.id);
+        taken?.("accepted");
+        return;
+      }
+      case "error":
+        this.#options.onNote(`The relay reports: ${frame.message ?? frame.code ?? "an error"}`);
+        return;
+      default:
+        if (frame.to === this.#options.identity().did) this.#options.onFrame(frame);
+        else this.malformed++;
+        if (this.#expected > 0 && --this.#expected === 0) this.#tell({ type: "CAUGHT_UP" });
+    }
+  }
+}

@@ -1,0 +1,222 @@
+import { base64url, didOf, generateOneTimePreKeys, generateSignedPreKey, utf8, verify } from "../crypto/index.ts";
+import { asMeshError, MeshError } from "../errors.ts";
+import { ONE_TIME_PREKEYS } from "../limits.ts";
+import type { PairingContext } from "../machines/pairing/events.ts";
+import { decodeToken, pairedProofText } from "../wire/pair.ts";
+import type { Core } from "./core.ts";
+import { Keyring } from "./keyring.ts";
+import { type HttpPorts, pair, Registry } from "./registry.ts";
+
+// Membership of a cluster: the effects of the pairing machine.
+
+export const pairingOf = (controller: string): string => `pairing/${controller}`;
+
+export class Membership {
+  readonly #core: Core;
+  readonly #http: HttpPorts;
+
+  constructor(core: Core) {
+    this.#core = core;
+    this.#http = { network: core.ports.network, clock: core.ports.clock };
+    core.system.perform("pairing", {
+      claim: (_: never, stream) => this.#attempt(stream, () => this.#claim(stream), true),
+      register: (_: never, stream) => this.#attempt(stream, () => this.#register(stream), false),
+      makePrekeys: (_: never, stream) => this.#makePrekeys(stream),
+      publishPrekeys: (_: never, stream) => this.#attempt(stream, () => this.#publish(stream), false),
+      connect: (_: never, stream) => this.#connect(stream),
+    });
+  }
+
+  /** The cluster this node belongs to: the one joined last. */
+  get current(): PairingContext | undefined {
+    let found: PairingContext | undefined;
+    for (const [, state] of this.#core.system.streams("pairing")) {
+      const context: PairingContext = state.snapshot.context;
+      if (context.registryUrl !== null && (context.pairedAt ?? Number.POSITIVE_INFINITY) >= (found?.pairedAt ?? 0))
+        found = context;
+    }
+    return found;
+  }
+
+  registryOf(context: PairingContext | undefined): Registry {
+    if (!context?.registryUrl) throw new MeshError("not_paired");
+    return new Registry(this.#http, context.registryUrl);
+  }
+
+  /**
+   * Consumes a pairing token: resolves when the node is paired, and on the mesh.
+   * @throws MeshError `token_*`, `cluster_unreachable`, `cluster_refused`: then nothing was kept but the identity
+   */
+  async pair(token: string, name: string | null, signal?: AbortSignal): Promise<PairingContext> {
+    const { pairUrl, controllerDid, secret } = decodeToken(token);
+    const { system, keyring } = this.#core;
+    const stream = pairingOf(controllerDid);
+    if (system.decided(stream)?.snapshot.matches("paired")) throw new MeshError("already_paired");
+    const { identity, patch } = keyring.identityOrNew();
+    const settled = this.#settled(stream, signal);
+    const { accepted, durable } = system.commit(
+      [
+        {
+          stream,
+          event: {
+            type: "STARTED",
+            did: identity.did,
+            pair_url: pairUrl,
+            controller: controllerDid,
+            name,
+            capabilities: [],
+          },
+        },
+      ],
+      { secrets: { ...patch, ...Keyring.tokenPatch(controllerDid, secret) } },
+    );
+    if (accepted[0]) await durable;
+    return settled;
+  }
+
+  /** As a member of the cluster's own household, without a token. */
+  async join(options: {
+    readonly controller: string | null;
+    readonly cluster: string;
+    readonly relayUrl: string;
+    readonly registryUrl: string;
+    readonly name: string;
+    readonly capabilities: readonly string[];
+  }): Promise<PairingContext> {
+    const { system, keyring } = this.#core;
+    const { identity, patch } = keyring.identityOrNew();
+    const controller = options.controller ?? identity.did;
+    const stream = pairingOf(controller);
+    const settled = this.#settled(stream);
+    const event = {
+      type: "JOINED",
+      did: identity.did,
+      controller,
+      cluster: options.cluster,
+      relay_url: options.relayUrl,
+      registry_url: options.registryUrl,
+      name: options.name,
+      capabilities: [...options.capabilities],
+    };
+    await system.commit([{ stream, event }], { secrets: patch }).durable;
+    return settled;
+  }
+
+  /** The next time that the pairing stands in `paired`, or is thrown back to `unpaired`. */
+  #settled(stream: string, signal?: AbortSignal): Promise<PairingContext> {
+    return new Promise((resolve, reject) => {
+      const end = (settle: () => void) => {
+        unsubscribe();
+        signal?.removeEventListener("abort", abort);
+        settle();
+      };
+      const abort = () => end(() => reject(new MeshError("aborted")));
+      const unsubscribe = this.#core.system.subscribe((change) => {
+        if (change.stream !== stream) return;
+        const { snapshot } = change.state;
+        const context: PairingContext = snapshot.context;
+        if (snapshot.matches("paired")) end(() => resolve(context));
+        else if (snapshot.matches("unpaired") && context.failure) {
+          const { code, detail } = context.failure;
+          end(() => reject(new MeshError(code, detail || undefined)));
+        }
+      });
+      signal?.addEventListener("abort", abort, { once: true });
+    });
+  }
+
+  #context(stream: string): PairingContext {
+    const state = this.#core.system.state(stream);
+    if (!state) throw new Error(`no pairing ${stream}`);
+    return state.snapshot.context;
+  }
+
+  async #attempt(stream: string, work: () => Promise<void>, final: boolean): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      const failure = asMeshError(error);
+      if (failure.code === "closed" || failure.code === "store_io") throw failure;
+      if (!final) this.#core.note(`Joining the cluster is being repeated: ${failure.message}`);
+      const { controller } = this.#context(stream);
+      // The code's own sentence comes back with the code; the detail is what stands before it.
+      const detail = failure.message.replace(new MeshError(failure.code).message, "").trim().slice(0, 1000);
+      await this.#core.system.commit([{ stream, event: { type: "FAILED", code: failure.code, detail, final } }], {
+        secrets: final ? Keyring.tokenPatch(controller, null) : undefined,
+      }).durable;
+    }
+  }
+
+  async #claim(stream: string): Promise<void> {
+    const { keyring, system } = this.#core;
+    const { pairUrl, controller, name } = this.#context(stream);
+    const secret = keyring.token(controller);
+    if (!pairUrl || secret === undefined) throw new MeshError("token_invalid");
+    const { identity } = keyring;
+    const answer = await pair(this.#http, { pairUrl, secret, identity, name });
+    const controllerKey = base64url.decode(answer.controller_key);
+    const proof = utf8.encode(pairedProofText(identity.did, answer.relay_url, answer.registry_url, answer.timestamp));
+    if (didOf(controllerKey) !== controller || !verify(controllerKey, proof, base64url.decode(answer.signature))) {
+      throw new MeshError(
+        "cluster_refused",
+        "The answer to the pairing is not from the controller that the token names.",
+      );
+    }
+    const { cluster, relay_url, registry_url, grant } = answer;
+    await system.commit([{ stream, event: { type: "CLAIMED", cluster, relay_url, registry_url, grant } }], {
+      secrets: Keyring.tokenPatch(controller, null),
+    }).durable;
+  }
+
+  async #register(stream: string): Promise<void> {
+    const context = this.#context(stream);
+    const { name } = context;
+    if (name === null) throw new Error("registering without a name");
+    const capabilities = [...new Set(context.capabilities)].filter((entry) => entry !== name);
+    await this.registryOf(context).register(this.#core.keyring.identity, [...capabilities, name], { name });
+    await this.#core.system.commit([{ stream, event: { type: "REGISTERED", name, capabilities } }]).durable;
+  }
+
+  async #makePrekeys(stream: string): Promise<void> {
+    const { keyring, ports, system } = this.#core;
+    // Ids only ever grow, over every cluster: a stale knock never finds another key under its number.
+    let first = 1;
+    let signedId = 1;
+    for (const [, state] of system.streams("pairing")) {
+      const { prekeys }: PairingContext = state.snapshot.context;
+      first = Math.max(first, prekeys?.next ?? 1);
+      signedId = Math.max(signedId, (prekeys?.signed ?? 0) + 1);
+    }
+    const signed = generateSignedPreKey(keyring.identity, signedId, ports.random);
+    const oneTime = generateOneTimePreKeys(first, ONE_TIME_PREKEYS, ports.random);
+    await system.commit(
+      [{ stream, event: { type: "PREKEYS_MADE", signed: signedId, first, count: ONE_TIME_PREKEYS } }],
+      {
+        secrets: Keyring.preKeysPatch(signed, oneTime),
+      },
+    ).durable;
+  }
+
+  async #publish(stream: string): Promise<void> {
+    const { keyring, system } = this.#core;
+    const context = this.#context(stream);
+    const { prekeys } = context;
+    const signed = prekeys && keyring.signedPreKey(prekeys.signed);
+    if (!prekeys || !signed) throw new MeshError("store_damaged", "The signed prekey is missing.");
+    const ids = Array.from({ length: ONE_TIME_PREKEYS }, (_, index) => prekeys.next - 1 - index).filter(
+      (id) => id >= prekeys.first,
+    );
+    const oneTime = ids.map((id) => keyring.oneTimePreKey(id)).filter((key) => key !== undefined);
+    await this.registryOf(context).publishPreKeys(keyring.identity, signed, oneTime);
+    await system.commit([{ stream, event: { type: "PUBLISHED", signed: prekeys.signed } }]).durable;
+  }
+
+  #connect(stream: string): void {
+    const { link } = this.#core;
+    const context = this.#context(stream);
+    if (context !== this.current || !context.relayUrl) return;
+    const wanted = `${context.relayUrl.replace(/\/+$/, "")}/ws`;
+    if (link.value !== "down" && link.context?.url !== wanted) link.disconnect();
+    link.connect(context.relayUrl);
+  }
+}

@@ -1,0 +1,261 @@
+import { MeshError } from "../errors.ts";
+import { EPOCH_COMMITS_MAX, EPOCH_TIME_MAX_MS } from "../limits.ts";
+import { conversationDefinition } from "../machines/conversation/machine.ts";
+import type { Body, MachineDefinition } from "../machines/definition.ts";
+import { linkDefinition } from "../machines/link/machine.ts";
+import { offloadDefinition } from "../machines/offload/machine.ts";
+import { pairingDefinition } from "../machines/pairing/machine.ts";
+import { sessionDefinition } from "../machines/session/machine.ts";
+import { Blobs } from "../store/blobs.ts";
+import { joinPath } from "../store/disk.ts";
+import { Journal } from "../store/journal.ts";
+import { openStoreKey } from "../store/key.ts";
+import { Secrets } from "../store/secrets.ts";
+import { readSnapshots, writeSnapshots } from "../store/snapshots.ts";
+import { openVault, vaultExists } from "../store/vault.ts";
+import { Bodies } from "./bodies.ts";
+import type { Core } from "./core.ts";
+import { IncomingMail, type Work, type WorkHandler } from "./incoming.ts";
+import { Keyring } from "./keyring.ts";
+import { Lanes } from "./lanes.ts";
+import { Link } from "./link.ts";
+import { Membership } from "./membership.ts";
+import { realNetwork } from "./network.ts";
+import { Offloads } from "./offloads.ts";
+import { OutgoingMail } from "./outgoing.ts";
+import { type Ports, realPorts } from "./ports.ts";
+import { MessagesProjection } from "./projections/messages.ts";
+import { Sessions } from "./sessions.ts";
+import type { PersistedState } from "./state.ts";
+import { ActorSystem, type Performers } from "./system.ts";
+
+// One node: a state directory, its actors and its link. A laptop is one, so are a controller and a sandbox.
+
+export interface NodeOptions {
+  readonly home: string;
+  readonly ports?: Ports;
+  /** Machines beyond a laptop's own, with their effects. */
+  readonly definitions?: readonly MachineDefinition[];
+  /** Work that is not an offload of ours. */
+  readonly onWork?: WorkHandler;
+  /** Lines for whoever watches: never words or secrets. */
+  readonly onNote?: (text: string) => void;
+  /** The relay's access token, where it asks for one. */
+  readonly relayToken?: string | undefined;
+}
+
+export class MeshNode {
+  readonly home: string;
+  readonly core: Core;
+  readonly journal: Journal;
+  readonly membership: Membership;
+  readonly sessions: Sessions;
+  readonly incoming: IncomingMail;
+  readonly offloads: Offloads;
+  readonly #secrets: Secrets;
+  readonly #stopped = new AbortController();
+  #housekeeping: Promise<void> | undefined;
+
+  private constructor(options: NodeOptions, ports: Ports, store: Store) {
+    const { system, journal, secrets, keyring, blobs, messages } = store;
+    this.home = options.home;
+    this.journal = journal;
+    this.#secrets = secrets;
+    const note = options.onNote ?? (() => undefined);
+    const bodies = new Bodies(keyring, blobs, ports.random);
+    const lanes = new Lanes();
+    const link = new Link({
+      system,
+      ports,
+      identity: () => keyring.identity,
+      token: options.relayToken,
+      onFrame: (frame) => this.incoming.onFrame(frame),
+      // Knocks go before the messages that need them.
+      onUp: () => {
+        system.resume(["session"]);
+        system.resume(["conversation"]);
+      },
+      onNote: note,
+    });
+    this.core = {
+      system,
+      ports,
+      keyring,
+      bodies,
+      lanes,
+      link,
+      messages,
+      note,
+      registry: () => this.membership.registryOf(this.membership.current),
+    };
+    this.membership = new Membership(this.core);
+    this.sessions = new Sessions(this.core, () => this.membership.current);
+    this.offloads = new Offloads(this.core, options.home);
+    const outgoing = new OutgoingMail(this.core);
+    const onWork = async (work: Work) => (await options.onWork?.(work)) ?? this.offloads.handle(work);
+    this.incoming = new IncomingMail(this.core, this.sessions, onWork);
+    system.perform("session", {
+      knock: ({ session }: { session: string }) => this.sessions.knock(session),
+      answer: ({ session }: { session: string }) => this.sessions.answer(session),
+    });
+    system.perform("conversation", {
+      establish: ({ peer }: { peer: string }) => this.sessions.establish(peer),
+      seal: ({ peer, ids }: Addressed) => outgoing.seal(peer, ids),
+      transmit: ({ peer, ids }: Addressed) => outgoing.transmit(peer, ids),
+      handle: ({ peer, ids }: Addressed) => this.incoming.handle(peer, ids),
+      discard: ({ bodies: gone }: { bodies: readonly Body[] }) => bodies.discard(gone),
+    });
+    system.subscribe(({ commit }) => {
+      if (commit) this.#keepHouse();
+    });
+    this.sessions.index();
+  }
+
+  /**
+   * Opens a state directory: vault, snapshots, tail of the journal. Nothing is performed before `start`.
+   * @throws MeshError `store_damaged`, `store_key_unreadable`, `store_io`
+   */
+  static async open(options: NodeOptions): Promise<MeshNode> {
+    const ports = options.ports ?? realPorts(realNetwork);
+    const store = await openStore(options, ports);
+    const { cut } = store.journal.report;
+    if (cut)
+      options.onNote?.(
+        `A torn write of ${cut.bytes} bytes at the end of ${cut.segment} was cut off; nothing that was acknowledged is lost.`,
+      );
+    return new MeshNode(options, ports, store);
+  }
+
+  /** Effects of further machines; before `start`. */
+  perform(kind: string, performers: Performers): void {
+    this.core.system.perform(kind, performers);
+  }
+
+  /** Deadlines are armed, pending effects are asked for again, and the link comes up if the node belongs to a cluster. */
+  start(): void {
+    this.core.system.start();
+  }
+
+  /** Aborts when the node closes: whoever waits on it ends then. */
+  get signal(): AbortSignal {
+    return this.#stopped.signal;
+  }
+
+  /** Ends the link, lets what runs come to an end, turns the epoch and writes the snapshots. */
+  async close(): Promise<void> {
+    if (this.#stopped.signal.aborted) return;
+    this.#stopped.abort(new MeshError("closed"));
+    const { system, link, lanes } = this.core;
+    link.disconnect();
+    system.stop();
+    await lanes.idle();
+    await this.#housekeeping;
+    await this.journal.drained();
+    try {
+      if (this.#secrets.epoch.commits > 0) await this.#turnEpoch();
+      await writeSnapshots(this.core.ports.disk, this.home, { versions: system.versions, ...system.capture() });
+    } catch (error) {
+      // The journal has everything; what is missed here is done at the next opening's end.
+      this.core.note(`The state directory was closed without tidying up: ${String(error)}`);
+    }
+    await this.journal.close();
+  }
+
+  #turnEpoch(): Promise<void> {
+    const { clock } = this.core.ports;
+    return this.journal.exclusive(() => this.#secrets.turnEpoch(this.journal.head, clock.now()));
+  }
+
+  /** Now and then: a snapshot, a fresh epoch. A failure costs nothing but the time of doing it later. */
+  #keepHouse(): void {
+    const { system, ports, note } = this.core;
+    const { commits, since } = this.#secrets.epoch;
+    const epochIsOver = commits >= EPOCH_COMMITS_MAX || (commits > 0 && ports.clock.now() - since >= EPOCH_TIME_MAX_MS);
+    if (this.#housekeeping || this.#stopped.signal.aborted || !(epochIsOver || system.needsSnapshot)) return;
+    const work = async () => {
+      if (epochIsOver) await this.#turnEpoch();
+      await writeSnapshots(ports.disk, this.home, { versions: system.versions, ...system.capture() });
+    };
+    this.#housekeeping = work()
+      .catch((error: unknown) => note(`Housekeeping is put off: ${String(error)}`))
+      .finally(() => {
+        this.#housekeeping = undefined;
+      });
+  }
+}
+
+interface Addressed {
+  readonly peer: string;
+  readonly ids: readonly string[];
+}
+
+interface Store {
+  readonly system: ActorSystem;
+  readonly journal: Journal;
+  readonly secrets: Secrets;
+  readonly keyring: Keyring;
+  readonly blobs: Blobs;
+  readonly messages: MessagesProjection;
+}
+
+interface SnapshotState {
+  readonly actors: Record<string, PersistedState>;
+  readonly projections: Record<string, unknown>;
+}
+const isSnapshotState = (state: unknown): state is SnapshotState =>
+  typeof state === "object" && state !== null && "actors" in state && "projections" in state;
+
+export const NODE_DEFINITIONS: readonly MachineDefinition[] = [
+  pairingDefinition,
+  sessionDefinition,
+  conversationDefinition,
+  offloadDefinition,
+  linkDefinition,
+];
+
+async function openStore(options: NodeOptions, ports: Ports, useSnapshots = true): Promise<Store> {
+  const { home } = options;
+  const { disk, random, clock } = ports;
+  await disk.makeDirectory(home);
+  const directory = joinPath(home, "journal");
+  const hasData = (await vaultExists(disk, home)) || (await disk.list(directory)).length > 0;
+  const key = await openStoreKey(disk, home, hasData, random);
+  const vault = await openVault(disk, home, key, random, clock.now());
+  const secrets = new Secrets(vault, random);
+  const keyring = new Keyring(secrets, random);
+  const messages = new MessagesProjection();
+  const system = new ActorSystem({
+    definitions: [...NODE_DEFINITIONS, ...(options.definitions ?? [])],
+    projections: [messages],
+    clock,
+    onFault: (error, where) =>
+      options.onNote?.(`A defect in ${where}: ${error instanceof Error ? error.message : String(error)}`),
+  });
+  const snapshots = useSnapshots ? await readSnapshots(disk, home, system.versions) : undefined;
+  if (snapshots && isSnapshotState(snapshots.state)) system.restore(snapshots.position, snapshots.state);
+  const journal = await Journal.open({
+    disk,
+    directory,
+    onCommit: (commit) => {
+      secrets.recover(commit);
+      system.fold(commit);
+    },
+    onDurable: (commits) => system.onDurable(commits),
+    onFailure: () => {
+      system.onFailure();
+      keyring.rollBack();
+    },
+  });
+  if (secrets.epoch.position > journal.head) {
+    throw new MeshError(
+      "store_damaged",
+      `The journal ends at commit ${journal.head}, but the vault knows of ${secrets.epoch.position}: it was cut or replaced.`,
+    );
+  }
+  if (snapshots && snapshots.position > journal.head) {
+    await journal.close();
+    return openStore(options, ports, false);
+  }
+  system.attach(journal, secrets);
+  return { system, journal, secrets, keyring, blobs: new Blobs(disk, joinPath(home, "blobs"), random), messages };
+}

@@ -1,0 +1,310 @@
+import { z } from "zod";
+import { asMeshError, MeshError } from "../errors.ts";
+import {
+  AWAIT_SENDERS_MAX,
+  FILES_MAX,
+  INBOX_PAGE_MAX,
+  MESSAGE_SIZE_MAX,
+  OFFLOAD_TIMEOUT_MINUTES_MAX,
+  SETTLE_MS,
+  TASK_SIZE_MAX,
+  WAIT_MAX_MS,
+} from "../limits.ts";
+import type { ConversationContext } from "../machines/conversation/events.ts";
+import type { SessionContext } from "../machines/session/events.ts";
+import { Id, Name } from "../wire/text.ts";
+import { conversationOf } from "./core.ts";
+import { discover, nameOfPeer, resolvePeer } from "./directory.ts";
+import { awaitMessages, markRead, readInbox, until } from "./inbox.ts";
+import type { MeshNode } from "./node.ts";
+import { isOver, type OffloadView, offloadOf } from "./offloads.ts";
+import { compose } from "./outgoing.ts";
+import { persist } from "./state.ts";
+
+// What callers may ask of a node: the same whether they own it or reach it in another process. Everything that goes in and
+// comes out is JSON; what goes in is parsed here.
+
+export interface CallContext {
+  readonly node: MeshNode;
+  readonly signal: AbortSignal;
+  /** Tells the caller something before the result. */
+  readonly progress: (news: unknown) => void;
+}
+
+export interface Operation<P extends z.ZodType, R> {
+  readonly params: P;
+  run(params: z.output<P>, context: CallContext): Promise<R>;
+}
+/** What a node can be asked, by name. */
+export type OperationTable = Readonly<Record<string, Operation<z.ZodType, unknown>>>;
+
+export const operation = <P extends z.ZodType, R>(params: P, run: Operation<P, R>["run"]): Operation<P, R> => ({
+  params,
+  run,
+});
+
+const Peer = z.string().min(1).max(200);
+const Wait = z.number().min(0).max(WAIT_MAX_MS);
+
+const controllerOf = (node: MeshNode) => {
+  const pairing = node.membership.current;
+  if (!pairing) throw new MeshError("not_paired");
+  return pairing.controller;
+};
+
+/** Everything that waits to leave, over all peers. */
+function queued(node: MeshNode): number {
+  let count = 0;
+  for (const [, state] of node.core.system.streams("conversation")) {
+    const context: ConversationContext = state.snapshot.context;
+    count += context.outbox.length;
+  }
+  return count;
+}
+
+export const operations = {
+  whoami: operation(z.object({}), async (_, { node }) => {
+    const clusters = [...node.core.system.streams("pairing")].map(([, state]) => {
+      const { cluster, controller, name, relayUrl, registryUrl, grant } = state.snapshot.context;
+      return {
+        cluster,
+        controller,
+        name,
+        relay_url: relayUrl,
+        registry_url: registryUrl,
+        grant,
+        state: JSON.stringify(state.snapshot.value).replaceAll(/["{}]/g, ""),
+      };
+    });
+    const paired = node.membership.current;
+    return {
+      did: node.core.keyring.hasIdentity ? node.core.keyring.identity.did : null,
+      name: paired?.name ?? null,
+      clusters: clusters.filter(({ state }) => state !== "unpaired"),
+      link: {
+        state: node.core.link.value,
+        ...(node.core.link.context?.closed ? { closed: node.core.link.context.closed } : {}),
+      },
+    };
+  }),
+
+  pair: operation(
+    z.object({ token: z.string().min(1).max(4000), name: Name.optional() }),
+    async ({ token, name }, { node, signal }) => {
+      const {
+        did,
+        cluster,
+        name: registered,
+        grant,
+        relayUrl,
+      } = await node.membership.pair(token, name ?? null, signal);
+      return { did, name: registered, cluster, grant, relay_url: relayUrl };
+    },
+  ),
+
+  send: operation(
+    z.object({ to: Peer, message: z.string().min(1), id: Id.optional() }),
+    async ({ to, message, id }, { node }) => {
+      if (Buffer.byteLength(message) > MESSAGE_SIZE_MAX) {
+        throw new MeshError(
+          "limit_reached",
+          `A message has at most ${MESSAGE_SIZE_MAX} bytes; send a file by offload instead.`,
+        );
+      }
+      const { core } = node;
+      if (!node.membership.current) throw new MeshError("not_paired");
+      const peer = await resolvePeer(core, to);
+      const messageId = id ?? crypto.randomUUID();
+      const known = core.messages.outgoing(peer, messageId);
+      if (known) return { id: messageId, to: peer, state: known.state };
+      const draft = compose(core, peer, { type: "message", content: message }, messageId);
+      const { accepted, durable } = core.system.commit(draft.entries, { secrets: draft.secrets, before: draft.before });
+      if (!accepted[0]) throw new MeshError("limit_reached", `Too many messages wait for ${nameOfPeer(core, peer)}.`);
+      await durable;
+      return { id: messageId, to: peer, state: "queued" };
+    },
+  ),
+
+  /** How a sent message stands now, or after at most `wait_ms`. */
+  sent: operation(
+    z.object({ to: Peer, id: Id, wait_ms: Wait.default(0) }),
+    async ({ to, id, wait_ms }, { node, signal }) => {
+      const peer = await resolvePeer(node.core, to);
+      const state = () => node.core.messages.outgoing(peer, id)?.state;
+      if (state() === undefined) throw new MeshError("message_unknown");
+      await until(node, () => state() !== "queued", {
+        timeoutMs: wait_ms,
+        signal,
+        concerns: (stream) => stream === conversationOf(peer),
+      });
+      return { id, to: peer, state: state() ?? "queued" };
+    },
+  ),
+
+  inbox: operation(
+    z.object({
+      all: z.boolean().default(false),
+      limit: z.int().min(1).max(INBOX_PAGE_MAX).default(50),
+      from: Peer.optional(),
+      mark_read: z.boolean().default(false),
+    }),
+    async ({ all, limit, from, mark_read }, { node }) => {
+      const peer = from === undefined ? undefined : await resolvePeer(node.core, from);
+      return readInbox(node, { all, limit, from: peer, markRead: mark_read });
+    },
+  ),
+
+  mark_read: operation(
+    z.object({ messages: z.array(z.object({ from: Peer, id: Id })).max(INBOX_PAGE_MAX) }),
+    async ({ messages }, { node }) => {
+      await markRead(node, messages);
+      return { marked: messages.length };
+    },
+  ),
+
+  await: operation(
+    z.object({ from: z.array(Peer).min(1).max(AWAIT_SENDERS_MAX), timeout_ms: Wait.default(60_000) }),
+    async ({ from, timeout_ms }, { node, signal }) => {
+      const senders = await Promise.all(from.map((sender) => resolvePeer(node.core, sender)));
+      return awaitMessages(node, [...new Set(senders)], timeout_ms, signal);
+    },
+  ),
+
+  discover: operation(
+    z.object({ name: z.string().max(64).optional(), capability: z.string().max(64).optional() }),
+    async (by, { node }) => ({
+      agents: await discover(node.core, by),
+    }),
+  ),
+
+  peers: operation(z.object({}), async (_, { node }) => ({
+    peers: [...node.core.system.streams("conversation")].map(([, state]) => {
+      const context: ConversationContext = state.snapshot.context;
+      const current: SessionContext | undefined =
+        context.session === null ? undefined : node.core.system.state(`session/${context.session}`)?.snapshot.context;
+      const counters = node.incoming.counters.get(context.peer);
+      return {
+        did: context.peer,
+        name: context.name,
+        state: String(state.snapshot.value),
+        session: context.session,
+        confirmed: context.session === null ? false : node.sessions.isConfirmed(context.session),
+        sent: context.sent,
+        received: context.received,
+        unread: context.unread,
+        queued: context.outbox.length,
+        undeliverable: context.undeliverable,
+        ratchet_turns: current?.turns ?? 0,
+        duplicates: counters?.duplicates ?? 0,
+        unreadable: counters?.unreadable ?? 0,
+      };
+    }),
+  })),
+
+  offload: operation(
+    z.object({
+      task: z.string().min(1).max(TASK_SIZE_MAX),
+      files: z.array(z.string().min(1).max(4096)).max(FILES_MAX).default([]),
+      to: z.string().min(1).max(64).optional(),
+      capability: z.string().min(1).max(64).optional(),
+      timeout_minutes: z.number().positive().max(OFFLOAD_TIMEOUT_MINUTES_MAX).optional(),
+    }),
+    async ({ task, files, to, capability, timeout_minutes }, { node }) => {
+      const id = await node.offloads.begin({
+        controller: controllerOf(node),
+        task,
+        files,
+        target: { ...(to === undefined ? {} : { name: to }), ...(capability === undefined ? {} : { capability }) },
+        timeoutMinutes: timeout_minutes,
+      });
+      return node.offloads.view(id);
+    },
+  ),
+
+  /** One offload, now or at its next change (`wait_ms`), or all of them. */
+  offload_status: operation(
+    z.object({ id: Id.optional(), wait_ms: Wait.default(0), until_over: z.boolean().default(false) }),
+    async ({ id, wait_ms, until_over }, { node, signal, progress }) => {
+      if (id === undefined)
+        return { offloads: await Promise.all(node.offloads.list().map((each) => node.offloads.view(each))) };
+      const first = await node.offloads.view(id);
+      if (wait_ms === 0 || isOver(first.status)) return first;
+      const stream = offloadOf(id);
+      const { system, ports } = node.core;
+      const deadline = ports.clock.now() + wait_ms;
+      for (let seen = system.state(stream); ; ) {
+        const changed = await until(node, () => system.state(stream) !== seen, {
+          timeoutMs: Math.max(0, deadline - ports.clock.now()),
+          signal,
+          concerns: (each) => each === stream,
+        });
+        seen = system.state(stream);
+        const view: OffloadView = await node.offloads.view(id);
+        if (!changed || !until_over || isOver(view.status)) return view;
+        progress(view);
+      }
+    },
+  ),
+
+  offload_cancel: operation(z.object({ id: Id }), async ({ id }, { node }) => {
+    await node.offloads.cancel(id);
+    return node.offloads.view(id);
+  }),
+
+  /** Fetches what waits and sends what is queued; says what is still queued when the time is up. */
+  settle: operation(z.object({ wait_ms: Wait.default(SETTLE_MS) }), async ({ wait_ms }, { node, signal }) => {
+    const { link, lanes, ports } = node.core;
+    const deadline = ports.clock.now() + wait_ms;
+    const settled = () => queued(node) === 0 && link.caughtUp;
+    const concerns = (stream: string) =>
+      stream.startsWith("conversation/") || stream.startsWith("link/") || stream.startsWith("session/");
+    // What was fetched may want an answer, which is queued in its turn.
+    while (node.membership.current && ports.clock.now() < deadline) {
+      if (!(await until(node, settled, { timeoutMs: deadline - ports.clock.now(), signal, concerns }))) break;
+      await lanes.idle();
+      if (settled()) break;
+    }
+    return { queued: queued(node), online: link.online };
+  }),
+
+  /** Tells of every durable change until the caller ends the call: states and events, with all words sealed. */
+  watch: operation(z.object({}), async (_, { node, signal, progress }) => {
+    const { system } = node.core;
+    for (const [stream, state] of system.streams())
+      progress({ stream, state: persist(state), event: null, at: 0, number: 0 });
+    const unsubscribe = system.subscribe(({ stream, state, event, at, commit }) =>
+      progress({ stream, state: persist(state), event, at, number: commit?.number ?? 0 }),
+    );
+    const stop = AbortSignal.any([signal, node.signal]);
+    await new Promise<void>((resolve) =>
+      stop.aborted ? resolve() : stop.addEventListener("abort", () => resolve(), { once: true }),
+    );
+    unsubscribe();
+    return {};
+  }),
+} as const;
+
+export type Operations = typeof operations;
+export type ParamsOf<T extends OperationTable, N extends keyof T> = z.input<T[N]["params"]>;
+export type ResultOf<T extends OperationTable, N extends keyof T> = Awaited<ReturnType<T[N]["run"]>>;
+
+/** Runs one operation on a node. @throws MeshError always of ours; `input_invalid` names the field */
+export async function runOperation(
+  table: OperationTable,
+  name: string,
+  params: unknown,
+  context: CallContext,
+): Promise<unknown> {
+  const found = Object.hasOwn(table, name) ? table[name] : undefined;
+  if (!found) throw new MeshError("input_invalid", `There is no operation ${name}.`);
+  const parsed = found.params.safeParse(params);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    throw new MeshError("input_invalid", `${issue?.path.join(".") || "The input"}: ${issue?.message ?? "not valid"}.`);
+  }
+  try {
+    return await found.run(parsed.data, context);
+  } catch (error) {
+    throw asMeshError(error);
+  }
+}

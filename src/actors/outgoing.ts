@@ -1,0 +1,185 @@
+import { hash, randomUUID } from "node:crypto";
+import { base64, encrypt, sealMessage, utf8 } from "../crypto/index.ts";
+import { MeshError } from "../errors.ts";
+import { PAYLOAD_SIZE_MAX, TRANSFER_CHUNK_SIZE, TRANSFER_CHUNKS_MAX } from "../limits.ts";
+import type { ConversationContext, MessageKind, Outgoing } from "../machines/conversation/events.ts";
+import type { Entry } from "../store/journal.ts";
+import type { SecretPatch } from "../store/secrets.ts";
+import type { Message, MessageHeader } from "../wire/frame.ts";
+import { isChat, type Payload, type PayloadInput, type PayloadOf } from "../wire/payload.ts";
+import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
+import { Keyring } from "./keyring.ts";
+
+// The way out: compose -> SEND -> seal -> SEALED -> transmit -> TRANSMITTED.
+
+/** Events to commit, with what must be committed with them. */
+export interface Draft {
+  readonly entries: readonly Entry[];
+  readonly secrets: SecretPatch;
+  readonly before?: () => Promise<void>;
+}
+
+/** Several drafts as one commit. */
+export function join(...drafts: readonly Draft[]): Draft {
+  return {
+    entries: drafts.flatMap((draft) => draft.entries),
+    secrets: Object.assign({}, ...drafts.map((draft) => draft.secrets)),
+    before: async () => {
+      for (const draft of drafts) await draft.before?.();
+    },
+  };
+}
+
+export const entriesOnly = (...entries: readonly Entry[]): Draft => ({ entries, secrets: {} });
+
+function draftOf(core: Core, peer: string, id: string, kind: MessageKind, text: string): Draft {
+  const { body, size, secrets, before } = core.bodies.seal(peer, text, kind !== "chat");
+  const entry: Entry = { stream: conversationOf(peer), event: { type: "SEND", id, kind, body, size } };
+  return { entries: [entry], secrets, ...(before && { before }) };
+}
+
+const sha256 = (bytes: Uint8Array | string) => hash("sha256", bytes, "hex");
+
+/**
+ * The SEND events of one payload: one, or the manifest and chunks of a large one.
+ * @param id unique among all that is ever sent; the same id again is the same message again
+ * @throws MeshError `file_too_large` when it has more chunks than a transfer may have
+ */
+export function compose(core: Core, peer: string, payload: PayloadInput, id: string = randomUUID()): Draft {
+  const text = JSON.stringify(payload);
+  const bytes = Buffer.from(text, "utf8");
+  if (bytes.length <= PAYLOAD_SIZE_MAX)
+    return draftOf(core, peer, id, isChat(payload as Payload) ? "chat" : "work", text);
+  const total = Math.ceil(bytes.length / TRANSFER_CHUNK_SIZE);
+  if (total > TRANSFER_CHUNKS_MAX) throw new MeshError("file_too_large");
+  const slices = Array.from({ length: total }, (_, index) =>
+    bytes.subarray(index * TRANSFER_CHUNK_SIZE, (index + 1) * TRANSFER_CHUNK_SIZE),
+  );
+  const hashes = slices.map(sha256);
+  const manifest: PayloadOf<"mesh:transfer_manifest"> = {
+    type: "mesh:transfer_manifest",
+    transfer_id: id,
+    original_type: payload.type,
+    total_chunks: total,
+    total_bytes: bytes.length,
+    chunk_hashes: hashes,
+    manifest_hash: sha256(hashes.join(":")),
+  };
+  const chunks = slices.map(
+    (slice, index): PayloadOf<"mesh:transfer_chunk"> => ({
+      type: "mesh:transfer_chunk",
+      transfer_id: id,
+      chunk_index: index,
+      total_chunks: total,
+      data: slice.toString("base64"),
+      hash: hashes[index] ?? "",
+    }),
+  );
+  return join(
+    draftOf(core, peer, `${id}.m`, "part", JSON.stringify(manifest)),
+    ...chunks.map((chunk, index) => draftOf(core, peer, `${id}.${index}`, "part", JSON.stringify(chunk))),
+  );
+}
+
+const contextOf = (core: Core, peer: string): ConversationContext | undefined =>
+  core.system.decided(conversationOf(peer))?.snapshot.context;
+
+/** Frames sealed in this process and not yet on the wire; any other is built again from its message key. */
+const FRAMES_KEPT = 256;
+
+export class OutgoingMail {
+  readonly #core: Core;
+  readonly #frames = new Map<string, string>();
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  /** Encrypts messages in order with the session that sends. */
+  async seal(peer: string, ids: readonly string[]): Promise<void> {
+    const { lanes } = this.#core;
+    await Promise.all(ids.map((id) => lanes.run(`out ${peer}`, () => this.#seal(peer, id))));
+  }
+
+  async #seal(peer: string, id: string): Promise<void> {
+    const { system, bodies, keyring, ports } = this.#core;
+    const waiting = (item: Outgoing) => item.id === id && !item.sealed;
+    const item = contextOf(this.#core, peer)?.outbox.find(waiting);
+    if (!item) return;
+    const plaintext = utf8.encode(await bodies.open(peer, item.body));
+    // From here to the commit nothing is awaited: the ratchet that is read is the one that is moved.
+    const context = contextOf(this.#core, peer);
+    const session = context?.session;
+    if (!session || !context.outbox.some(waiting)) return;
+    const ratchet = keyring.ratchet(session);
+    if (!ratchet) throw new MeshError("store_damaged", `The ratchet of session ${session} is missing.`);
+    const { associatedData } = ratchet;
+    const sealed = encrypt(ratchet.state, { associatedData, plaintext, random: ports.random });
+    const header: MessageHeader = { dh: base64.encode(sealed.header.dh), pn: sealed.header.pn, n: sealed.header.n };
+    const { accepted, durable } = system.commit(
+      [
+        { stream: sessionOf(session), event: { type: "ENCRYPTED", message: id, header } },
+        {
+          stream: conversationOf(peer),
+          event: { type: "SEALED", id, session, header, nonce: base64.encode(sealed.nonce) },
+        },
+      ],
+      {
+        atomic: true,
+        secrets: {
+          ...Keyring.ratchetPatch(session, { state: sealed.state, associatedData }),
+          ...Keyring.sentKeyPatch(peer, id, sealed.messageKey),
+        },
+      },
+    );
+    if (accepted.includes(false)) return;
+    keyring.moved(session, { ...ratchet, state: sealed.state });
+    if (this.#frames.size < FRAMES_KEPT) this.#frames.set(`${peer} ${id}`, base64.encode(sealed.ciphertext));
+    await durable;
+  }
+
+  /** Puts sealed messages on the wire, in order. When the link is down nothing happens: they are asked for again when it is up. */
+  async transmit(peer: string, ids: readonly string[]): Promise<void> {
+    const { lanes } = this.#core;
+    await Promise.all(ids.map((id) => lanes.run(`wire ${peer}`, () => this.#transmit(peer, id))));
+  }
+
+  async #transmit(peer: string, id: string): Promise<void> {
+    const { system, link, keyring } = this.#core;
+    if (!link.online) return;
+    const item = contextOf(this.#core, peer)?.outbox.find((candidate) => candidate.id === id);
+    if (!item?.sealed) return;
+    const ciphertext = this.#frames.get(`${peer} ${id}`) ?? (await this.#rebuild(peer, item, item.sealed));
+    const frame: Message = {
+      v: 1,
+      type: "message",
+      from: keyring.identity.did,
+      to: peer,
+      id,
+      ts: isoNow(this.#core),
+      header: item.sealed.header,
+      ciphertext,
+    };
+    link.transmit(frame, (proof) => {
+      this.#frames.delete(`${peer} ${id}`);
+      system
+        .commit([{ stream: conversationOf(peer), event: { type: "TRANSMITTED", ids: [id], proof } }], {
+          secrets: Keyring.sentKeyPatch(peer, id, null),
+        })
+        .durable.catch((error: unknown) =>
+          this.#core.note(`A transmission to ${peer} could not be noted: ${String(error)}`),
+        );
+    });
+  }
+
+  /** The identical ciphertext again, from the message key that was kept for this. */
+  async #rebuild(peer: string, item: Outgoing, sealed: NonNullable<Outgoing["sealed"]>): Promise<string> {
+    const { bodies, keyring } = this.#core;
+    const plaintext = utf8.encode(await bodies.open(peer, item.body));
+    const key = keyring.sentKey(peer, item.id);
+    const ratchet = keyring.ratchet(sealed.session);
+    if (!key || !ratchet) throw new MeshError("store_damaged", `The message key of ${item.id} is missing.`);
+    const header = { dh: base64.decode(sealed.header.dh), pn: sealed.header.pn, n: sealed.header.n };
+    return base64.encode(sealMessage(key, base64.decode(sealed.nonce), ratchet.associatedData, header, plaintext));
+  }
+}

@@ -1,0 +1,63 @@
+import { randomBytes } from "node:crypto";
+import { type Disk, realDisk } from "../store/disk.ts";
+import type { Random } from "../store/seal.ts";
+
+// Everything impure that the actors use comes through here, so that a simulated world can stand in its place.
+
+export interface Clock {
+  /** Epoch milliseconds. */
+  now(): number;
+  /** Calls back at that time or later. Returns what takes it back. */
+  at(time: number, callback: () => void): () => void;
+}
+
+/** One WebSocket as the link needs it. */
+export interface Socket {
+  send(text: string): void;
+  /** Bytes accepted by `send` that have not left yet. */
+  readonly buffered: number;
+  close(): void;
+}
+export interface SocketEvents {
+  opened(): void;
+  received(text: string): void;
+  closed(code: number, reason: string): void;
+}
+
+export interface Network {
+  dial(url: string, events: SocketEvents): Socket;
+  /** As the global fetch. */
+  fetch(url: string, init?: RequestInit): Promise<Response>;
+}
+
+export interface Ports {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly disk: Disk;
+  readonly network: Network;
+}
+
+/** setTimeout counts milliseconds in 31 bits; a later deadline is approached in steps. */
+const TIMER_MAX_MS = 2 ** 31 - 1;
+
+export const realClock: Clock = {
+  now: () => Date.now(),
+  at(time, callback) {
+    let timer: NodeJS.Timeout;
+    const arm = () => {
+      const left = time - Date.now();
+      timer = left > TIMER_MAX_MS ? setTimeout(arm, TIMER_MAX_MS) : setTimeout(callback, Math.max(0, left));
+    };
+    arm();
+    return () => clearTimeout(timer);
+  },
+};
+
+export const realRandom: Random = (length) => new Uint8Array(randomBytes(length));
+
+export const realPorts = (network: Network): Ports => ({
+  clock: realClock,
+  random: realRandom,
+  disk: realDisk,
+  network,
+});

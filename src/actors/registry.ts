@@ -1,0 +1,272 @@
+import {
+  base64url,
+  type Identity,
+  type OneTimePreKey,
+  type PreKeyBundle,
+  type SignedPreKey,
+  sign,
+  utf8,
+} from "../crypto/index.ts";
+import { type ErrorCode, isErrorCode, MeshError } from "../errors.ts";
+import { HTTP_BODY_MAX, HTTP_TIMEOUT_MS, NAME_MAX } from "../limits.ts";
+import { ErrorResponse, PairResponse, pairProofText } from "../wire/pair.ts";
+import {
+  AgentRecord,
+  AUTH_SCHEME,
+  DiscoverResponse,
+  PreKeysResponse,
+  type PreKeysUpload,
+  type RegisterRequest,
+} from "../wire/registry.ts";
+import type { Clock, Network } from "./ports.ts";
+
+// What the node asks over HTTP: the registry, and the controller's `POST /v1/pair`. Every answer is parsed with bounds.
+
+interface Parser<T> {
+  parse(value: unknown): T;
+}
+
+export interface HttpPorts {
+  readonly network: Network;
+  readonly clock: Clock;
+}
+
+interface Request {
+  readonly method?: "GET" | "POST" | "PUT" | "DELETE";
+  readonly body?: unknown;
+  readonly authorization?: string;
+  /** What it means when nobody answers. */
+  readonly unreachable: ErrorCode;
+}
+
+async function readBounded(response: Response): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of response.body ?? []) {
+    size += chunk.length;
+    if (size > HTTP_BODY_MAX) throw new MeshError("limit_reached", `The answer is larger than ${HTTP_BODY_MAX} bytes.`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+const isoNow = (clock: Clock) => new Date(clock.now()).toISOString();
+
+/** The status and the JSON body. @throws MeshError with the code `unreachable` when there is no answer */
+async function request(
+  ports: HttpPorts,
+  url: string,
+  { method = "GET", body, authorization, unreachable }: Request,
+): Promise<{ status: number; json: unknown }> {
+  let response: Response;
+  let text: string;
+  try {
+    response = await ports.network.fetch(url, {
+      method,
+      headers: {
+        accept: "application/json",
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+        ...(authorization === undefined ? {} : { authorization }),
+      },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      signal: AbortSignal.timeout(HTTP_TIMEOUT_MS),
+      redirect: "error",
+    });
+    text = await readBounded(response);
+  } catch (cause) {
+    if (cause instanceof MeshError) throw cause;
+    throw new MeshError(unreachable, `${new URL(url).origin} does not answer.`, { cause });
+  }
+  let json: unknown;
+  try {
+    json = text === "" ? undefined : JSON.parse(text);
+  } catch (cause) {
+    throw new MeshError(
+      unreachable,
+      `${new URL(url).origin} answered ${response.status} with something that is not JSON.`,
+      { cause },
+    );
+  }
+  if (response.status >= 500) throw new MeshError(unreachable, `${new URL(url).origin} answered ${response.status}.`);
+  return { status: response.status, json };
+}
+
+function parsed<T>(parser: Parser<T>, json: unknown, what: string): T {
+  try {
+    return parser.parse(json);
+  } catch (cause) {
+    throw new MeshError("cluster_refused", `${what} answered in a form that is not understood.`, { cause });
+  }
+}
+
+/** A refusal as an error: by its own code if it names one of ours. */
+function refusal(status: number, json: unknown, fallback: ErrorCode): MeshError {
+  const problem = ErrorResponse.safeParse(json);
+  if (!problem.success) return new MeshError(fallback, `Answered ${status}.`);
+  const { code, message } = problem.data.error;
+  if (isErrorCode(code)) return new MeshError(code);
+  return new MeshError(fallback, message);
+}
+
+/** `POST /v1/pair`. @throws MeshError `cluster_unreachable`, or why the token was refused */
+export async function pair(
+  ports: HttpPorts,
+  options: {
+    readonly pairUrl: string;
+    readonly secret: string;
+    readonly identity: Identity;
+    readonly name: string | null;
+  },
+): Promise<PairResponse & { readonly timestamp: string }> {
+  const { pairUrl, secret, identity, name } = options;
+  const timestamp = isoNow(ports.clock);
+  const { status, json } = await request(ports, pairUrl, {
+    method: "POST",
+    unreachable: "cluster_unreachable",
+    body: {
+      token: secret,
+      did: identity.did,
+      public_key: base64url.encode(identity.publicKey),
+      proof: base64url.encode(sign(identity, utf8.encode(pairProofText(secret, identity.did, timestamp)))),
+      proof_timestamp: timestamp,
+      ...(name === null ? {} : { display_name: name }),
+    },
+  });
+  if (status !== 200) throw refusal(status, json, "cluster_refused");
+  return { ...parsed(PairResponse, json, "The controller"), timestamp };
+}
+
+/** The registry of one cluster, as one identity sees it. */
+export class Registry {
+  readonly #ports: HttpPorts;
+  readonly #base: string;
+
+  constructor(ports: HttpPorts, base: string) {
+    this.#ports = ports;
+    this.#base = base.replace(/\/+$/, "");
+  }
+
+  #ask(path: string, options: Omit<Request, "unreachable"> = {}) {
+    return request(this.#ports, `${this.#base}${path}`, { ...options, unreachable: "registry_unreachable" });
+  }
+
+  #authorization(identity: Identity): string {
+    const time = isoNow(this.#ports.clock);
+    return `${AUTH_SCHEME} ${identity.did} ${time} ${base64url.encode(sign(identity, utf8.encode(time)))}`;
+  }
+
+  /** Registers this identity, or updates its record. */
+  async register(
+    identity: Identity,
+    capabilities: readonly string[],
+    metadata: Readonly<Record<string, string>>,
+  ): Promise<void> {
+    const publicKey = base64url.encode(identity.publicKey);
+    const timestamp = isoNow(this.#ports.clock);
+    const body: RegisterRequest = {
+      public_key: publicKey,
+      proof: base64url.encode(sign(identity, utf8.encode(publicKey + timestamp))),
+      proof_timestamp: timestamp,
+      capabilities: [...capabilities],
+      metadata: { ...metadata },
+    };
+    const { status, json } = await this.#ask("/v1/agents", { method: "POST", body });
+    // 409: this very key is registered already, which is what was wanted.
+    if (status !== 201 && status !== 200 && status !== 409) throw refusal(status, json, "cluster_refused");
+  }
+
+  async publishPreKeys(identity: Identity, signed: SignedPreKey, oneTime: readonly OneTimePreKey[]): Promise<void> {
+    const body: PreKeysUpload = {
+      identity_key: base64url.encode(identity.dhPublic),
+      identity_key_ed: base64url.encode(identity.publicKey),
+      signed_pre_key: {
+        key_id: signed.keyId,
+        public_key: base64url.encode(signed.keyPair.public),
+        signature: base64url.encode(signed.signature),
+      },
+      one_time_pre_keys: oneTime.map(({ keyId, keyPair }) => ({
+        key_id: keyId,
+        public_key: base64url.encode(keyPair.public),
+      })),
+    };
+    const path = `/v1/agents/${encodeURIComponent(identity.did)}/prekeys`;
+    const { status, json } = await this.#ask(path, {
+      method: "PUT",
+      body,
+      authorization: this.#authorization(identity),
+    });
+    if (status < 200 || status >= 300) throw refusal(status, json, "cluster_refused");
+  }
+
+  /** Takes this identity's record and prekeys away. */
+  async remove(identity: Identity): Promise<void> {
+    const path = `/v1/agents/${encodeURIComponent(identity.did)}`;
+    const { status, json } = await this.#ask(path, { method: "DELETE", authorization: this.#authorization(identity) });
+    if (status !== 204 && status !== 404) throw refusal(status, json, "cluster_refused");
+  }
+
+  /**
+   * A peer's prekey bundle, unchecked: X3DH checks it against the DID. Consumes one one-time prekey.
+   * @throws MeshError `peer_without_prekeys` when there is none
+   */
+  async bundle(did: string): Promise<PreKeyBundle> {
+    const { status, json } = await this.#ask(`/v1/agents/${encodeURIComponent(did)}/prekeys`);
+    if (status === 404) throw new MeshError("peer_without_prekeys");
+    if (status !== 200) throw refusal(status, json, "cluster_refused");
+    const answer = parsed(PreKeysResponse, json, "The registry");
+    const oneTime = answer.one_time_pre_key;
+    return {
+      did,
+      identityKey: base64url.decode(answer.identity_key),
+      identityKeyEd: base64url.decode(answer.identity_key_ed),
+      signedPreKey: {
+        keyId: answer.signed_pre_key.key_id,
+        publicKey: base64url.decode(answer.signed_pre_key.public_key),
+        signature: base64url.decode(answer.signed_pre_key.signature),
+      },
+      ...(oneTime ? { oneTimePreKey: { keyId: oneTime.key_id, publicKey: base64url.decode(oneTime.public_key) } } : {}),
+    };
+  }
+
+  /** An agent's record. @throws MeshError `peer_unknown` */
+  async agent(did: string): Promise<AgentRecord> {
+    const { status, json } = await this.#ask(`/v1/agents/${encodeURIComponent(did)}`);
+    if (status === 404) throw new MeshError("peer_unknown");
+    if (status !== 200) throw refusal(status, json, "cluster_refused");
+    return parsed(AgentRecord, json, "The registry");
+  }
+
+  /** Agents with a capability (a display name is one more capability), or all. */
+  async discover(capability: string | undefined, limit: number): Promise<Agent[]> {
+    const query = new URLSearchParams({ ...(capability === undefined ? {} : { capability }), limit: String(limit) });
+    const { status, json } = await this.#ask(`/v1/discover?${query}`);
+    if (status !== 200) throw refusal(status, json, "cluster_refused");
+    return parsed(DiscoverResponse, json, "The registry").results.map((result) => ({
+      did: result.did,
+      name: nameOf(result),
+      capabilities: result.capabilities.filter((entry) => entry !== nameOf(result)),
+      online: result.online === true,
+      last_seen: result.last_seen ?? null,
+    }));
+  }
+}
+
+export interface Agent {
+  readonly did: string;
+  /** What it calls itself: a hint, never trust. */
+  readonly name: string | null;
+  readonly capabilities: readonly string[];
+  readonly online: boolean;
+  readonly last_seen: string | null;
+}
+
+/** What an agent calls itself: the name in its metadata, if it is registered as a capability too. */
+export function nameOf(result: {
+  readonly capabilities: readonly string[];
+  readonly [extra: string]: unknown;
+}): string | null {
+  const metadata = result.metadata;
+  if (typeof metadata !== "object" || metadata === null || !("name" in metadata)) return null;
+  const { name } = metadata;
+  return typeof name === "string" && name.length <= NAME_MAX && result.capabilities.includes(name) ? name : null;
+}

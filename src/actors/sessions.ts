@@ -1,0 +1,313 @@
+import { randomUUID } from "node:crypto";
+import {
+  base64,
+  base64url,
+  CryptoError,
+  type CryptoErrorCode,
+  dhPublicOf,
+  didOf,
+  equalBytes,
+  initiate,
+  initiatorRatchet,
+  respond,
+  responderRatchet,
+  x25519KeyPair,
+} from "../crypto/index.ts";
+import { asMeshError, type ErrorCode, MeshError } from "../errors.ts";
+import { SESSIONS_PER_PEER_MAX } from "../limits.ts";
+import type { PairingContext } from "../machines/pairing/events.ts";
+import type { SessionContext } from "../machines/session/events.ts";
+import type { Knock, KnockAccept, KnockReject } from "../wire/frame.ts";
+import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
+import { Keyring } from "./keyring.ts";
+import { nameOf } from "./registry.ts";
+
+// Sessions come to be here: X3DH as initiator and as responder, knocks and their answers. A session is named by its knock, so
+// both ends call it the same.
+
+/** A bundle that contradicts the DID is not a passing fault. */
+const IMPERSONATION: ReadonlySet<CryptoErrorCode> = new Set([
+  "did_mismatch",
+  "identity_mismatch",
+  "signature_invalid",
+  "bundle_invalid",
+  "key_invalid",
+]);
+const FINAL: ReadonlySet<ErrorCode> = new Set(["peer_identity_mismatch", "peer_unknown"]);
+
+const contextOf = (core: Core, session: string): SessionContext | undefined =>
+  core.system.state(sessionOf(session))?.snapshot.context;
+
+/** What became of a knock: taken (ack it), or left at the relay because it cannot be judged now. */
+export type KnockFate = "taken" | "later";
+
+export class Sessions {
+  readonly #core: Core;
+  readonly #currentSignedPreKey: () => number | undefined;
+  /** Sessions by peer, the oldest first. */
+  readonly #byPeer = new Map<string, string[]>();
+
+  constructor(core: Core, pairing: () => PairingContext | undefined) {
+    this.#core = core;
+    this.#currentSignedPreKey = () => pairing()?.prekeys?.signed;
+  }
+
+  /** Sessions with a peer that can still be read with, the newest first. */
+  of(peer: string): string[] {
+    const open = (this.#byPeer.get(peer) ?? []).filter((id) => contextOf(this.#core, id)?.closed === null);
+    return open.reverse();
+  }
+
+  /** Builds the index by peer from what was recovered, and keeps it from then on. */
+  index(): void {
+    for (const [, state] of this.#core.system.streams("session")) this.#note(state.snapshot.context);
+    this.#core.system.subscribe(({ stream, event, state }) => {
+      if (stream.startsWith("session/") && (event.type === "INITIATED" || event.type === "ACCEPTED"))
+        this.#note(state.snapshot.context);
+    });
+  }
+
+  #note({ peer, id }: SessionContext): void {
+    const ids = this.#byPeer.get(peer);
+    if (ids) ids.push(id);
+    else this.#byPeer.set(peer, [id]);
+  }
+
+  isConfirmed(session: string): boolean {
+    return this.#core.system.decided(sessionOf(session))?.snapshot.matches({ open: "established" }) ?? false;
+  }
+
+  /** Opens a session as the initiator: ESTABLISHED, or ESTABLISH_FAILED with the reason. */
+  async establish(peer: string): Promise<void> {
+    const { system, keyring, ports, registry } = this.#core;
+    const conversation = conversationOf(peer);
+    try {
+      const bundle = await registry().bundle(peer);
+      if (!system.decided(conversation)?.snapshot.matches("opening")) return;
+      const ephemeral = x25519KeyPair(ports.random(32));
+      const agreement = initiate({ identity: keyring.identity, bundle: { ...bundle, did: peer }, ephemeral });
+      const state = initiatorRatchet({
+        sharedKey: agreement.sharedKey,
+        peerSignedPreKey: bundle.signedPreKey.publicKey,
+        random: ports.random,
+      });
+      const id = randomUUID();
+      const initiated = {
+        type: "INITIATED",
+        peer,
+        knock: id,
+        ik: base64.encode(keyring.identity.dhPublic),
+        ek: base64.encode(agreement.ephemeralPublic),
+        spk: bundle.signedPreKey.keyId,
+        otk: agreement.oneTimeKeyId ?? null,
+      };
+      await system.commit(
+        [
+          { stream: sessionOf(id), event: initiated },
+          { stream: conversation, event: { type: "ESTABLISHED", session: id, role: "initiator" } },
+        ],
+        { atomic: true, secrets: Keyring.ratchetPatch(id, { state, associatedData: agreement.associatedData }) },
+      ).durable;
+    } catch (error) {
+      const failure =
+        error instanceof CryptoError && IMPERSONATION.has(error.code)
+          ? new MeshError("peer_identity_mismatch", `${peer}: ${error.message}.`, { cause: error })
+          : asMeshError(error);
+      if (failure.code === "closed" || failure.code === "store_io") throw failure;
+      this.#core.note(`No session with ${peer}: ${failure.message}`);
+      await system.commit([
+        {
+          stream: conversation,
+          event: { type: "ESTABLISH_FAILED", code: failure.code, final: FINAL.has(failure.code) },
+        },
+      ]).durable;
+    }
+  }
+
+  /** Sends the knock of a session that we opened. */
+  knock(session: string): void {
+    const context = contextOf(this.#core, session);
+    if (!context) return;
+    const frame: Knock = {
+      v: 1,
+      type: "knock",
+      from: this.#core.keyring.identity.did,
+      to: context.peer,
+      id: context.knock,
+      ts: isoNow(this.#core),
+      intent: { action: "establish_session" },
+      establishment: {
+        ik: context.ik,
+        ek: context.ek,
+        ...(context.otk === null ? {} : { otk: context.otk }),
+        spk: context.spk,
+      },
+    };
+    this.#send(session, frame);
+  }
+
+  /** Answers the knock of a session that we accepted. */
+  answer(session: string): void {
+    const context = contextOf(this.#core, session);
+    if (!context) return;
+    const frame: KnockAccept = {
+      v: 1,
+      type: "knock_accept",
+      from: this.#core.keyring.identity.did,
+      to: context.peer,
+      id: `${context.knock}.a`,
+      knock_id: context.knock,
+      ts: isoNow(this.#core),
+    };
+    this.#send(session, frame);
+  }
+
+  #send(session: string, frame: Knock | KnockAccept): void {
+    this.#core.link.transmit(frame, () => {
+      this.#core.system
+        .commit([{ stream: sessionOf(session), event: { type: "KNOCK_SENT" } }])
+        .durable.catch((error: unknown) => this.#core.note(`A knock could not be noted: ${String(error)}`));
+    });
+  }
+
+  #reject(knock: Knock, reason: string): KnockFate {
+    const frame: KnockReject = {
+      v: 1,
+      type: "knock_reject",
+      from: this.#core.keyring.identity.did,
+      to: knock.from,
+      id: `${knock.id}.r`,
+      knock_id: knock.id,
+      reason,
+      ts: isoNow(this.#core),
+    };
+    this.#core.link.transmit(frame, () => undefined);
+    return "taken";
+  }
+
+  /**
+   * Opens a session as the responder. The knock's X25519 key must belong to the DID that sent it.
+   * @throws MeshError `registry_unreachable` when that cannot be found out now
+   */
+  async onKnock(knock: Knock): Promise<KnockFate> {
+    const { system, keyring, note } = this.#core;
+    const { ik, ek, otk, spk } = knock.establishment;
+    const known = contextOf(this.#core, knock.id);
+    if (known && known.role !== null) {
+      // Given again by the relay. The same keys from the same peer are the same session; anything else is none of ours.
+      if (known.peer === knock.from && known.ik === ik && known.ek === ek && known.role === "responder")
+        this.answer(knock.id);
+      return "taken";
+    }
+    const identityKey = base64.decode(ik);
+    const agent = await this.#agentOf(knock.from);
+    if (!equalBytes(dhPublicOf(agent.key), identityKey)) {
+      note(`A knock from ${knock.from} carried a key that is not its own; refused.`);
+      return this.#reject(knock, "identity_mismatch");
+    }
+    const signedPreKeyId = spk ?? this.#currentSignedPreKey();
+    const signedPreKey = signedPreKeyId === undefined ? undefined : keyring.signedPreKey(signedPreKeyId);
+    const oneTimePreKey = otk === undefined || otk === null ? undefined : keyring.oneTimePreKey(otk);
+    if (!signedPreKey || (otk !== undefined && otk !== null && !oneTimePreKey))
+      return this.#reject(knock, "prekey_unknown");
+    let agreement: ReturnType<typeof respond>;
+    try {
+      agreement = respond({
+        identity: keyring.identity,
+        signedPreKey,
+        ...(oneTimePreKey && { oneTimePreKey }),
+        initiatorDid: knock.from,
+        initiatorIdentityKey: identityKey,
+        ephemeralKey: base64.decode(ek),
+      });
+    } catch (error) {
+      if (!(error instanceof CryptoError)) throw error;
+      return this.#reject(knock, "key_invalid");
+    }
+    const state = responderRatchet({ sharedKey: agreement.sharedKey, signedPreKeyPair: signedPreKey.keyPair });
+    const event = {
+      type: "ACCEPTED",
+      peer: knock.from,
+      knock: knock.id,
+      ik,
+      ek,
+      spk: signedPreKey.keyId,
+      otk: otk ?? null,
+    };
+    const surplus = this.of(knock.from).slice(SESSIONS_PER_PEER_MAX - 1);
+    await system.commit(
+      [
+        { stream: sessionOf(knock.id), event },
+        ...(agent.name === null
+          ? []
+          : [{ stream: conversationOf(knock.from), event: { type: "NAMED", name: agent.name } }]),
+        ...surplus.map((id) => ({
+          stream: sessionOf(id),
+          event: { type: "CLOSED", reason: "too many sessions with this peer" },
+        })),
+      ],
+      {
+        secrets: {
+          ...Keyring.ratchetPatch(knock.id, { state, associatedData: agreement.associatedData }),
+          ...Keyring.consumedPatch(otk ?? null),
+        },
+      },
+    ).durable;
+    return "taken";
+  }
+
+  /** The Ed25519 key behind a DID: from the registry, believed only because its hash is the DID. With what it calls itself. */
+  async #agentOf(did: string): Promise<{ readonly key: Uint8Array; readonly name: string | null }> {
+    const record = await this.#core.registry().agent(did);
+    const text = record.public_key ?? "";
+    for (const encoding of [base64url, base64]) {
+      try {
+        const key = encoding.decode(text);
+        if (didOf(key) === did) return { key, name: nameOf(record) };
+      } catch (error) {
+        // Not in this encoding.
+        if (!(error instanceof CryptoError)) throw error;
+      }
+    }
+    throw new MeshError("peer_identity_mismatch", `${did}.`);
+  }
+
+  async onKnockAccept(frame: KnockAccept): Promise<void> {
+    const context = contextOf(this.#core, frame.knock_id);
+    if (context?.peer !== frame.from || context.role !== "initiator") return;
+    await this.#core.system.commit([
+      { stream: sessionOf(frame.knock_id), event: { type: "CONFIRMED", by: "knock_accept" } },
+    ]).durable;
+  }
+
+  /** A reject is unsigned: it ends a session that the peer has not proved to hold yet, and changes nothing of a proven one. */
+  async onKnockReject(frame: KnockReject): Promise<void> {
+    const { system } = this.#core;
+    const context = contextOf(this.#core, frame.knock_id);
+    if (
+      context?.peer !== frame.from ||
+      context.role !== "initiator" ||
+      context.closed !== null ||
+      this.isConfirmed(frame.knock_id)
+    )
+      return;
+    const conversation = conversationOf(frame.from);
+    const refused = frame.reason === "policy_denied" || frame.reason === "identity_mismatch";
+    const outbox: { readonly id: string }[] = system.decided(conversation)?.snapshot.context.outbox ?? [];
+    await system.commit([
+      {
+        stream: sessionOf(frame.knock_id),
+        event: { type: "CLOSED", reason: `rejected: ${(frame.reason ?? "no reason").slice(0, 100)}` },
+      },
+      ...(refused
+        ? [
+            {
+              stream: conversation,
+              event: { type: "UNDELIVERABLE", ids: outbox.map(({ id }) => id), code: "peer_refused" },
+            },
+          ]
+        : []),
+      { stream: conversation, event: { type: "SESSION_LOST", session: frame.knock_id, code: "peer_refused" } },
+    ]).durable;
+  }
+}

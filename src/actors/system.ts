@@ -1,0 +1,396 @@
+import { MeshError } from "../errors.ts";
+import { RETRY_MIN_MS, SNAPSHOT_EVERY_COMMITS } from "../limits.ts";
+import type { MachineDefinition } from "../machines/definition.ts";
+import type { Commit, Entry, Journal, StoredEvent } from "../store/journal.ts";
+import type { SecretPatch, Secrets } from "../store/secrets.ts";
+import type { Clock } from "./ports.ts";
+import type { Projection } from "./projection.ts";
+import {
+  type ActorState,
+  begin,
+  type Effect,
+  type PersistedState,
+  persist,
+  restore,
+  step,
+  TIMER_EVENT,
+} from "./state.ts";
+
+// The actor system: decide -> commit -> publish -> perform.
+//
+// Decide is synchronous: the machines say what the events mean, on top of all that was decided before, durable or not. The
+// commit is durable when the journal says so. Only then is it published (snapshots, projections, subscribers) and only then
+// are its effects performed. If a commit cannot be made durable, it and all that was decided on top of it never happened.
+
+/** What a subscriber is told, once it is durable. */
+export interface Change {
+  readonly stream: string;
+  readonly event: StoredEvent;
+  readonly at: number;
+  readonly state: ActorState;
+  readonly effects: readonly Effect[];
+  /** Absent for live actors, which are not journaled. */
+  readonly commit?: Commit;
+}
+
+export interface CommitOptions {
+  readonly secrets?: SecretPatch | undefined;
+  /** Makes durable what the events refer to outside the journal, before the commit is written. */
+  readonly before?: (() => Promise<void>) | undefined;
+  /** All or nothing: one refused event refuses them all. */
+  readonly atomic?: boolean;
+}
+
+export interface Outcome {
+  /** For each event, whether its machine had a use for it. Refused events are not committed. */
+  readonly accepted: readonly boolean[];
+  /** Resolves when it is durable, published, and its effects have begun. @throws MeshError `store_io` */
+  readonly durable: Promise<void>;
+}
+
+export type Performer = (params: never, stream: string) => void | Promise<void>;
+export type Performers = Readonly<Record<string, Performer>>;
+
+interface Actor {
+  readonly stream: string;
+  readonly definition: MachineDefinition;
+  decided: ActorState;
+  durable: ActorState;
+  /** Whether any event was ever accepted: an actor nobody has told anything does not exist. */
+  touched: boolean;
+}
+
+interface Decision {
+  readonly at: number;
+  readonly steps: readonly {
+    readonly actor: Actor;
+    readonly event: StoredEvent;
+    readonly state: ActorState;
+    readonly effects: readonly Effect[];
+  }[];
+  readonly secrets: SecretPatch | undefined;
+}
+
+export interface SystemOptions {
+  readonly definitions: readonly MachineDefinition[];
+  readonly projections: readonly Projection[];
+  readonly clock: Clock;
+  /** An effect that threw: a defect, since effects report failures as events. */
+  readonly onFault: (error: unknown, where: string) => void;
+}
+
+const RESUMED = { type: "RESUMED" };
+
+export class ActorSystem {
+  readonly #definitions: ReadonlyMap<string, MachineDefinition>;
+  readonly #projections: readonly Projection[];
+  readonly #clock: Clock;
+  readonly #onFault: (error: unknown, where: string) => void;
+  readonly #actors = new Map<string, Actor>();
+  readonly #performers = new Map<string, Performers>();
+  readonly #listeners = new Set<(change: Change) => void>();
+  readonly #timed = new Set<Actor>();
+  #pending: Decision[] = [];
+  #journal: Journal | undefined;
+  #secrets: Secrets | undefined;
+  #disarm: (() => void) | undefined;
+  #performing = false;
+  #position = 0;
+
+  constructor(options: SystemOptions) {
+    this.#definitions = new Map(options.definitions.map((definition) => [definition.kind, definition]));
+    this.#projections = options.projections;
+    this.#clock = options.clock;
+    this.#onFault = options.onFault;
+  }
+
+  /** Text that changes when snapshots of another program version would mean something else. */
+  get versions(): string {
+    const parts = [
+      ...this.#definitions.values(),
+      ...this.#projections.map(({ name, version }) => ({ kind: name, version })),
+    ];
+    return parts.map(({ kind, version }) => `${kind}@${version}`).join(" ");
+  }
+
+  /** Gives the system its store, after `fold` has seen all that is on disk. */
+  attach(journal: Journal, secrets: Secrets): void {
+    this.#journal = journal;
+    this.#secrets = secrets;
+  }
+
+  /** How the effects of one kind of machine are performed. */
+  perform(kind: string, performers: Performers): void {
+    this.#performers.set(kind, performers);
+  }
+
+  // Recovery
+
+  /** Takes the states of a snapshot file. */
+  restore(
+    position: number,
+    state: { actors: Record<string, PersistedState>; projections: Record<string, unknown> },
+  ): void {
+    for (const [stream, persisted] of Object.entries(state.actors)) {
+      const actor = this.#actorOf(stream);
+      this.#settle(actor, restore(actor.definition, persisted));
+    }
+    for (const projection of this.#projections) projection.restore(state.projections[projection.name]);
+    this.#position = position;
+  }
+
+  /** Folds one commit that is on disk. Nothing is performed. */
+  fold(commit: Commit): void {
+    if (commit.number <= this.#position) return;
+    for (const { stream, event } of commit.entries) {
+      const actor = this.#actorOf(stream);
+      this.#settle(actor, step(actor.definition, actor.durable, event, commit.at).state);
+    }
+    for (const projection of this.#projections) projection.apply(commit);
+    this.#position = commit.number;
+  }
+
+  /** All states, for a snapshot file. Live actors are left out. */
+  capture(): {
+    position: number;
+    state: { actors: Record<string, PersistedState>; projections: Record<string, unknown> };
+  } {
+    const actors: Record<string, PersistedState> = {};
+    for (const actor of this.#actors.values())
+      if (!actor.definition.live) actors[actor.stream] = persist(actor.durable);
+    const projections = Object.fromEntries(
+      this.#projections.map((projection) => [projection.name, projection.capture()]),
+    );
+    return { position: this.#position, state: { actors, projections } };
+  }
+
+  /** Begins to perform: deadlines are armed, and every actor asks again for what is pending. */
+  start(): void {
+    this.#performing = true;
+    this.resume();
+    this.#arm();
+  }
+
+  /** Every actor (or those of some kinds) asks again for what is pending. */
+  resume(kinds?: readonly string[]): void {
+    const at = this.#clock.now();
+    for (const actor of this.#actors.values()) {
+      if (kinds && !kinds.includes(actor.definition.kind)) continue;
+      const { state, effects } = step(actor.definition, actor.durable, RESUMED, at);
+      if (state.snapshot !== actor.durable.snapshot) throw new Error(`RESUMED changed the state of ${actor.stream}`);
+      this.#performAll(actor, effects);
+    }
+  }
+
+  /** Ends performing. What is being made durable still becomes so. */
+  stop(): void {
+    this.#performing = false;
+    this.#disarm?.();
+    this.#disarm = undefined;
+  }
+
+  // Decide and commit
+
+  /** Sends events to actors. All that is accepted becomes durable together. */
+  commit(entries: readonly Entry[], options: CommitOptions = {}): Outcome {
+    const at = this.#clock.now();
+    const accepted: boolean[] = [];
+    const steps: Decision["steps"][number][] = [];
+    const reached = new Map<Actor, ActorState>();
+    for (const { stream, event } of entries) {
+      const actor = this.#actorOf(stream);
+      const parsed = event.type === TIMER_EVENT ? event : this.#parse(actor, event);
+      const result = step(actor.definition, reached.get(actor) ?? actor.decided, parsed, at);
+      accepted.push(result.accepted);
+      if (!result.accepted) {
+        if (!actor.touched && !reached.has(actor)) this.#actors.delete(stream);
+        continue;
+      }
+      reached.set(actor, result.state);
+      steps.push({ actor, event: parsed, state: result.state, effects: result.effects });
+    }
+    if (steps.length === 0 || (options.atomic && accepted.includes(false))) {
+      for (const actor of reached.keys()) if (!actor.touched) this.#actors.delete(actor.stream);
+      return { accepted: options.atomic ? accepted.map(() => false) : accepted, durable: Promise.resolve() };
+    }
+    for (const [actor, state] of reached) {
+      actor.decided = state;
+      actor.touched = true;
+      this.#actors.set(actor.stream, actor);
+    }
+    const decision: Decision = { at, steps, secrets: options.secrets };
+    return { accepted, durable: this.#keep(decision, options) };
+  }
+
+  async #keep(decision: Decision, { before, secrets }: CommitOptions): Promise<void> {
+    const entries = decision.steps
+      .filter(({ actor }) => !actor.definition.live)
+      .map(({ actor, event }) => ({ stream: actor.stream, event }));
+    if (entries.length === 0) {
+      this.#publish(decision, undefined);
+      return;
+    }
+    if (!this.#journal || !this.#secrets) throw new MeshError("closed");
+    const sealing = secrets && this.#secrets.decide(secrets);
+    this.#pending.push(decision);
+    await this.#journal.append({
+      at: decision.at,
+      entries,
+      ...(sealing && { seal: sealing.seal }),
+      ...(before && { before }),
+    });
+  }
+
+  /** The journal has these on disk. */
+  onDurable(commits: readonly Commit[]): void {
+    for (const commit of commits) {
+      const decision = this.#pending.shift();
+      if (!decision) throw new Error("a commit became durable that nobody decided");
+      if (decision.secrets) this.#secrets?.confirm(decision.secrets);
+      this.#publish(decision, commit);
+    }
+  }
+
+  /** What was decided could not be made durable. */
+  onFailure(): void {
+    this.#pending = [];
+    this.#secrets?.rollBack();
+    for (const actor of this.#actors.values()) actor.decided = actor.durable;
+  }
+
+  #publish(decision: Decision, commit: Commit | undefined): void {
+    for (const { actor, state } of decision.steps) {
+      actor.durable = state;
+      if (Object.keys(state.timers).length > 0) this.#timed.add(actor);
+      else this.#timed.delete(actor);
+    }
+    if (commit) {
+      this.#position = commit.number;
+      for (const projection of this.#projections) projection.apply(commit);
+    }
+    for (const { actor, event, state, effects } of decision.steps) {
+      const change: Change = {
+        stream: actor.stream,
+        event,
+        at: decision.at,
+        state,
+        effects,
+        ...(commit && { commit }),
+      };
+      for (const listener of this.#listeners) listener(change);
+    }
+    for (const { actor, effects } of decision.steps) this.#performAll(actor, effects);
+    if (this.#performing) this.#arm();
+  }
+
+  // Perform
+
+  #performAll(actor: Actor, effects: readonly Effect[]): void {
+    if (!this.#performing || effects.length === 0) return;
+    const performers = this.#performers.get(actor.definition.kind);
+    for (const { type, params } of effects) {
+      const performer = performers?.[type];
+      if (!performer) continue;
+      const where = `${type} of ${actor.stream}`;
+      try {
+        const running = performer(params as never, actor.stream);
+        if (running) running.catch((error: unknown) => this.#fault(error, where));
+      } catch (error) {
+        this.#fault(error, where);
+      }
+    }
+  }
+
+  #fault(error: unknown, where: string): void {
+    // A node that is closing, or whose disk refuses, says so to its callers; its effects are asked for again later.
+    if (error instanceof MeshError && (error.code === "closed" || error.code === "store_io")) return;
+    this.#onFault(error, where);
+  }
+
+  #arm(): void {
+    this.#disarm?.();
+    this.#disarm = undefined;
+    let next = Number.POSITIVE_INFINITY;
+    for (const actor of this.#timed)
+      for (const timer of Object.values(actor.durable.timers)) next = Math.min(next, timer.at);
+    if (next !== Number.POSITIVE_INFINITY) this.#disarm = this.#clock.at(next, () => this.#ring());
+  }
+
+  #ring(): void {
+    const now = this.#clock.now();
+    let rang = false;
+    for (const actor of [...this.#timed]) {
+      for (const [id, timer] of Object.entries(actor.durable.timers)) {
+        if (timer.at > now || !(id in actor.decided.timers)) continue;
+        rang = true;
+        this.commit([{ stream: actor.stream, event: { type: TIMER_EVENT, id } }]).durable.catch((error: unknown) => {
+          this.#fault(error, `deadline of ${actor.stream}`);
+          // A disk that refuses is not asked again at once.
+          this.#disarm?.();
+          this.#disarm = this.#clock.at(this.#clock.now() + RETRY_MIN_MS, () => this.#ring());
+        });
+      }
+    }
+    // What rang arms the rest when it is published.
+    if (!rang) this.#arm();
+  }
+
+  // Read
+
+  /** The durable state of an actor, or undefined when it has none yet. */
+  state(stream: string): ActorState | undefined {
+    return this.#actors.get(stream)?.durable;
+  }
+
+  /** What is decided, durable or not: what the next event will meet. Never to be shown outside. */
+  decided(stream: string): ActorState | undefined {
+    return this.#actors.get(stream)?.decided;
+  }
+
+  *streams(kind?: string): Generator<readonly [stream: string, state: ActorState]> {
+    for (const actor of this.#actors.values())
+      if (kind === undefined || actor.definition.kind === kind) yield [actor.stream, actor.durable];
+  }
+
+  definitionOf(stream: string): MachineDefinition {
+    return this.#actorOf(stream).definition;
+  }
+
+  subscribe(listener: (change: Change) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  get needsSnapshot(): boolean {
+    return this.#position % SNAPSHOT_EVERY_COMMITS === 0;
+  }
+
+  #actorOf(stream: string): Actor {
+    const known = this.#actors.get(stream);
+    if (known) return known;
+    const slash = stream.indexOf("/");
+    const kind = slash === -1 ? stream : stream.slice(0, slash);
+    const definition = this.#definitions.get(kind);
+    if (!definition) throw new Error(`no machine for the stream ${stream}`);
+    const state = begin(definition, stream.slice(slash + 1));
+    const actor: Actor = { stream, definition, decided: state, durable: state, touched: false };
+    this.#actors.set(stream, actor);
+    return actor;
+  }
+
+  #settle(actor: Actor, state: ActorState): void {
+    actor.decided = state;
+    actor.durable = state;
+    actor.touched = true;
+    if (Object.keys(state.timers).length > 0) this.#timed.add(actor);
+    else this.#timed.delete(actor);
+  }
+
+  #parse(actor: Actor, event: StoredEvent): StoredEvent {
+    return this.#events(actor).parse(event);
+  }
+
+  #events(actor: Actor): { parse(event: unknown): StoredEvent } {
+    return actor.definition.events;
+  }
+}

@@ -1,0 +1,194 @@
+import { asMeshError, MeshError } from "../errors.ts";
+import type { Disk } from "../store/disk.ts";
+import { joinPath } from "../store/disk.ts";
+import type { Commit } from "../store/journal.ts";
+import type { PreKeysResponse, PreKeysUpload } from "../wire/registry.ts";
+import { type Agent, AgentEvent, bundleOf, fold, publication, reputationAfter, restored } from "./agent.ts";
+import { Generations, type Piece } from "./generations.ts";
+
+// The registry's records on disk: one stream an agent. What is asked of one agent is decided and made durable one after
+// the other, so that every decision stands on what is on disk and a one-time prekey is given out once.
+
+/** Agents that one registry knows; a further one is refused. */
+export const AGENTS_MAX = 10_000;
+/** A sign of life is written down at most this often for each agent. */
+const SEEN_EVERY_MS = 5 * 60_000;
+
+const STREAM = "agent/";
+/** About what an agent and one of its prekeys take in the journal, in bytes. */
+const AGENT_SIZE = 1_024;
+const PREKEY_SIZE = 80;
+
+export interface AgentsOptions {
+  readonly disk: Disk;
+  /** The records lie in its folder `registry`. */
+  readonly directory: string;
+  readonly now: () => number;
+  /** Bytes of journal below which it is never rewritten. */
+  readonly rewriteSizeMin?: number;
+  readonly log?: ((line: string) => void) | undefined;
+}
+
+export interface Registration {
+  readonly did: string;
+  readonly publicKey: string;
+  readonly capabilities: readonly string[];
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly provedAt: number;
+}
+
+/** All that changes a record resolves when the change is durable, and rejects with MeshError `store_io` or `closed`. */
+export interface Agents {
+  get(did: string): Agent | undefined;
+  entries(): Iterable<readonly [did: string, agent: Agent]>;
+  /**
+   * `registered` when it is new. A known agent is `updated` when it says something else with a proof newer than the last
+   * that was accepted, so a repetition of an old request changes nothing; otherwise it `exists`.
+   * @throws MeshError `limit_reached`
+   */
+  register(registration: Registration): Promise<"registered" | "updated" | "exists">;
+  /** Publishes prekeys that were verified. The agent after it; undefined when there is none. */
+  publish(did: string, upload: PreKeysUpload): Promise<Agent | undefined>;
+  /** The agent's bundle with a one-time prekey that nobody else gets, while there are any; undefined when it published none. */
+  takeBundle(did: string): Promise<PreKeysResponse | undefined>;
+  /** The reputation after a score. */
+  rate(did: string, by: string, score: number, reason: string): Promise<number | undefined>;
+  remove(did: string): Promise<boolean>;
+  /** A sign of life; in memory at once, on disk now and then. */
+  seen(did: string): void;
+  tidy(): Promise<void>;
+  close(): Promise<void>;
+}
+
+const sameFacts = (a: Pick<Agent, "capabilities" | "metadata">, b: Pick<Agent, "capabilities" | "metadata">) =>
+  JSON.stringify([a.capabilities, Object.entries(a.metadata).sort()]) ===
+  JSON.stringify([b.capabilities, Object.entries(b.metadata).sort()]);
+
+/** Opens the records of a directory, beginning them when there are none. @throws MeshError `store_damaged` */
+export async function openAgents({ disk, directory, now, rewriteSizeMin, log }: AgentsOptions): Promise<Agents> {
+  const agents = new Map<string, Agent>();
+  /** When a sign of life was last written down. */
+  const writtenDown = new Map<string, number>();
+  const tails = new Map<string, Promise<unknown>>();
+
+  function apply(did: string, event: AgentEvent, at: number): void {
+    const agent = fold(agents.get(did), event, at);
+    if (agent) agents.set(did, agent);
+    else agents.delete(did);
+  }
+
+  function onCommit(commit: Commit): void {
+    for (const { stream, event } of commit.entries) {
+      const parsed = AgentEvent.safeParse(event);
+      // An event that this version does not know is a later version's: it says nothing about the records of this one.
+      if (parsed.success && stream.startsWith(STREAM)) apply(stream.slice(STREAM.length), parsed.data, commit.at);
+    }
+  }
+
+  const sizeOf = (agent: Agent) => AGENT_SIZE + (agent.held.size + agent.given.size) * PREKEY_SIZE;
+
+  function* pieces(): Generator<Piece> {
+    for (const [did, agent] of agents) {
+      yield { draft: { at: now(), entries: [{ stream: STREAM + did, event: restored(agent) }] }, size: sizeOf(agent) };
+    }
+  }
+
+  const generations = await Generations.open({
+    disk,
+    directory: joinPath(directory, "registry"),
+    onCommit,
+    pieces,
+    liveSize: () => agents.values().reduce((sum, agent) => sum + sizeOf(agent), 0),
+    rewriteSizeMin,
+    log,
+  });
+
+  for (const [did, { lastSeen }] of agents) writtenDown.set(did, lastSeen);
+
+  const write = (did: string, event: AgentEvent) =>
+    generations.append({ at: now(), entries: [{ stream: STREAM + did, event }] });
+
+  // When a sign of life cannot be written, only a time of last sight is lost.
+  const unseen = (error: unknown) =>
+    log?.(`registry: a sign of life could not be written: ${asMeshError(error).message}`);
+
+  /** Runs what concerns one agent one after the other. */
+  function inTurn<T>(did: string, work: () => Promise<T>): Promise<T> {
+    const turn = (tails.get(did) ?? Promise.resolve()).then(work, work);
+    const end = () => {
+      if (tails.get(did) === turn) tails.delete(did);
+    };
+    tails.set(did, turn);
+    turn.then(end, end);
+    return turn;
+  }
+
+  return {
+    get: (did) => agents.get(did),
+    entries: () => agents.entries(),
+    register: ({ did, publicKey, capabilities, metadata, provedAt }) =>
+      inTurn(did, async () => {
+        const known = agents.get(did);
+        const facts = { capabilities: [...capabilities], metadata: { ...metadata }, provedAt };
+        if (!known) {
+          if (agents.size >= AGENTS_MAX) throw new MeshError("limit_reached", "The registry is full.");
+          await write(did, { type: "REGISTERED", public_key: publicKey, ...facts });
+          return "registered";
+        }
+        if (sameFacts(known, facts) || provedAt <= known.provedAt) return "exists";
+        await write(did, { type: "UPDATED", ...facts });
+        return "updated";
+      }),
+    publish: (did, upload) =>
+      inTurn(did, async () => {
+        const agent = agents.get(did);
+        if (agent) await write(did, publication(agent, upload));
+        return agents.get(did);
+      }),
+    takeBundle: (did) =>
+      inTurn(did, async () => {
+        const agent = agents.get(did);
+        const found = agent && bundleOf(agent);
+        if (found?.taken !== undefined) await write(did, { type: "PREKEY_TAKEN", key_id: found.taken });
+        return found?.bundle;
+      }),
+    rate: (did, by, score, reason) =>
+      inTurn(did, async () => {
+        const agent = agents.get(did);
+        if (!agent) return undefined;
+        await write(did, { type: "RATED", by, score, reason, reputation: reputationAfter(agent, score) });
+        return agents.get(did)?.reputation;
+      }),
+    remove: (did) =>
+      inTurn(did, async () => {
+        if (!agents.has(did)) return false;
+        await write(did, { type: "REMOVED" });
+        writtenDown.delete(did);
+        return true;
+      }),
+    seen(did) {
+      if (!agents.has(did)) return;
+      const at = now();
+      apply(did, { type: "SEEN", at }, at);
+      if (at - (writtenDown.get(did) ?? 0) < SEEN_EVERY_MS) return;
+      writtenDown.set(did, at);
+      write(did, { type: "SEEN", at }).catch((error) => {
+        // Only a time of last sight is lost.
+        log?.(
+          `registry: a sign of life could not be written: ${error instanceof Error ? error.message : String(error)}`,
+        );
+      });
+    },
+    tidy: () => generations.rewrite(),
+    async close() {
+      await Promise.allSettled(tails.values());
+      const unwritten = [...agents].filter(([did, { lastSeen }]) => lastSeen > (writtenDown.get(did) ?? 0));
+      const entries = unwritten.map(([did, { lastSeen }]) => ({
+        stream: STREAM + did,
+        event: { type: "SEEN", at: lastSeen },
+      }));
+      if (entries.length > 0) await generations.append({ at: now(), entries }).catch(unseen);
+      await generations.close();
+    },
+  };
+}

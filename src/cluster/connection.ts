@@ -1,0 +1,84 @@
+import type { WebSocket } from "ws";
+import { FRAME_SIZE_MAX } from "../limits.ts";
+import { Delivery, SEND_BUFFER_MAX } from "./delivery.ts";
+import type { Mail } from "./mailbox.ts";
+
+// One socket of the relay: who is at the other end, when it last gave a sign of life, and how much of it is under way.
+
+/** Frames and bytes of one connection that are being made durable; above either, its socket is not read. */
+const IN_FLIGHT_FRAMES_MAX = 1_024;
+const IN_FLIGHT_BYTES_MAX = 4 * 1024 * 1024;
+/** Bytes that wait in a socket when replies are piling up unread: the peer sends and does not read, and is cut off. */
+const REPLY_BUFFER_MAX = SEND_BUFFER_MAX + 2 * FRAME_SIZE_MAX;
+
+/** Who was let in. */
+interface Peer {
+  readonly did: string;
+  /** The features that it announced and the relay has. */
+  readonly extensions: readonly string[];
+  readonly delivery: Delivery;
+}
+
+export class Connection {
+  readonly socket: WebSocket;
+  /** Set once, when the connect was verified. */
+  peer: Peer | undefined;
+  /** When it was opened, verified or sent its last heartbeat. */
+  aliveAt: number;
+  #isClosing = false;
+  #inFlightFrames = 0;
+  #inFlightBytes = 0;
+
+  constructor(socket: WebSocket, now: number) {
+    this.socket = socket;
+    this.aliveAt = now;
+  }
+
+  /** Whether frames are still taken from it. */
+  get isOpen(): boolean {
+    return !this.#isClosing && this.socket.readyState === this.socket.OPEN;
+  }
+
+  letIn(did: string, extensions: readonly string[], mailAfter: (position: number) => Iterable<Mail>): Peer {
+    this.peer = { did, extensions, delivery: new Delivery(this.socket, mailAfter) };
+    return this.peer;
+  }
+
+  /** Sends a frame of the relay's own. */
+  reply(frame: { readonly type: string; readonly [field: string]: unknown }): void {
+    if (!this.isOpen) return;
+    if (this.socket.bufferedAmount > REPLY_BUFFER_MAX) {
+      this.#isClosing = true;
+      this.socket.terminate();
+      return;
+    }
+    this.socket.send(JSON.stringify({ v: 1, ...frame }), (error) => this.peer?.delivery.flushed(error));
+  }
+
+  /** An error frame. `detail` is where the reference relay has its text. */
+  refuse(code: string, message: string, id?: string): void {
+    this.reply({ type: "error", code, message, detail: message, ...(id === undefined ? {} : { id }) });
+  }
+
+  close(code: number, reason: string): void {
+    if (this.#isClosing) return;
+    this.#isClosing = true;
+    // A paused socket would never read the other side's part of the closing handshake.
+    this.socket.resume();
+    // The protocol gives a reason 123 bytes.
+    this.socket.close(code, reason.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, 123));
+  }
+
+  /** Counts a frame that is on its way to disk; call what it returns when it has arrived or failed. */
+  underway(bytes: number): () => void {
+    this.#inFlightFrames++;
+    this.#inFlightBytes += bytes;
+    if (this.#inFlightFrames >= IN_FLIGHT_FRAMES_MAX || this.#inFlightBytes >= IN_FLIGHT_BYTES_MAX) this.socket.pause();
+    return () => {
+      this.#inFlightFrames--;
+      this.#inFlightBytes -= bytes;
+      const isCalm = this.#inFlightFrames <= IN_FLIGHT_FRAMES_MAX / 2 && this.#inFlightBytes <= IN_FLIGHT_BYTES_MAX / 2;
+      if (isCalm && this.socket.isPaused) this.socket.resume();
+    };
+  }
+}

@@ -1,0 +1,237 @@
+import type { Core } from "../actors/core.ts";
+import type { Work } from "../actors/incoming.ts";
+import type { MeshNode } from "../actors/node.ts";
+import { compose, type Draft, entriesOnly, join } from "../actors/outgoing.ts";
+import { type ErrorCode, MeshError } from "../errors.ts";
+import { OFFLOAD_TIMEOUT_MINUTES, OFFLOAD_TIMEOUT_MINUTES_MAX } from "../limits.ts";
+import type { RunContext } from "../machines/run/events.ts";
+import type { PayloadInput, PayloadOf } from "../wire/payload.ts";
+import { Name } from "../wire/text.ts";
+import { type Grants, grantOf } from "./grants.ts";
+import type { Sandboxes } from "./sandboxes.ts";
+
+// The controller: takes requests from paired laptops, gives each a sandbox within the limits of its grant, and tells the
+// laptop how far it is. What a laptop and its sandbox say to each other it does not see.
+
+export const runOf = (request: string): string => `run/${request}`;
+
+export interface RunView {
+  readonly run: string;
+  readonly name: string;
+  readonly did: string | null;
+  readonly phase: string;
+  readonly grant: string;
+  readonly laptop: string;
+  readonly pid: number | null;
+  readonly started_at: string;
+  readonly ended_at: string | null;
+  readonly failure: string | null;
+}
+
+const phaseOf = (value: unknown): string =>
+  typeof value === "string"
+    ? value
+    : typeof value === "object" && value !== null
+      ? String(Object.values(value)[0])
+      : "";
+
+export class Controller {
+  readonly #core: Core;
+  readonly #grants: Grants;
+  readonly #sandboxes: Sandboxes;
+
+  constructor(node: MeshNode, grants: Grants, sandboxes: Sandboxes) {
+    this.#core = node.core;
+    this.#grants = grants;
+    this.#sandboxes = sandboxes;
+    node.perform("run", {
+      spawn: ({ run }: { run: string }) => this.#spawn(run),
+      reclaim: ({ run }: { run: string }) => this.#reclaim(run),
+      tell: ({ run, phase }: { run: string; phase: "spawning" | "scheduled" | "ready" }) => this.#tell(run, phase),
+      stop: ({ run }: { run: string }) => this.#stop(run),
+      settle: ({ run, ok }: { run: string; ok: boolean }) => this.#settle(run, ok),
+    });
+  }
+
+  /** Work that reached the controller; undefined when it is none of its own. */
+  async handle({ peer, payload }: Work): Promise<Draft | undefined> {
+    if (payload.type === "offload_request") return this.#request(peer, payload);
+    if (payload.type !== "offload_cleanup") return undefined;
+    const context = this.#context(payload.request_id);
+    if (context?.laptop !== peer) return undefined;
+    const reason =
+      (["done", "cancelled", "discovery_timeout"] as const).find((known) => known === payload.reason) ?? "error";
+    return entriesOnly({ stream: runOf(payload.request_id), event: { type: "STOP", reason } });
+  }
+
+  list(): RunView[] {
+    return [...this.#core.system.streams("run")].map(([, state]) => {
+      const context: RunContext = state.snapshot.context;
+      return {
+        run: context.id,
+        name: context.sandbox,
+        did: context.did,
+        phase: phaseOf(state.snapshot.value),
+        grant: context.grant,
+        laptop: context.laptop,
+        pid: context.pid,
+        started_at: new Date(context.startedAt).toISOString(),
+        ended_at: context.endedAt === null ? null : new Date(context.endedAt).toISOString(),
+        failure: context.failure?.detail ?? null,
+      };
+    });
+  }
+
+  #context(run: string): RunContext | undefined {
+    return this.#core.system.decided(runOf(run))?.snapshot.context;
+  }
+  #known(run: string): RunContext {
+    const context = this.#context(run);
+    if (!context) throw new Error(`no run ${run}`);
+    return context;
+  }
+
+  // Requests
+
+  #request(laptop: string, request: PayloadOf<"offload_request">): Draft | undefined {
+    const id = request.request_id;
+    if (this.#context(id)) return undefined;
+    const refuse = (code: ErrorCode, detail?: string) => this.#word(laptop, id, "refused", refusalOf(id, code, detail));
+    const grant = this.#grants.of(laptop);
+    if (!grant) return refuse("not_paired");
+    if (grant.phase === "Revoked") return refuse("token_revoked");
+    if (grant.phase !== "Active") return refuse("token_expired");
+    const needed = ["offload", ...(request.target?.capability === undefined ? [] : [request.target.capability])];
+    const missing = needed.filter((capability) => !grant.capabilities.includes(capability));
+    if (missing.length > 0)
+      return refuse("capability_missing", `${missing.join(", ")} (granted: ${grant.capabilities.join(", ")}).`);
+    if (grant.token_budget !== null && grant.tokens_used >= grant.token_budget) return refuse("budget_exhausted");
+    const wanted = Name.safeParse(request.target?.name ?? `sandbox-${id.slice(0, 8)}`);
+    if (!wanted.success) return refuse("input_invalid", "The sandbox's name is not one.");
+    const busy = this.list().some(({ name, ended_at }) => name === wanted.data && ended_at === null);
+    if (busy) return refuse("cluster_refused", `The sandbox ${wanted.data} is busy with another run.`);
+    if (grant.slots_used >= grant.slots)
+      return refuse("no_free_slot", `${grant.slots_used} of ${grant.slots} are running.`);
+    const minutes = Math.min(
+      request.preferences.timeout_minutes ?? OFFLOAD_TIMEOUT_MINUTES,
+      OFFLOAD_TIMEOUT_MINUTES_MAX,
+    );
+    const validating: PayloadInput = {
+      type: "offload_status",
+      request_id: id,
+      phase: "validating",
+      message: `grant ${grant.name} allows it`,
+    };
+    return join(
+      this.#word(laptop, id, "validating", validating),
+      entriesOnly(
+        { stream: grantOf(grant.name), event: { type: "SLOT_TAKEN", run: id } },
+        {
+          stream: runOf(id),
+          event: {
+            type: "REQUESTED",
+            request: id,
+            grant: grant.name,
+            laptop,
+            sandbox: wanted.data,
+            capabilities: needed,
+            timeout_minutes: minutes,
+          },
+        },
+      ),
+    );
+  }
+
+  /** A message to the laptop. Its id is made of the run and what it says, so that saying it again is the same message. */
+  #word(laptop: string, run: string, saying: string, payload: PayloadInput): Draft {
+    return compose(this.#core, laptop, payload, `${run}.${saying}`);
+  }
+
+  #commit(draft: Draft): Promise<void> {
+    return this.#core.system.commit(draft.entries, { secrets: draft.secrets, before: draft.before }).durable;
+  }
+
+  // Effects
+
+  async #spawn(run: string): Promise<void> {
+    const { laptop, sandbox, capabilities, timeoutMinutes } = this.#known(run);
+    const stream = runOf(run);
+    const report = (event: { readonly type: string; readonly [field: string]: unknown }) => {
+      this.#commit(entriesOnly({ stream, event })).catch((error: unknown) =>
+        this.#core.note(`Run ${run} could not be noted: ${String(error)}`),
+      );
+    };
+    try {
+      const pid = await this.#sandboxes.spawn(
+        run,
+        { laptop, name: sandbox, capabilities, timeoutMinutes },
+        {
+          ready: (did) => report({ type: "READY", did }),
+          exited: (code) => report({ type: "EXITED", code, tokens: 0 }),
+        },
+      );
+      await this.#commit(entriesOnly({ stream, event: { type: "SPAWNED", pid } }));
+    } catch (error) {
+      if (error instanceof MeshError && error.code !== "internal") throw error;
+      report({
+        type: "FAILED",
+        code: "cluster_refused",
+        detail: `the sandbox could not be started: ${String(error)}`.slice(0, 1000),
+      });
+    }
+  }
+
+  async #reclaim(run: string): Promise<void> {
+    if (this.#sandboxes.isRunning(run)) return;
+    const event = { type: "FAILED", code: "cluster_refused", detail: "the cluster was restarted while it ran" };
+    await this.#commit(entriesOnly({ stream: runOf(run), event }));
+  }
+
+  async #tell(run: string, phase: "spawning" | "scheduled" | "ready"): Promise<void> {
+    const { laptop, sandbox, did } = this.#known(run);
+    const status: PayloadInput = {
+      type: "offload_status",
+      request_id: run,
+      phase,
+      message: phase === "ready" ? `${sandbox} is up` : `starting ${sandbox}`,
+      ...(phase === "ready" && { sandbox_name: sandbox, ...(did !== null && { sandbox_did: did }) }),
+    };
+    await this.#commit(this.#word(laptop, run, phase, status));
+  }
+
+  async #stop(run: string): Promise<void> {
+    if (await this.#sandboxes.stop(run)) return;
+    await this.#commit(entriesOnly({ stream: runOf(run), event: { type: "EXITED", code: null, tokens: 0 } }));
+  }
+
+  async #settle(run: string, ok: boolean): Promise<void> {
+    const { laptop, grant, reason, failure } = this.#known(run);
+    await this.#sandboxes.stop(run);
+    await this.#sandboxes.remove(run);
+    const settled = entriesOnly(
+      { stream: grantOf(grant), event: { type: "SLOT_FREED", run, ok, tokens: 0 } },
+      { stream: runOf(run), event: { type: "SETTLED" } },
+    );
+    if (failure)
+      await this.#commit(
+        join(this.#word(laptop, run, "failed", refusalOf(run, failure.code, `${failure.detail}.`)), settled),
+      );
+    else if (reason === "cancelled") {
+      const confirmation: PayloadInput = {
+        type: "offload_error",
+        request_id: run,
+        error: "cancelled",
+        phase: "cancelled",
+      };
+      await this.#commit(join(this.#word(laptop, run, "cancelled", confirmation), settled));
+    } else await this.#commit(settled);
+  }
+}
+
+const refusalOf = (request: string, code: ErrorCode, detail?: string): PayloadInput => ({
+  type: "offload_error",
+  request_id: request,
+  error: new MeshError(code, detail).message,
+  phase: "error",
+  code,
+});

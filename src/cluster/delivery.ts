@@ -1,0 +1,50 @@
+import type { Mail } from "./mailbox.ts";
+
+// Delivery to one connection: a cursor over the recipient's mailbox. What waited and what comes live are the same row, so
+// order is the row's order; and a slow reader costs a number, not memory.
+
+/** Bytes that may wait in a socket; above it, delivery stops until the reader has caught up. */
+export const SEND_BUFFER_MAX = 8 * 1024 * 1024;
+
+/** The part of a WebSocket that delivery needs. */
+export interface Outlet {
+  readonly readyState: number;
+  readonly OPEN: number;
+  readonly bufferedAmount: number;
+  /** `flushed` is called when the text has been handed to the operating system, or with the error. */
+  send(text: string, flushed: (error?: Error | null) => void): void;
+}
+
+export class Delivery {
+  readonly #outlet: Outlet;
+  readonly #mailAfter: (position: number) => Iterable<Mail>;
+  #position = 0;
+  #isBlocked = false;
+
+  /** @param mailAfter the mailbox's frames after a position, in order */
+  constructor(outlet: Outlet, mailAfter: (position: number) => Iterable<Mail>) {
+    this.#outlet = outlet;
+    this.#mailAfter = mailAfter;
+  }
+
+  /** Sends what the mailbox holds after the cursor, as much as the socket takes now; the rest follows by itself. */
+  pump(): void {
+    const outlet = this.#outlet;
+    if (outlet.readyState !== outlet.OPEN) return;
+    this.#isBlocked = false;
+    for (const mail of this.#mailAfter(this.#position)) {
+      if (outlet.bufferedAmount >= SEND_BUFFER_MAX) {
+        this.#isBlocked = true;
+        return;
+      }
+      this.#position = mail.position;
+      outlet.send(mail.text, this.flushed);
+    }
+  }
+
+  /** To be told of everything that leaves the socket: this is where blocked delivery goes on. */
+  readonly flushed = (error?: Error | null): void => {
+    // A failed write means that the socket is closing: the mail stays where it is, for the next connection.
+    if (!error && this.#isBlocked && this.#outlet.bufferedAmount < SEND_BUFFER_MAX / 2) this.pump();
+  };
+}

@@ -1,0 +1,195 @@
+import { join } from "node:path";
+import { z } from "zod";
+import { type Mesh, ownOrAttach, serveNode } from "../actors/mesh.ts";
+import { MeshNode } from "../actors/node.ts";
+import { type CallContext, operation, operations } from "../actors/operations.ts";
+import { claimOwnership } from "../actors/owner.ts";
+import { MeshError } from "../errors.ts";
+import { grantDefinition } from "../machines/grant/machine.ts";
+import { runDefinition } from "../machines/run/machine.ts";
+import { Capabilities, Name } from "../wire/text.ts";
+import { Controller } from "./controller.ts";
+import { type ClusterUrls, Grants } from "./grants.ts";
+import { Sandboxes } from "./sandboxes.ts";
+import { startServer } from "./server.ts";
+
+// The local cluster: relay, registry and controller in one process, sandboxes in their own, one directory for it all.
+
+const YEAR_MS = 365 * 24 * 60 * 60 * 1000;
+
+/** Relay, registry and pairing are one server. */
+const urlsOf = (base: string): ClusterUrls => ({
+  relay_url: base.replace(/^http/, "ws"),
+  registry_url: base,
+  pair_url: `${base}/v1/pair`,
+});
+
+interface Household {
+  readonly grants: Grants;
+  readonly controller: Controller;
+  readonly urls: () => ClusterUrls;
+  /** DIDs connected to the relay; undefined while the cluster is down. */
+  readonly online: (() => string[]) | undefined;
+}
+
+/** What a cluster can be asked, beside what every node can. */
+function clusterOperations({ grants, controller, urls, online }: Household) {
+  const name = z.object({ name: Name });
+  return {
+    ...operations,
+    cluster_status: operation(z.object({}), async (_, { node }: CallContext) => ({
+      name: node.membership.current?.cluster ?? null,
+      did: node.core.keyring.hasIdentity ? node.core.keyring.identity.did : null,
+      up: online !== undefined,
+      ...urls(),
+      online: online?.() ?? [],
+      grants: grants.list().length,
+      running: controller.list().filter(({ ended_at }) => ended_at === null).length,
+    })),
+    grant_issue: operation(
+      z.object({
+        name: Name,
+        slots: z.int().min(1).max(1000).default(1),
+        capabilities: Capabilities.min(1).default(["offload"]),
+        expires_ms: z.number().positive().max(YEAR_MS),
+        token_budget: z.int().min(0).nullable().default(null),
+      }),
+      async ({ name: wanted, slots, capabilities, expires_ms, token_budget }) =>
+        grants.issue({ name: wanted, slots, capabilities, expiresMs: expires_ms, tokenBudget: token_budget }),
+    ),
+    grants: operation(z.object({}), async () => ({ grants: grants.list() })),
+    grant: operation(name, async ({ name: wanted }) => grants.view(wanted)),
+    grant_revoke: operation(name, async ({ name: wanted }) => grants.revoke(wanted)),
+    sandboxes: operation(z.object({}), async () => ({ sandboxes: controller.list() })),
+  };
+}
+
+export type ClusterOperations = ReturnType<typeof clusterOperations>;
+
+export interface ClusterOptions {
+  readonly directory: string;
+  readonly name?: string | undefined;
+  readonly host?: string | undefined;
+  /** 0 picks a free one. */
+  readonly port: number;
+  /** A shell command that takes the task on standard input, in place of the built-in runner. */
+  readonly runner?: string | undefined;
+  readonly onNote?: ((text: string) => void) | undefined;
+}
+
+const controllerHome = (directory: string) => join(directory, "controller");
+
+async function openHousehold(options: {
+  readonly directory: string;
+  readonly cluster: string;
+  readonly runner: string | null;
+  readonly urls: (node: MeshNode) => ClusterUrls;
+  readonly online: (() => string[]) | undefined;
+  readonly onNote: (text: string) => void;
+}): Promise<{ node: MeshNode; household: Household; sandboxes: Sandboxes }> {
+  let controller: Controller | undefined;
+  const node = await MeshNode.open({
+    home: controllerHome(options.directory),
+    definitions: [grantDefinition, runDefinition],
+    onWork: async (work) => controller?.handle(work),
+    onNote: options.onNote,
+  });
+  const urls = () => options.urls(node);
+  const grants = new Grants(node.core, options.cluster, urls);
+  const sandboxes = new Sandboxes(join(options.directory, "sandboxes"), () => ({
+    controller: node.core.keyring.identity.did,
+    cluster: options.cluster,
+    relay_url: urls().relay_url,
+    registry_url: urls().registry_url,
+    runner: options.runner,
+  }));
+  controller = new Controller(node, grants, sandboxes);
+  return { node, sandboxes, household: { grants, controller, urls, online: options.online } };
+}
+
+/**
+ * Starts the cluster of a directory.
+ * @throws MeshError `store_locked` when it runs already; `input_invalid` when the port cannot be had
+ */
+export async function openCluster(
+  options: ClusterOptions,
+): Promise<Mesh<ClusterOperations> & { readonly urls: ClusterUrls }> {
+  const { directory, host = "127.0.0.1", name = "local", onNote = () => undefined } = options;
+  const ownership = await claimOwnership(controllerHome(directory));
+  if (!ownership) throw new MeshError("store_locked", `The cluster of ${directory} is running already.`);
+  let grants: Grants | undefined;
+  const server = await startServer({
+    host,
+    port: options.port,
+    directory: join(directory, "server"),
+    log: onNote,
+    pair: async (request) => {
+      if (!grants) throw new MeshError("cluster_unreachable");
+      return grants.pair(request);
+    },
+  }).catch((error: unknown) => {
+    ownership.release();
+    if (error instanceof Error && "code" in error && (error.code === "EADDRINUSE" || error.code === "EACCES")) {
+      throw new MeshError(
+        "input_invalid",
+        `Port ${options.port} of ${host} cannot be used (${error.code}); choose another with --port.`,
+      );
+    }
+    throw error;
+  });
+  const urls = urlsOf(server.url);
+  const { node, household, sandboxes } = await openHousehold({
+    directory,
+    cluster: name,
+    runner: options.runner ?? null,
+    urls: () => urls,
+    online: () => server.relay.connections(),
+    onNote,
+  });
+  const mesh = await serveNode(node, ownership, clusterOperations(household));
+  node.start();
+  await node.membership.join({
+    controller: null,
+    cluster: name,
+    relayUrl: urls.relay_url,
+    registryUrl: urls.registry_url,
+    name: `${name}-controller`,
+    capabilities: ["controller"],
+  });
+  grants = household.grants;
+  return {
+    ...mesh,
+    urls,
+    async close() {
+      await sandboxes.stopAll();
+      await mesh.close();
+      await server.close();
+    },
+  };
+}
+
+/** Where the cluster was reached last. @throws MeshError when it was never up */
+function lastUrls(node: MeshNode): ClusterUrls {
+  const known = node.membership.current;
+  if (!known?.registryUrl)
+    throw new MeshError("input_invalid", "This cluster was never started. Start it first: kars-local up.");
+  return urlsOf(known.registryUrl);
+}
+
+/** Reaches the running cluster of a directory, or opens the directory while the cluster is down. */
+export function openOperator(
+  directory: string,
+  onNote: (text: string) => void = () => undefined,
+): Promise<Mesh<ClusterOperations>> {
+  return ownOrAttach<ClusterOperations>(controllerHome(directory), async (ownership) => {
+    const { node, household } = await openHousehold({
+      directory,
+      cluster: "local",
+      runner: null,
+      urls: lastUrls,
+      online: undefined,
+      onNote,
+    });
+    return serveNode(node, ownership, clusterOperations(household));
+  });
+}

@@ -1,0 +1,232 @@
+import { z } from "zod";
+import { asMeshError } from "../errors.ts";
+import { MAILBOX_AGE_MAX_MS, MAILBOX_BYTES_MAX, MAILBOX_FRAMES_MAX } from "../limits.ts";
+import type { Disk } from "../store/disk.ts";
+import { joinPath } from "../store/disk.ts";
+import type { Commit } from "../store/journal.ts";
+import { Generations, type Piece } from "./generations.ts";
+import { type Mail, Mailbox } from "./mailbox.ts";
+
+// The relay's mail: what was routed to an agent and not yet acked by it. Every frame is on disk before anyone is told, and
+// its text is kept in memory besides, so that delivering reads no file. What is kept is what the relay saw: ciphertext.
+
+/** Bytes of mail in memory for all recipients together; above it every mailbox counts as full. */
+const MAIL_BYTES_MAX = 512 * 1024 * 1024;
+/** What a frame is counted as beyond its text, so that many small frames count too. */
+const MAIL_OVERHEAD = 256;
+/** Acked frames whose ids are remembered, so that a late repetition is known; the oldest are forgotten. */
+const HANDLED_MAX = 100_000;
+
+const STREAM = "mail/";
+
+const MailEvent = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("PUT"), from: z.string(), id: z.string(), frame: z.string() }),
+  z.object({ type: z.literal("ACKED"), from: z.string(), id: z.string() }),
+]);
+type MailEvent = z.infer<typeof MailEvent>;
+
+export interface MailLimits {
+  readonly frames: number;
+  readonly bytes: number;
+  readonly bytesOfAll: number;
+}
+
+export interface MailboxesOptions {
+  readonly disk: Disk;
+  /** The mail lies in its folder `mail`. */
+  readonly directory: string;
+  readonly now: () => number;
+  readonly limits?: Partial<MailLimits>;
+  /** Bytes of journal below which it is never rewritten. */
+  readonly rewriteSizeMin?: number;
+  readonly log?: ((line: string) => void) | undefined;
+}
+
+export interface Mailboxes {
+  /**
+   * Puts a frame into a mailbox. `stored` when it is durable, in the order of the calls; `duplicate` when the sender's
+   * frame of that id is durable already, waiting or acked; `full` when it was not taken.
+   * @throws MeshError `store_io` when it cannot be made durable, `closed`
+   */
+  put(to: string, from: string, id: string, frame: string): Promise<"stored" | "duplicate" | "full">;
+  /** The durable frames of a mailbox after a position (0 is before all), in order. To be read at once. */
+  from(to: string, afterPosition: number): Iterable<Mail>;
+  /**
+   * Removes a recipient's frame of that id: the one of the sender if one is named, else the oldest. Gone at once, durably
+   * so a little later; an ack that a crash swallows costs a redelivery.
+   */
+  ack(to: string, id: string, from?: string): void;
+  /** Removes what is older than 72 hours. */
+  expire(now: number): void;
+  /** Rewrites the journal when most of it no longer matters. */
+  tidy(): Promise<void>;
+  close(): Promise<void>;
+}
+
+const keyOf = (to: string, from: string, id: string) => `${to} ${from} ${id}`;
+const sizeOf = (frame: string) => Buffer.byteLength(frame) + MAIL_OVERHEAD;
+
+/** Opens the mail of a directory, beginning it when there is none. @throws MeshError `store_damaged` */
+export async function openMailboxes(options: MailboxesOptions): Promise<Mailboxes> {
+  const { disk, directory, now, log } = options;
+  const limits: MailLimits = {
+    frames: MAILBOX_FRAMES_MAX,
+    bytes: MAILBOX_BYTES_MAX,
+    bytesOfAll: MAIL_BYTES_MAX,
+    ...options.limits,
+  };
+  const mailboxes = new Map<string, Mailbox>();
+  /** Puts that are not durable yet, by key. */
+  const pending = new Map<string, Promise<unknown>>();
+  /** When a frame was acked, by key, oldest first. */
+  const handled = new Map<
+    string,
+    { readonly to: string; readonly from: string; readonly id: string; readonly at: number }
+  >();
+  let position = 0;
+  let bytesOfAll = 0;
+
+  function mailboxOf(to: string): Mailbox {
+    const found = mailboxes.get(to);
+    if (found) return found;
+    const made = new Mailbox();
+    mailboxes.set(to, made);
+    return made;
+  }
+
+  function dropIfEmpty(to: string, mailbox: Mailbox): void {
+    if (mailbox.isEmpty) mailboxes.delete(to);
+  }
+
+  function remember(to: string, from: string, id: string, at: number): void {
+    const key = keyOf(to, from, id);
+    handled.delete(key);
+    handled.set(key, { to, from, id, at });
+    const oldest = handled.size > HANDLED_MAX ? handled.keys().next().value : undefined;
+    if (oldest !== undefined) handled.delete(oldest);
+  }
+
+  function remove(to: string, mailbox: Mailbox, mail: Mail): void {
+    bytesOfAll -= mail.size;
+    mailbox.remove(mail);
+    dropIfEmpty(to, mailbox);
+  }
+
+  function fold(to: string, event: MailEvent, at: number): void {
+    if (event.type === "PUT") {
+      const size = sizeOf(event.frame);
+      mailboxOf(to).add({ position: ++position, from: event.from, id: event.id, text: event.frame, size, at });
+      bytesOfAll += size;
+      return;
+    }
+    const mailbox = mailboxes.get(to);
+    const mail = mailbox?.find(event.id, event.from);
+    if (mailbox && mail) remove(to, mailbox, mail);
+    remember(to, event.from, event.id, at);
+  }
+
+  function onCommit(commit: Commit): void {
+    for (const { stream, event } of commit.entries) {
+      const parsed = MailEvent.safeParse(event);
+      // An event that this version does not know is a later version's: it says nothing about the mail of this one.
+      if (parsed.success && stream.startsWith(STREAM)) fold(stream.slice(STREAM.length), parsed.data, commit.at);
+    }
+  }
+
+  function* pieces(): Generator<Piece> {
+    for (const { to, from, id, at } of handled.values()) {
+      yield {
+        draft: { at, entries: [{ stream: STREAM + to, event: { type: "ACKED", from, id } }] },
+        size: MAIL_OVERHEAD,
+      };
+    }
+    for (const [to, mailbox] of mailboxes) {
+      for (const { from, id, text, at, size } of mailbox.after(0)) {
+        yield {
+          draft: { at, entries: [{ stream: STREAM + to, event: { type: "PUT", from, id, frame: text } }] },
+          size,
+        };
+      }
+    }
+  }
+
+  function expire(now: number): void {
+    const oldest = now - MAILBOX_AGE_MAX_MS;
+    for (const [key, { at }] of handled) {
+      if (at >= oldest) break;
+      handled.delete(key);
+    }
+    for (const [to, mailbox] of mailboxes) {
+      for (const mail of mailbox.after(0)) {
+        if (mail.at >= oldest) break;
+        remove(to, mailbox, mail);
+      }
+    }
+  }
+
+  const generations = await Generations.open({
+    disk,
+    directory: joinPath(directory, "mail"),
+    onCommit,
+    pieces,
+    liveSize: () => bytesOfAll + handled.size * MAIL_OVERHEAD,
+    rewriteSizeMin: options.rewriteSizeMin,
+    log,
+  });
+  expire(now());
+
+  async function store(to: string, from: string, id: string, frame: string): Promise<"stored"> {
+    const mailbox = mailboxOf(to);
+    const size = sizeOf(frame);
+    const key = keyOf(to, from, id);
+    mailbox.reserve(size);
+    bytesOfAll += size;
+    try {
+      const entries = [{ stream: STREAM + to, event: { type: "PUT", from, id, frame } }];
+      const durable = generations.append({ at: now(), entries });
+      pending.set(key, durable);
+      await durable;
+      return "stored";
+    } finally {
+      pending.delete(key);
+      bytesOfAll -= size;
+      mailbox.release(size);
+      dropIfEmpty(to, mailbox);
+    }
+  }
+
+  return {
+    async put(to, from, id, frame) {
+      const key = keyOf(to, from, id);
+      const underway = pending.get(key);
+      if (underway) {
+        await underway;
+        return "duplicate";
+      }
+      const mailbox = mailboxes.get(to);
+      if (handled.has(key) || mailbox?.find(id, from)) return "duplicate";
+      const size = sizeOf(frame);
+      const isFull =
+        bytesOfAll + size > limits.bytesOfAll ||
+        (mailbox?.bytes ?? 0) + size > limits.bytes ||
+        (mailbox?.frames ?? 0) >= limits.frames;
+      return isFull ? "full" : store(to, from, id, frame);
+    },
+    from: (to, afterPosition) => mailboxes.get(to)?.after(afterPosition) ?? [],
+    ack(to, id, from) {
+      const mailbox = mailboxes.get(to);
+      const mail = mailbox?.find(id, from);
+      if (!mailbox || !mail) return;
+      remove(to, mailbox, mail);
+      remember(to, mail.from, id, now());
+      const entries = [{ stream: STREAM + to, event: { type: "ACKED", from: mail.from, id } }];
+      generations.append({ at: now(), entries }).catch((error) => {
+        // A lost ack costs a redelivery, which the recipient knows by its id.
+        log?.(`mail: an ack could not be written: ${asMeshError(error).message}`);
+      });
+    },
+    expire,
+    tidy: () => generations.rewrite(),
+    close: () => generations.close(),
+  };
+}

@@ -1,0 +1,228 @@
+import { base64url, CryptoError, type PreKeyBundle, verifyBundle } from "../crypto/index.ts";
+import { RELAY_IDLE_MS } from "../limits.ts";
+import { DiscoverQuery, PreKeysUpload, RegisterRequest, ReputationRequest } from "../wire/registry.ts";
+import type { Agent } from "./agent.ts";
+import type { Agents } from "./agents.ts";
+import { type Answer, type Call, HttpError, parsed, type Route } from "./http.ts";
+import { claimRefusal, readAuthorization, registrationProof } from "./proof.ts";
+
+// The registry: who is there, what they can do, and the keys to open a session with them. It is trusted with nothing:
+// whoever asks checks the keys against the DID.
+
+/** How often an agent may say over HTTP that it is there. */
+const HEARTBEAT_EVERY_MS = 10_000;
+/** Extension: a query without a capability lists everyone, within the same limit. */
+const AnyQuery = DiscoverQuery.partial({ capability: true });
+
+export interface RegistryOptions {
+  readonly agents: Agents;
+  readonly now: () => number;
+  /** Whether the agent is connected to the relay. */
+  readonly isConnected: (did: string) => boolean;
+}
+
+const iso = (time: number) => new Date(time).toISOString();
+const unknownAgent = () => new HttpError(404, "peer_unknown", "No agent of that DID is registered.");
+
+export function registryRoutes({ agents, now, isConnected }: RegistryOptions): readonly Route[] {
+  /** When an agent last sent a heartbeat over HTTP; memory only. */
+  const beats = new Map<string, number>();
+
+  const isOnline = (did: string) =>
+    isConnected(did) || now() - (beats.get(did) ?? Number.NEGATIVE_INFINITY) <= RELAY_IDLE_MS;
+
+  function known({ params }: Call): { did: string; agent: Agent } {
+    const did = params.did ?? "";
+    const agent = agents.get(did);
+    if (!agent) throw unknownAgent();
+    return { did, agent };
+  }
+
+  /** The registered agent that signed the request. @throws HttpError 401 */
+  function signer({ authorization }: Call): string {
+    const claim = readAuthorization(authorization);
+    if (!claim)
+      throw new HttpError(
+        401,
+        "unauthorized",
+        "The Authorization header is not Ed25519-Timestamp <did> <time> <signature>.",
+      );
+    const agent = agents.get(claim.did);
+    const refusal = agent ? claimRefusal(claim, agent.publicKey, now()) : "its DID is not registered";
+    if (refusal !== undefined)
+      throw new HttpError(401, "unauthorized", `The Authorization header does not count: ${refusal}.`);
+    return claim.did;
+  }
+
+  /** The agent of the path, when it signed the request itself. @throws HttpError 404, 401, 403 */
+  function own(call: Call): { did: string; agent: Agent } {
+    const found = known(call);
+    if (signer(call) !== found.did) throw new HttpError(403, "forbidden", "The request is signed by another agent.");
+    return found;
+  }
+
+  async function register(call: Call): Promise<Answer> {
+    const request = await call.body(RegisterRequest);
+    const proof = registrationProof(request, now());
+    if (proof === "malformed")
+      throw new HttpError(400, "input_invalid", "public_key, proof or proof_timestamp: not in canonical form");
+    if (proof === "stale")
+      throw new HttpError(401, "unauthorized", "proof_timestamp: too far from the registry's clock");
+    if (proof === "unproved") throw new HttpError(401, "unauthorized", "proof: does not verify");
+    const { capabilities, metadata, public_key: publicKey } = request;
+    const outcome = await agents.register({ ...proof, publicKey, capabilities, metadata });
+    // The reference answers 409 whatever a known agent says. Ours takes news from it, with a proof of now.
+    if (outcome === "exists") throw new HttpError(409, "already_registered", "The agent is already registered.");
+    return { status: outcome === "registered" ? 201 : 200, body: { did: proof.did, status: outcome } };
+  }
+
+  async function publish(call: Call): Promise<Answer> {
+    const { did } = own(call);
+    const upload = await call.body(PreKeysUpload);
+    verifyUpload(did, upload);
+    const agent = await agents.publish(did, upload);
+    if (!agent) throw unknownAgent();
+    return { status: 200, body: { did, otk_count: agent.held.size, ...countOf(agent) } };
+  }
+
+  async function bundle(call: Call): Promise<Answer> {
+    const { did } = known(call);
+    const body = await agents.takeBundle(did);
+    if (!body) throw new HttpError(404, "peer_without_prekeys", "The agent has published no prekeys.");
+    return { status: 200, body };
+  }
+
+  function heartbeat(call: Call): Answer {
+    const { did } = own(call);
+    const time = now();
+    if (time - (beats.get(did) ?? Number.NEGATIVE_INFINITY) < HEARTBEAT_EVERY_MS) {
+      throw new HttpError(429, "limit_reached", "One heartbeat in ten seconds is enough.", { "retry-after": "10" });
+    }
+    beats.set(did, time);
+    agents.seen(did);
+    return { status: 200, body: { did, last_seen: iso(time) } };
+  }
+
+  async function rate(call: Call): Promise<Answer> {
+    const by = signer(call);
+    const { did } = known(call);
+    if (by === did) throw new HttpError(403, "forbidden", "An agent does not rate itself.");
+    const { score, reason } = await call.body(ReputationRequest);
+    const reputation = await agents.rate(did, by, score, reason);
+    if (reputation === undefined) throw unknownAgent();
+    return { status: 200, body: { did, reputation_score: rounded(reputation) } };
+  }
+
+  async function remove(call: Call): Promise<Answer> {
+    const { did } = own(call);
+    if (!(await agents.remove(did))) throw unknownAgent();
+    beats.delete(did);
+    return { status: 204 };
+  }
+
+  function discover(call: Call): Answer {
+    const { capability, limit } = parsed(AnyQuery, Object.fromEntries(call.query));
+    const found = [];
+    for (const [did, agent] of agents.entries()) {
+      if (capability === undefined || agent.capabilities.includes(capability))
+        found.push({ did, agent, online: isOnline(did) });
+    }
+    found.sort(
+      (a, b) => Number(b.online) - Number(a.online) || b.agent.lastSeen - a.agent.lastSeen || (a.did < b.did ? -1 : 1),
+    );
+    const results = found
+      .slice(0, limit)
+      .map(({ did, agent: { capabilities, metadata, reputation, lastSeen }, online }) => ({
+        did,
+        capabilities,
+        metadata,
+        reputation_score: rounded(reputation),
+        last_seen: iso(lastSeen),
+        online,
+      }));
+    return { status: 200, body: { results, total: found.length } };
+  }
+
+  function record(call: Call): Answer {
+    const { did, agent } = known(call);
+    const body = {
+      did,
+      public_key: agent.publicKey,
+      capabilities: agent.capabilities,
+      metadata: agent.metadata,
+      status: "registered",
+      registered_at: iso(agent.registeredAt),
+      last_seen: iso(agent.lastSeen),
+      reputation_score: rounded(agent.reputation),
+    };
+    return { status: 200, body };
+  }
+
+  function presence(call: Call): Answer {
+    const { did, agent } = known(call);
+    return { status: 200, body: { did, last_seen: iso(agent.lastSeen), online: isOnline(did) } };
+  }
+
+  return [
+    { method: "POST", path: "/v1/agents", handle: register },
+    { method: "GET", path: "/v1/agents/:did", handle: record },
+    { method: "DELETE", path: "/v1/agents/:did", handle: remove },
+    { method: "PUT", path: "/v1/agents/:did/prekeys", handle: publish },
+    { method: "GET", path: "/v1/agents/:did/prekeys", handle: bundle },
+    {
+      method: "GET",
+      path: "/v1/agents/:did/prekeys/count",
+      handle: (call) => ({ status: 200, body: countOf(own(call).agent) }),
+    },
+    { method: "GET", path: "/v1/agents/:did/presence", handle: presence },
+    { method: "POST", path: "/v1/agents/:did/heartbeat", handle: heartbeat },
+    { method: "POST", path: "/v1/agents/:did/reputation", handle: rate },
+    { method: "GET", path: "/v1/discover", handle: discover },
+  ];
+}
+
+const rounded = (score: number) => Math.round(score * 10_000) / 10_000;
+
+/** Extension: what an agent needs to know to replenish its one-time prekeys. */
+const countOf = (agent: Agent) => ({
+  signed_pre_key_id: agent.published?.signed_pre_key.key_id ?? null,
+  one_time_count: agent.held.size,
+});
+
+const fields: Partial<Record<CryptoError["code"], string>> = {
+  did_mismatch: "identity_key_ed",
+  key_invalid: "identity_key_ed",
+  identity_mismatch: "identity_key",
+  signature_invalid: "signed_pre_key.signature",
+};
+
+/** Makes every check that a session's opener would make. @throws HttpError 400 naming the offending field */
+function verifyUpload(did: string, upload: PreKeysUpload): void {
+  const bytes = (field: string, text: string) => {
+    try {
+      return base64url.decode(text);
+    } catch {
+      // The alphabet and the length were checked: what is left are stray bits in the last character.
+      throw new HttpError(400, "input_invalid", `${field}: not base64url in its canonical form`);
+    }
+  };
+  const { identity_key, identity_key_ed, signed_pre_key, one_time_pre_keys } = upload;
+  for (const [index, { public_key }] of one_time_pre_keys.entries())
+    bytes(`one_time_pre_keys.${index}.public_key`, public_key);
+  const bundle: PreKeyBundle = {
+    did,
+    identityKey: bytes("identity_key", identity_key),
+    identityKeyEd: bytes("identity_key_ed", identity_key_ed),
+    signedPreKey: {
+      keyId: signed_pre_key.key_id,
+      publicKey: bytes("signed_pre_key.public_key", signed_pre_key.public_key),
+      signature: bytes("signed_pre_key.signature", signed_pre_key.signature),
+    },
+  };
+  try {
+    verifyBundle(did, bundle);
+  } catch (error) {
+    if (!(error instanceof CryptoError)) throw error;
+    throw new HttpError(400, "input_invalid", `${fields[error.code] ?? "signed_pre_key"}: ${error.message}`);
+  }
+}

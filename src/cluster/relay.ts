@@ -1,0 +1,226 @@
+import { timingSafeEqual } from "node:crypto";
+import type { RawData, WebSocket } from "ws";
+import { z } from "zod";
+import { sha256, utf8 } from "../crypto/index.ts";
+import { asMeshError } from "../errors.ts";
+import { FRAME_SIZE_MAX, RELAY_IDLE_MS } from "../limits.ts";
+import { Ack, CLOSE, Connect, Envelope, EXTENSIONS } from "../wire/frame.ts";
+import { Did } from "../wire/text.ts";
+import { Connection } from "./connection.ts";
+import { firstIssue } from "./issue.ts";
+import type { Mailboxes } from "./mailboxes.ts";
+import { connectRefusal } from "./proof.ts";
+
+// The relay: takes frames from agents that proved who they are, and gives them to the agents they are for. It knows a
+// frame's envelope and is blind to the rest.
+//
+// Every routed frame goes to the recipient's mailbox first and to its socket from there, and leaves the mailbox when the
+// recipient acks it. The reference relay stores only for those who are away, and loses what it sent to a recipient that
+// dies before handling it.
+
+/** How long a socket may stay silent before its connect, as the reference relay waits. */
+const CONNECT_WAIT_MS = 10_000;
+
+/** How long a closing relay waits for the other sides to say goodbye. */
+const CLOSE_WAIT_MS = 1_000;
+
+/** Frames that only a relay sends, and those that only begin a connection: passed on, they would speak in the relay's name. */
+const UNROUTED = new Set(["connect", "connected", "accepted", "error"]);
+
+/** Extension: an ack may name the sender of what it acks, since ids are the sender's own and two may choose the same. */
+const AckOf = Ack.extend({ sender: Did.optional() });
+
+/** What every frame has, before its type says more. */
+const Head = z.looseObject({ v: z.literal(1), type: z.string(), from: z.unknown().optional() });
+
+export interface RelayOptions {
+  readonly mailboxes: Mailboxes;
+  readonly now: () => number;
+  /** When set, a connect without this token is closed with 4003. */
+  readonly token?: string | undefined;
+  /** Told when an agent connects, beats and leaves. */
+  readonly onSign?: (did: string) => void;
+  readonly log?: ((line: string) => void) | undefined;
+}
+
+export interface Relay {
+  /** Takes a freshly opened socket of `/ws`, whose messages are bounded by FRAME_SIZE_MAX. */
+  accept(socket: WebSocket): void;
+  /** The DIDs that are connected. */
+  connections(): string[];
+  isConnected(did: string): boolean;
+  /** Closes what is idle and removes what is too old; to be called every few seconds. */
+  sweep(): void;
+  /** Closes every connection; resolves when all sockets have ended. */
+  close(): Promise<void>;
+}
+
+function readJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    // No JSON is like any other frame that cannot be read: undefined fails every schema.
+    return undefined;
+  }
+}
+
+interface Refusal {
+  readonly code: number;
+  readonly message: string;
+}
+const CONNECT_EXPECTED: Refusal = { code: CLOSE.connectExpected, message: "The first frame must be connect." };
+const IDLE: Refusal = { code: CLOSE.idle, message: "No heartbeat for 90 s." };
+
+const sameText = (a: string, b: string) => timingSafeEqual(sha256(utf8.encode(a)), sha256(utf8.encode(b)));
+
+/** The frame with its sender written in; the rest keeps every byte that it had. */
+const stamped = (text: string, from: string) => text.replace("{", `{"from":${JSON.stringify(from)},`);
+
+export function createRelay(options: RelayOptions): Relay {
+  const { mailboxes, now, token, onSign, log } = options;
+  const all = new Set<Connection>();
+  const online = new Map<string, Connection>();
+  let isClosing = false;
+
+  /** Why a first frame is refused, with the close code, or the connect that it is. In the reference's order of checks. */
+  function verified(frame: unknown): z.infer<typeof Connect> | Refusal {
+    const head = Head.safeParse(frame);
+    if (!head.success || head.data.type !== "connect") return CONNECT_EXPECTED;
+    const { from } = head.data;
+    if (typeof from !== "string" || from === "")
+      return { code: CLOSE.fromMissing, message: "The connect has no from." };
+    const parsed = Connect.safeParse(frame);
+    const refusal = parsed.success ? connectRefusal(parsed.data, now()) : firstIssue(parsed.error);
+    if (!parsed.success || refusal !== undefined) {
+      return { code: CLOSE.possessionUnproved, message: `Proof of possession failed: ${refusal}.` };
+    }
+    const isWelcome = token === undefined || sameText(parsed.data.token ?? "", token);
+    return isWelcome ? parsed.data : { code: CLOSE.tokenRefused, message: "The token is not valid." };
+  }
+
+  function connect(connection: Connection, frame: unknown): void {
+    const outcome = verified(frame);
+    if (!("from" in outcome)) {
+      connection.refuse("connect_refused", outcome.message);
+      connection.close(outcome.code, outcome.message);
+      return;
+    }
+    const { from: did, extensions: announced = [] } = outcome;
+    online.get(did)?.close(CLOSE.replaced, "Another connection of this DID took over.");
+    online.set(did, connection);
+    connection.aliveAt = now();
+    const extensions = EXTENSIONS.filter((extension) => announced.includes(extension));
+    const peer = connection.letIn(did, extensions, (position) => mailboxes.from(did, position));
+    onSign?.(did);
+    log?.(`relay: ${did} connected`);
+    if (extensions.length > 0) connection.reply({ type: "connected", extensions });
+    peer.delivery.pump();
+  }
+
+  /** A frame of a connection that was let in. What cannot be read, or names another sender, is dropped without a word. */
+  function handle(connection: Connection, did: string, text: string): void {
+    const frame = readJson(text);
+    const head = Head.safeParse(frame);
+    if (!head.success || (head.data.from !== undefined && head.data.from !== did)) return;
+    switch (head.data.type) {
+      case "ack": {
+        const ack = AckOf.safeParse(frame);
+        if (ack.success) mailboxes.ack(did, ack.data.id, ack.data.sender);
+        return;
+      }
+      case "heartbeat":
+        connection.aliveAt = now();
+        onSign?.(did);
+        return;
+      case "disconnect":
+        connection.close(1000, "Goodbye.");
+        return;
+      case "fetch_pending":
+        // Mail is pushed at connect; the reference relay does not know this frame either.
+        connection.refuse("frame_unknown", "Unknown frame type: fetch_pending");
+        return;
+      default:
+        if (!UNROUTED.has(head.data.type)) {
+          const envelope = Envelope.safeParse(frame);
+          if (envelope.success) void route(connection, did, envelope.data, text);
+        }
+    }
+  }
+
+  /** Stores, then forwards and says so. Never rejects. */
+  async function route(connection: Connection, did: string, { from, to, id }: Envelope, text: string): Promise<void> {
+    const frame = from === undefined ? stamped(text, did) : text;
+    const size = Buffer.byteLength(frame);
+    if (size > FRAME_SIZE_MAX) {
+      // Stamping made it longer than what its recipient's socket takes: delivered, it would end every connection of his.
+      connection.refuse("frame_too_large", "The frame is larger than 16 MiB.", id);
+      return;
+    }
+    const arrived = connection.underway(size);
+    try {
+      const outcome = await mailboxes.put(to, did, id, frame);
+      if (outcome === "stored") online.get(to)?.peer?.delivery.pump();
+      if (outcome === "full") connection.refuse("mailbox_full", "The mailbox is full. Try again later.", id);
+      else if (connection.peer?.extensions.includes("accepted")) connection.reply({ type: "accepted", id });
+    } catch (error) {
+      const { code, message } = asMeshError(error);
+      log?.(`relay: a frame could not be stored: ${message}`);
+      connection.refuse(code, "The relay could not store the frame. Try again later.", id);
+    } finally {
+      arrived();
+    }
+  }
+
+  function receive(connection: Connection, data: RawData, isBinary: boolean): void {
+    // A closing socket still gives what it had read before.
+    if (!connection.isOpen) return;
+    const text = isBinary ? "" : data.toString();
+    if (connection.peer) handle(connection, connection.peer.did, text);
+    else connect(connection, readJson(text));
+  }
+
+  function forget(connection: Connection): void {
+    all.delete(connection);
+    const did = connection.peer?.did;
+    if (did === undefined || online.get(did) !== connection) return;
+    online.delete(did);
+    onSign?.(did);
+    log?.(`relay: ${did} left`);
+  }
+
+  return {
+    accept(socket) {
+      if (isClosing) {
+        socket.terminate();
+        return;
+      }
+      const connection = new Connection(socket, now());
+      all.add(connection);
+      socket.on("message", (data, isBinary) => receive(connection, data, isBinary));
+      socket.on("close", () => forget(connection));
+      // Every error of a socket (a frame too large, a lost line) is followed by its close, which says all there is to say.
+      socket.on("error", (error) => log?.(`relay: ${connection.peer?.did ?? "a socket"}: ${error.message}`));
+    },
+    connections: () => [...online.keys()].filter((did) => online.get(did)?.isOpen),
+    isConnected: (did) => online.get(did)?.isOpen === true,
+    sweep() {
+      const time = now();
+      for (const connection of all) {
+        const silentMs = time - connection.aliveAt;
+        const { code, message } = connection.peer ? IDLE : CONNECT_EXPECTED;
+        if (silentMs > (connection.peer ? RELAY_IDLE_MS : CONNECT_WAIT_MS)) connection.close(code, message);
+      }
+      mailboxes.expire(time);
+    },
+    async close() {
+      isClosing = true;
+      const ended = [...all].map(({ socket }) => new Promise<void>((resolve) => socket.once("close", () => resolve())));
+      for (const connection of all) connection.close(1001, "The relay is shutting down.");
+      const impatient = setTimeout(() => {
+        for (const { socket } of all) socket.terminate();
+      }, CLOSE_WAIT_MS);
+      await Promise.all(ended);
+      clearTimeout(impatient);
+    },
+  };
+}

@@ -1,0 +1,22 @@
+import { runSandbox } from "./sandbox.ts";
+import { SandboxConfig } from "./sandboxes.ts";
+
+// The process of one sandbox: told once by its parent what it is, and ended with it.
+process.once("message", (message) => {
+  runSandbox(SandboxConfig.parse(message), {
+    ready: (did) => process.send?.({ ready: did }),
+    note: (text) => console.error(text),
+  }).then(
+    (close) => {
+      const end = () => {
+        close().finally(() => process.exit(0));
+      };
+      process.once("SIGTERM", end);
+      process.once("disconnect", end);
+    },
+    (error: unknown) => {
+      console.error(error);
+      process.exit(1);
+    },
+  );
+});

@@ -1,0 +1,158 @@
+import { createServer, type IncomingMessage, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Duplex } from "node:stream";
+import { WebSocketServer } from "ws";
+import { FRAME_SIZE_MAX, HTTP_TIMEOUT_MS } from "../limits.ts";
+import { type Disk, realDisk } from "../store/disk.ts";
+import { PairRequest, type PairResponse } from "../wire/pair.ts";
+import { openAgents } from "./agents.ts";
+import { type Route, serve } from "./http.ts";
+import { openMailboxes } from "./mailboxes.ts";
+import { registryRoutes } from "./registry.ts";
+import { createRelay } from "./relay.ts";
+
+// One port for all of a cluster that an agent talks to: relay, registry and pairing.
+
+/** Sockets of all kinds at once; a further one is closed as soon as it is opened. */
+const CONNECTIONS_MAX = 10_000;
+/** How often idle connections and old mail are looked for. */
+const SWEEP_EVERY_MS = 5_000;
+/** How long requests under way may take when the server closes. */
+const CLOSE_WAIT_MS = 2_000;
+
+export interface ServerOptions {
+  readonly host: string;
+  /** 0 picks a free one. */
+  readonly port: number;
+  /** Mail lies in its folder `mail`, the registry's records in `registry`. */
+  readonly directory: string;
+  readonly disk?: Disk;
+  readonly now?: () => number;
+  /** Runs a task again and again until it is called off. */
+  readonly every?: (milliseconds: number, task: () => void) => () => void;
+  /** Answers `POST /v1/pair`; a MeshError becomes the refusal. */
+  readonly pair: (request: PairRequest) => Promise<PairResponse>;
+  /** When set, the relay takes only connects that carry it. */
+  readonly token?: string;
+  readonly log?: (line: string) => void;
+}
+
+export interface ClusterServer {
+  /** `http://host:port` */
+  readonly url: string;
+  /** `ws://host:port`; clients append `/ws`. */
+  readonly relayUrl: string;
+  readonly port: number;
+  readonly relay: {
+    /** The DIDs that are connected. */
+    connections(): string[];
+  };
+  /** Ends every socket, makes durable what was taken, and lets go of the directory. */
+  close(): Promise<void>;
+}
+
+function everyInterval(milliseconds: number, task: () => void): () => void {
+  const timer = setInterval(task, milliseconds);
+  timer.unref();
+  return () => clearInterval(timer);
+}
+
+function listen(server: Server, host: string, port: number): Promise<AddressInfo> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(port, host, () => {
+      server.off("error", reject);
+      const address = server.address();
+      if (typeof address === "object" && address) resolve(address);
+      else reject(new Error("The server has no port."));
+    });
+  });
+}
+
+/** The host that a client on this machine connects to. */
+function hostOf({ address, family }: AddressInfo): string {
+  if (address === "0.0.0.0" || address === "::") return "127.0.0.1";
+  return family === "IPv6" ? `[${address}]` : address;
+}
+
+/**
+ * Opens the cluster's records and starts its server.
+ * @throws MeshError `store_damaged` when the records cannot be read, and what the system says when the port is taken
+ */
+export async function startServer(options: ServerOptions): Promise<ClusterServer> {
+  const { host, port, directory, disk = realDisk, now = Date.now, every = everyInterval, pair, token } = options;
+  const log = options.log ?? (() => undefined);
+  const agents = await openAgents({ disk, directory, now, log });
+  const mailboxes = await openMailboxes({ disk, directory, now, log }).catch(async (error) => {
+    await agents.close();
+    throw error;
+  });
+  const relay = createRelay({ mailboxes, now, token, onSign: agents.seen, log });
+  const routes: readonly Route[] = [
+    ...registryRoutes({ agents, now, isConnected: relay.isConnected }),
+    {
+      method: "POST",
+      path: "/v1/pair",
+      handle: async (call) => ({ status: 200, body: await pair(await call.body(PairRequest)) }),
+    },
+    { method: "GET", path: "/health", handle: () => ({ status: 200, body: { status: "ok" } }) },
+  ];
+
+  const answer = serve(routes, log);
+  const underway = new Set<Promise<void>>();
+  const server = createServer(
+    { requestTimeout: HTTP_TIMEOUT_MS, headersTimeout: HTTP_TIMEOUT_MS },
+    (request, response) => {
+      const answered = answer(request, response).finally(() => underway.delete(answered));
+      underway.add(answered);
+    },
+  );
+  server.maxConnections = CONNECTIONS_MAX;
+  const sockets = new WebSocketServer({ noServer: true, clientTracking: false, maxPayload: FRAME_SIZE_MAX });
+  server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    // A socket that breaks before it is a WebSocket has nobody to tell.
+    socket.on("error", (error) => log(`upgrade: ${error.message}`));
+    if (request.url?.split("?", 1)[0] === "/ws")
+      sockets.handleUpgrade(request, socket, head, (opened) => relay.accept(opened));
+    else socket.end("HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+  });
+
+  async function closeStores(): Promise<void> {
+    await mailboxes.close();
+    await agents.close();
+  }
+  const address = await listen(server, host, port).catch(async (error) => {
+    await closeStores();
+    throw error;
+  });
+  const callOff = every(SWEEP_EVERY_MS, () => {
+    relay.sweep();
+    void mailboxes.tidy();
+    void agents.tidy();
+  });
+
+  async function close(): Promise<void> {
+    callOff();
+    const ended = new Promise<void>((resolve) => server.close(() => resolve()));
+    await relay.close();
+    const impatient = setTimeout(() => server.closeAllConnections(), CLOSE_WAIT_MS);
+    await Promise.all(underway);
+    clearTimeout(impatient);
+    server.closeAllConnections();
+    await ended;
+    await closeStores();
+  }
+  let closing: Promise<void> | undefined;
+
+  const authority = `${hostOf(address)}:${address.port}`;
+  return {
+    url: `http://${authority}`,
+    relayUrl: `ws://${authority}`,
+    port: address.port,
+    relay: { connections: relay.connections },
+    close: () => {
+      closing ??= close();
+      return closing;
+    },
+  };
+}

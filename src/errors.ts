@@ -1,0 +1,74 @@
+// The closed set of ways in which a mesh operation can fail. Tools throw them, the command lines print them and exit
+// non-zero, `--json` renders them as `{"error":{"code","message"}}`.
+
+const sentences = {
+  not_paired:
+    "This laptop is not paired with a cluster. Pair it with a token from the cluster's operator: kars-mesh pair <token>.",
+  already_paired: "This laptop is already paired with that cluster.",
+  token_invalid:
+    "The cluster does not know this pairing token. Check that it was copied whole, or ask the operator for a new one.",
+  token_mangled: "This is not a pairing token. A token starts with kars-pair- and must be copied whole.",
+  token_used: "This pairing token was already used by another identity. Ask the operator for a new one.",
+  token_expired: "This pairing token has expired. Ask the operator for a new one.",
+  token_revoked: "This pairing was revoked by the operator. Ask for a new token.",
+  cluster_unreachable: "The cluster cannot be reached. Check the network and that the cluster is up, then try again.",
+  cluster_refused: "The cluster refused the request.",
+  relay_unreachable: "The relay cannot be reached. What is queued goes out when it is back.",
+  registry_unreachable: "The registry cannot be reached. Check the network and try again.",
+  peer_unknown: "No agent of that name or DID is known. Look who is there with discover.",
+  peer_ambiguous: "Several agents carry that name. Give the DID of the one you mean.",
+  peer_identity_mismatch:
+    "The keys presented for this peer do not belong to its DID. Nothing was sent; tell the cluster's operator.",
+  peer_without_prekeys:
+    "The peer has published no prekeys yet, so no session can be opened. Try again when it has been online.",
+  peer_refused: "The peer does not accept messages from this identity.",
+  message_unknown: "No message with that id is known.",
+  offload_unknown: "No offload with that id is known. List them with status.",
+  offload_over: "That offload has already ended.",
+  no_free_slot: "All slots of the grant are in use. Wait for a running offload to end, or cancel one.",
+  budget_exhausted: "The grant's token budget is used up. Ask the operator for more.",
+  capability_missing: "The grant does not include the capability this needs. Ask the operator.",
+  file_unreadable: "A file cannot be read.",
+  file_too_large: "A file is larger than may be sent.",
+  grant_exists: "A pairing of that name exists already. Choose another name or revoke the old one.",
+  grant_unknown: "No pairing of that name exists. List them with kars-local pair list.",
+  input_invalid: "The input is not valid.",
+  limit_reached: "A limit was reached.",
+  store_locked: "Another process owns this state directory and does not answer. End it, or choose another with --home.",
+  store_damaged: "The state directory is damaged. Nothing was changed; see the place named.",
+  store_key_unreadable:
+    "The store key cannot be read. Restore it from a backup, or choose another state directory with --home.",
+  store_io:
+    "The state directory cannot be written. Nothing that was not on disk was sent; check space and permissions.",
+  closed: "The node is shutting down. Try again.",
+  aborted: "The operation was cancelled.",
+  internal: "Something went wrong inside kars-mesh. This is a defect; please report it.",
+} as const;
+
+export type ErrorCode = keyof typeof sentences;
+
+export const ERROR_CODES = Object.keys(sentences) as [ErrorCode, ...ErrorCode[]];
+
+/** One failure with its code. `message` is the code's sentence, with the particulars of this case before it. */
+export class MeshError extends Error {
+  readonly code: ErrorCode;
+  constructor(code: ErrorCode, particulars?: string, options?: ErrorOptions) {
+    super(particulars ? `${particulars} ${sentences[code]}` : sentences[code], options);
+    this.name = "MeshError";
+    this.code = code;
+  }
+  toJSON(): { error: { code: ErrorCode; message: string } } {
+    return { error: { code: this.code, message: this.message } };
+  }
+}
+
+export const isErrorCode = (text: unknown): text is ErrorCode => typeof text === "string" && text in sentences;
+
+/** The error as one of ours; anything foreign becomes `internal`, with its message but without its stack. */
+export function asMeshError(error: unknown): MeshError {
+  if (error instanceof MeshError) return error;
+  if (error instanceof Error && error.name === "AbortError")
+    return new MeshError("aborted", undefined, { cause: error });
+  const text = error instanceof Error ? error.message : String(error);
+  return new MeshError("internal", `${text}.`, { cause: error });
+}

@@ -1,0 +1,69 @@
+import { z } from "zod";
+import { ERROR_CODES } from "../../errors.ts";
+import { MessageHeader } from "../../wire/frame.ts";
+import { Did, Id } from "../../wire/text.ts";
+import { Body, Resumed, type Timed } from "../definition.ts";
+
+/** What a message is for: words for the inbox, a piece of work for a handler, a part of a larger payload. */
+export const MessageKind = z.enum(["chat", "work", "part"]);
+export type MessageKind = z.infer<typeof MessageKind>;
+
+export const ConversationEventSchema = z.discriminatedUnion("type", [
+  /** A message is to be sent: the intent is durable, the words are sealed at rest. */
+  z.object({ type: z.literal("SEND"), id: Id, kind: MessageKind, body: Body, size: z.int() }),
+  /** There is a session to send with. */
+  z.object({ type: z.literal("ESTABLISHED"), session: Id, role: z.enum(["initiator", "responder"]) }),
+  z.object({ type: z.literal("ESTABLISH_FAILED"), code: z.enum(ERROR_CODES), final: z.boolean() }),
+  /** The session that sent was closed or refused: what it sealed and the relay did not take is sealed anew. */
+  z.object({ type: z.literal("SESSION_LOST"), session: Id, code: z.enum(ERROR_CODES) }),
+  /** Encrypted: which session, which message number, which nonce. The message key is kept secret until the relay has it. */
+  z.object({ type: z.literal("SEALED"), id: Id, session: Id, header: MessageHeader, nonce: z.string() }),
+  /** The relay has it: it said so (`accepted`), or it took the bytes and cannot say more (`written`). */
+  z.object({ type: z.literal("TRANSMITTED"), ids: z.array(Id), proof: z.enum(["accepted", "written"]) }),
+  z.object({ type: z.literal("UNDELIVERABLE"), ids: z.array(Id), code: z.enum(ERROR_CODES) }),
+  z.object({
+    type: z.literal("RECEIVED"),
+    id: Id,
+    session: Id,
+    kind: MessageKind,
+    body: Body,
+    size: z.int(),
+    sent_at: z.string().max(40).optional(),
+  }),
+  /** What a piece of work asked for has been taken over by whom it concerns. */
+  z.object({ type: z.literal("HANDLED"), ids: z.array(Id) }),
+  /** The person or the agent has seen these. */
+  z.object({ type: z.literal("READ"), ids: z.array(Id) }),
+  /** The name under which the peer was found last. A hint for people, never trust. */
+  z.object({ type: z.literal("NAMED"), name: z.string().max(64) }),
+  Resumed,
+]);
+export type ConversationEvent = Timed<z.infer<typeof ConversationEventSchema>>;
+
+export interface Outgoing {
+  readonly id: string;
+  readonly kind: MessageKind;
+  readonly body: Body;
+  readonly at: number;
+  /** Absent until it is encrypted. */
+  readonly sealed?: { readonly session: string; readonly header: MessageHeader; readonly nonce: string };
+}
+
+export interface ConversationContext {
+  readonly peer: string;
+  readonly name: string | null;
+  /** The session that sends. */
+  readonly session: string | null;
+  /** What the relay does not have yet, oldest first. */
+  readonly outbox: readonly Outgoing[];
+  /** Work that was received and not yet handed over, oldest first. */
+  readonly handling: readonly { readonly id: string; readonly kind: MessageKind; readonly body: Body }[];
+  /** Attempts to open a session since the last success. */
+  readonly attempts: number;
+  readonly sent: number;
+  readonly received: number;
+  readonly unread: number;
+  readonly undeliverable: number;
+}
+
+export const ConversationInput = z.object({ id: Did });

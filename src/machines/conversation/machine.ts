@@ -1,0 +1,229 @@
+import { assign, setup } from "xstate";
+import { OUTBOX_MAX, RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
+import { type Body, effect, type MachineDefinition } from "../definition.ts";
+import { type ConversationContext, type ConversationEvent, ConversationEventSchema, type Outgoing } from "./events.ts";
+
+// One peer: what waits to be sent to it, which session sends it, what came from it and is not yet handed over.
+//
+//   closed ──SEND──▶ opening ──ESTABLISHED──▶ open ──SESSION_LOST──▶ closed, or waiting while something is queued
+//                    │     ▲
+//     ESTABLISH_FAILED     after the retry delay
+//                    ▼     │
+//                    waiting
+
+type Items = readonly { readonly id: string }[];
+
+const idsOf = (items: Items) => items.map((item) => item.id);
+const without = <T extends Items[number]>(items: readonly T[], ids: readonly string[]) => {
+  const gone = new Set(ids);
+  return items.filter((item) => !gone.has(item.id));
+};
+/** Chat is kept; the blobs of work and of parts go with their use. */
+const blobsOf = (items: readonly (Items[number] & { readonly body: Body })[], ids: readonly string[]) =>
+  items.filter((item) => ids.includes(item.id) && "blob" in item.body).map((item) => item.body);
+const waitingFor = (outbox: readonly Outgoing[], sealed: boolean) =>
+  idsOf(outbox.filter((item) => (item.sealed !== undefined) === sealed));
+
+const conversation = setup({
+  types: {
+    context: {} as ConversationContext,
+    events: {} as ConversationEvent,
+    input: {} as { id: string },
+  },
+  actions: {
+    /** Fetch the peer's bundle, check it against the DID, run X3DH: ESTABLISHED or ESTABLISH_FAILED. */
+    establish: effect<{ peer: string }>(),
+    /** Encrypt these, in this order, with the session that sends: SEALED each. */
+    seal: effect<{ peer: string; ids: readonly string[] }>(),
+    /** Put these on the wire, in this order: TRANSMITTED when the relay has them. */
+    transmit: effect<{ peer: string; ids: readonly string[] }>(),
+    /** Hand these pieces of work over, in this order: HANDLED. */
+    handle: effect<{ peer: string; ids: readonly string[] }>(),
+    /** These bodies serve nobody any more: their blobs go. */
+    discard: effect<{ bodies: readonly Body[] }>(),
+    enqueue: assign(({ context, event }) =>
+      event.type === "SEND"
+        ? { outbox: [...context.outbox, { id: event.id, kind: event.kind, body: event.body, at: event.at }] }
+        : {},
+    ),
+    /** What the lost session had sealed and the relay never took is sealed anew. */
+    unseal: assign(({ context, event }) =>
+      event.type === "SESSION_LOST"
+        ? {
+            session: context.session === event.session ? null : context.session,
+            outbox: context.outbox.map(({ sealed, ...item }) =>
+              sealed === undefined || sealed.session === event.session ? item : { ...item, sealed },
+            ),
+          }
+        : {},
+    ),
+    fail: assign(({ context }) => ({ outbox: [], undeliverable: context.undeliverable + context.outbox.length })),
+  },
+  guards: {
+    hasRoom: ({ context, event }) =>
+      event.type === "SEND" &&
+      context.outbox.length < OUTBOX_MAX &&
+      !context.outbox.some((item) => item.id === event.id),
+    isFinal: ({ event }) => event.type === "ESTABLISH_FAILED" && event.final,
+    isCurrent: ({ context, event }) => event.type === "SESSION_LOST" && event.session === context.session,
+    isCurrentAndBusy: ({ context, event }) =>
+      event.type === "SESSION_LOST" && event.session === context.session && context.outbox.length > 0,
+    isWork: ({ event }) => event.type === "RECEIVED" && event.kind !== "chat",
+    awaitsSeal: ({ context, event }) =>
+      event.type === "SEALED" && context.outbox.some((item) => item.id === event.id && !item.sealed),
+    isHandling: ({ context, event }) =>
+      event.type === "HANDLED" && context.handling.some((item) => event.ids.includes(item.id)),
+    isWaiting: ({ context, event }) =>
+      (event.type === "TRANSMITTED" || event.type === "UNDELIVERABLE") &&
+      context.outbox.some((item) => event.ids.includes(item.id)),
+  },
+  delays: {
+    retry: ({ context }) => Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** Math.min(context.attempts, 16)),
+  },
+}).createMachine({
+  id: "conversation",
+  context: ({ input }) => ({
+    peer: input.id,
+    name: null,
+    session: null,
+    outbox: [],
+    handling: [],
+    attempts: 0,
+    sent: 0,
+    received: 0,
+    unread: 0,
+    undeliverable: 0,
+  }),
+  initial: "closed",
+  on: {
+    ESTABLISHED: { target: ".open", reenter: true, actions: assign(({ event }) => ({ session: event.session })) },
+    RECEIVED: [
+      {
+        guard: "isWork",
+        actions: [
+          assign(({ context, event }) => ({
+            attempts: 0,
+            received: context.received + 1,
+            handling: [...context.handling, { id: event.id, kind: event.kind, body: event.body }],
+          })),
+          { type: "handle", params: ({ context, event }) => ({ peer: context.peer, ids: [event.id] }) },
+        ],
+      },
+      {
+        actions: assign(({ context }) => ({ attempts: 0, received: context.received + 1, unread: context.unread + 1 })),
+      },
+    ],
+    HANDLED: {
+      guard: "isHandling",
+      actions: [
+        { type: "discard", params: ({ context, event }) => ({ bodies: blobsOf(context.handling, event.ids) }) },
+        assign(({ context, event }) => ({ handling: without(context.handling, event.ids) })),
+      ],
+    },
+    READ: { actions: assign(({ context, event }) => ({ unread: Math.max(0, context.unread - event.ids.length) })) },
+    TRANSMITTED: {
+      guard: "isWaiting",
+      actions: [
+        { type: "discard", params: ({ context, event }) => ({ bodies: blobsOf(context.outbox, event.ids) }) },
+        assign(({ context, event }) => {
+          const outbox = without(context.outbox, event.ids);
+          return { outbox, sent: context.sent + context.outbox.length - outbox.length };
+        }),
+      ],
+    },
+    UNDELIVERABLE: {
+      guard: "isWaiting",
+      actions: [
+        { type: "discard", params: ({ context, event }) => ({ bodies: blobsOf(context.outbox, event.ids) }) },
+        assign(({ context, event }) => {
+          const outbox = without(context.outbox, event.ids);
+          return { outbox, undeliverable: context.undeliverable + context.outbox.length - outbox.length };
+        }),
+      ],
+    },
+    SESSION_LOST: { actions: "unseal" },
+    NAMED: { actions: assign(({ event }) => ({ name: event.name })) },
+    RESUMED: {
+      actions: { type: "handle", params: ({ context }) => ({ peer: context.peer, ids: idsOf(context.handling) }) },
+    },
+  },
+  states: {
+    closed: {
+      on: { SEND: { guard: "hasRoom", target: "opening", actions: "enqueue" } },
+    },
+    opening: {
+      entry: { type: "establish", params: ({ context }) => ({ peer: context.peer }) },
+      on: {
+        SEND: { guard: "hasRoom", actions: "enqueue" },
+        ESTABLISH_FAILED: [
+          { guard: "isFinal", target: "closed", actions: "fail" },
+          { target: "waiting", actions: assign(({ context }) => ({ attempts: context.attempts + 1 })) },
+        ],
+        RESUMED: {
+          actions: [
+            { type: "handle", params: ({ context }) => ({ peer: context.peer, ids: idsOf(context.handling) }) },
+            { type: "establish", params: ({ context }) => ({ peer: context.peer }) },
+          ],
+        },
+      },
+    },
+    waiting: {
+      on: { SEND: { guard: "hasRoom", actions: "enqueue" } },
+      after: { retry: "opening" },
+    },
+    open: {
+      entry: {
+        type: "seal",
+        params: ({ context }) => ({ peer: context.peer, ids: waitingFor(context.outbox, false) }),
+      },
+      on: {
+        SEND: {
+          guard: "hasRoom",
+          actions: [
+            "enqueue",
+            { type: "seal", params: ({ context, event }) => ({ peer: context.peer, ids: [event.id] }) },
+          ],
+        },
+        SEALED: {
+          guard: "awaitsSeal",
+          actions: [
+            assign(({ context, event }) => ({
+              outbox: context.outbox.map((item) =>
+                item.id === event.id
+                  ? { ...item, sealed: { session: event.session, header: event.header, nonce: event.nonce } }
+                  : item,
+              ),
+            })),
+            { type: "transmit", params: ({ context, event }) => ({ peer: context.peer, ids: [event.id] }) },
+          ],
+        },
+        SESSION_LOST: [
+          {
+            guard: "isCurrentAndBusy",
+            target: "waiting",
+            actions: ["unseal", assign(({ context }) => ({ attempts: context.attempts + 1 }))],
+          },
+          { guard: "isCurrent", target: "closed", actions: "unseal" },
+          { actions: "unseal" },
+        ],
+        RESUMED: {
+          actions: [
+            { type: "handle", params: ({ context }) => ({ peer: context.peer, ids: idsOf(context.handling) }) },
+            {
+              type: "transmit",
+              params: ({ context }) => ({ peer: context.peer, ids: waitingFor(context.outbox, true) }),
+            },
+            { type: "seal", params: ({ context }) => ({ peer: context.peer, ids: waitingFor(context.outbox, false) }) },
+          ],
+        },
+      },
+    },
+  },
+});
+
+export const conversationDefinition: MachineDefinition = {
+  kind: "conversation",
+  version: 1,
+  machine: conversation,
+  events: ConversationEventSchema,
+};

@@ -1,0 +1,32 @@
+import type { AnyStateMachine } from "xstate";
+import { z } from "zod";
+
+// What the actor system needs to know of a machine.
+
+export interface MachineDefinition {
+  /** The first part of the names of its streams: `<kind>/<id>`. */
+  readonly kind: string;
+  /** Raised when snapshots of an older version can no longer be restored. */
+  readonly version: number;
+  readonly machine: AnyStateMachine;
+  /** What may be sent to it; parsed before it is decided. */
+  readonly events: z.ZodType<{ readonly type: string }>;
+  /** A live machine's events are not kept: it starts anew with the process. */
+  readonly live?: boolean;
+}
+
+/** Every event reaches its machine with the time of its commit, in epoch milliseconds. */
+export type Timed<E> = E & { readonly at: number };
+
+/** Sent to every actor after a restart, and when the link comes up: whatever is pending is asked for again. It changes no state. */
+export const Resumed = z.object({ type: z.literal("RESUMED") });
+
+/** An action that the machine only asks for: the actor system performs it once the commit is durable. */
+export const effect =
+  <Params>() =>
+  (_: unknown, __: Params): void =>
+    undefined;
+
+/** Words at rest: sealed under their conversation's content key, in the line itself or in a blob file. */
+export const Body = z.union([z.object({ sealed: z.string() }), z.object({ blob: z.string(), size: z.int() })]);
+export type Body = z.infer<typeof Body>;

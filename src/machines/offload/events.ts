@@ -1,0 +1,80 @@
+import { z } from "zod";
+import { ERROR_CODES, type ErrorCode } from "../../errors.ts";
+import { FILES_MAX, OFFLOAD_TIMEOUT_MINUTES_MAX } from "../../limits.ts";
+import { Did } from "../../wire/text.ts";
+import { Body, Resumed, type Timed } from "../definition.ts";
+
+/** The words that go with an event (a progress line, a reason), sealed. */
+const note = Body.optional();
+
+export const OffloadEventSchema = z.discriminatedUnion("type", [
+  /** What is to be done, with which files: task, file names and paths are in the sealed body. */
+  z.object({
+    type: z.literal("REQUESTED"),
+    controller: Did,
+    target: z.object({ name: z.string().max(64).optional(), capability: z.string().max(64).optional() }),
+    timeout_minutes: z.number().positive().max(OFFLOAD_TIMEOUT_MINUTES_MAX),
+    body: Body,
+    files: z.int().min(0).max(FILES_MAX),
+    bytes: z.int().min(0),
+  }),
+  /** The request is on its way to the controller. */
+  z.object({ type: z.literal("ASKED") }),
+  /** The controller says how far it is. `ready` names the sandbox. */
+  z.object({
+    type: z.literal("STATUS"),
+    phase: z.enum(["validating", "spawning", "scheduled", "ready"]),
+    sandbox: z.string().max(200).nullable(),
+    sandbox_did: Did.nullable(),
+    note,
+  }),
+  /** The sandbox is up and names itself. `awaits_task`: it wants the files and the task from us. */
+  z.object({ type: z.literal("GREETED"), did: Did, awaits_task: z.boolean(), note }),
+  /** Files and task are on their way to the sandbox. */
+  z.object({ type: z.literal("UPLOADED") }),
+  z.object({ type: z.literal("STARTED") }),
+  z.object({ type: z.literal("PROGRESSED"), stage: z.string().max(64).nullable(), pct: z.number().nullable(), note }),
+  /** A result file lies under its name, whole. Name and path are in the sealed body. */
+  z.object({ type: z.literal("FILE_SAVED"), body: Body, size: z.int(), sha256: z.string().length(64) }),
+  /** The sandbox is done; the summary is in the sealed body. */
+  z.object({
+    type: z.literal("FINISHED"),
+    body: Body,
+    outputs: z.int().min(0).max(FILES_MAX),
+    tokens: z.object({ prompt: z.number(), completion: z.number() }).nullable(),
+    duration_seconds: z.number().nullable(),
+  }),
+  z.object({ type: z.literal("FAILED"), code: z.enum(ERROR_CODES), note }),
+  z.object({ type: z.literal("CANCEL") }),
+  /** The cluster confirmed the cancellation. */
+  z.object({ type: z.literal("CANCELLED") }),
+  /** The cluster was told that this is over. */
+  z.object({ type: z.literal("CLEANED_UP") }),
+  Resumed,
+]);
+export type UntimedOffloadEvent = z.infer<typeof OffloadEventSchema>;
+export type OffloadEvent = Timed<UntimedOffloadEvent>;
+
+export interface OffloadContext {
+  readonly id: string;
+  readonly controller: string;
+  readonly target: { readonly name?: string | undefined; readonly capability?: string | undefined };
+  readonly request: Body | null;
+  readonly timeoutMinutes: number;
+  readonly requestedAt: number;
+  readonly endedAt: number | null;
+  readonly sandbox: { readonly name: string | null; readonly did: string | null };
+  /** The finest name that the cluster or the sandbox gave to what is going on. */
+  readonly stage: string | null;
+  readonly pct: number | null;
+  readonly note: Body | null;
+  readonly files: { readonly count: number; readonly bytes: number };
+  readonly results: readonly { readonly body: Body; readonly size: number; readonly sha256: string }[];
+  readonly summary: Body | null;
+  readonly outputs: number;
+  readonly tokens: { readonly prompt: number; readonly completion: number } | null;
+  readonly durationSeconds: number | null;
+  readonly failure: ErrorCode | null;
+  readonly lastHeard: number | null;
+  readonly cleanedUp: boolean;
+}

@@ -1,0 +1,62 @@
+import { z } from "zod";
+import { ERROR_CODES, type ErrorCode } from "../../errors.ts";
+import { Grant } from "../../wire/pair.ts";
+import { Capabilities, Did, KeyId, Name } from "../../wire/text.ts";
+import { Resumed, type Timed } from "../definition.ts";
+
+export const PairingEventSchema = z.discriminatedUnion("type", [
+  /** A token is to be consumed. Its secret and the identity ride in the commit, sealed. */
+  z.object({
+    type: z.literal("STARTED"),
+    did: Did,
+    pair_url: z.string().max(500),
+    controller: Did,
+    /** The name to register under; the grant's own when null. */
+    name: Name.nullable(),
+    capabilities: Capabilities,
+  }),
+  /** A member of the cluster that needs no token (a controller, a sandbox): it only registers. */
+  z.object({
+    type: z.literal("JOINED"),
+    did: Did,
+    controller: Did,
+    cluster: Name,
+    relay_url: z.string().max(500),
+    registry_url: z.string().max(500),
+    name: Name,
+    capabilities: Capabilities,
+  }),
+  /** The controller took the token and bound the grant to our DID. */
+  z.object({
+    type: z.literal("CLAIMED"),
+    cluster: Name,
+    relay_url: z.string().max(500),
+    registry_url: z.string().max(500),
+    grant: Grant,
+  }),
+  z.object({ type: z.literal("REGISTERED"), name: Name, capabilities: Capabilities }),
+  /** Prekeys were made; their private halves ride in the commit, sealed. */
+  z.object({ type: z.literal("PREKEYS_MADE"), signed: KeyId, first: KeyId, count: z.int().min(0) }),
+  /** The registry has them. */
+  z.object({ type: z.literal("PUBLISHED"), signed: KeyId }),
+  /** This step did not succeed; `final` when trying again cannot help. */
+  z.object({ type: z.literal("FAILED"), code: z.enum(ERROR_CODES), detail: z.string().max(1000), final: z.boolean() }),
+  Resumed,
+]);
+export type PairingEvent = Timed<z.infer<typeof PairingEventSchema>>;
+
+export interface PairingContext {
+  readonly did: string | null;
+  readonly pairUrl: string | null;
+  readonly controller: string;
+  readonly cluster: string | null;
+  readonly relayUrl: string | null;
+  readonly registryUrl: string | null;
+  readonly name: string | null;
+  readonly capabilities: readonly string[];
+  readonly grant: Grant | null;
+  readonly prekeys: { readonly signed: number; readonly first: number; readonly next: number } | null;
+  readonly pairedAt: number | null;
+  readonly attempts: number;
+  readonly failure: { readonly code: ErrorCode; readonly detail: string } | null;
+}

@@ -1,0 +1,42 @@
+import { type Disk, joinPath } from "./disk.ts";
+import type { Random } from "./seal.ts";
+
+// Blobs: sealed bodies that are too large for a journal line, a file each. A blob is made durable before the commit that
+// refers to it (`Draft.before`), and removed when nothing refers to it any more.
+
+export interface BlobRef {
+  readonly blob: string;
+  readonly size: number;
+}
+
+export class Blobs {
+  readonly #disk: Disk;
+  readonly #directory: string;
+  readonly #random: Random;
+
+  constructor(disk: Disk, directory: string, random: Random) {
+    this.#disk = disk;
+    this.#directory = directory;
+    this.#random = random;
+  }
+
+  /** Names a blob at once, so that a commit can be decided; `write` makes it durable. */
+  reserve(sealed: Uint8Array): { ref: BlobRef; write: () => Promise<void> } {
+    const blob = Buffer.from(this.#random(16)).toString("hex");
+    return {
+      ref: { blob, size: sealed.length },
+      write: async () => {
+        await this.#disk.makeDirectory(this.#directory);
+        await this.#disk.replace(joinPath(this.#directory, blob), sealed);
+      },
+    };
+  }
+
+  read(ref: BlobRef): Promise<Uint8Array> {
+    return this.#disk.readRange(joinPath(this.#directory, ref.blob), 0, ref.size);
+  }
+
+  remove(ref: BlobRef): Promise<void> {
+    return this.#disk.remove(joinPath(this.#directory, ref.blob));
+  }
+}

@@ -1,0 +1,163 @@
+import { randomBytes } from "node:crypto";
+import { type FileHandle, link, mkdir, open, readdir, readFile, rename, rm, unlink } from "node:fs/promises";
+import { dirname, join } from "node:path";
+
+// The file system as the store needs it: a port, so that a simulated disk can stand in its place.
+
+/** A file that only grows. */
+export interface AppendFile {
+  /** Bytes written so far, durable or not. */
+  readonly size: number;
+  write(bytes: Uint8Array): Promise<void>;
+  /** Resolves when all that was written is on disk (fdatasync). */
+  sync(): Promise<void>;
+  truncate(size: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface Disk {
+  /** Creates the directory and its parents, readable by the owner alone. */
+  makeDirectory(path: string): Promise<void>;
+  /** The whole file, or undefined when there is none. */
+  read(path: string): Promise<Uint8Array | undefined>;
+  /** `length` bytes from `offset`. @throws when the file is shorter */
+  readRange(path: string, offset: number, length: number): Promise<Uint8Array>;
+  /** Replaces the file atomically and durably: write beside it, fsync, rename, fsync the directory. */
+  replace(path: string, bytes: Uint8Array): Promise<void>;
+  /** Creates the file atomically and durably. False when one of that name exists. */
+  create(path: string, bytes: Uint8Array): Promise<boolean>;
+  /** Opens a file to append to it, creating it (and syncing its directory) when it is missing. */
+  append(path: string): Promise<AppendFile>;
+  /** File names in a directory, sorted; none when it is missing. */
+  list(directory: string): Promise<string[]>;
+  /** Removes a file or a directory tree; nothing happens when there is none. */
+  remove(path: string): Promise<void>;
+}
+
+const isMissing = (error: unknown) => error instanceof Error && "code" in error && error.code === "ENOENT";
+
+async function syncDirectory(path: string): Promise<void> {
+  // Windows cannot open a directory; its renames are durable without.
+  if (process.platform === "win32") return;
+  const handle = await open(path, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+async function writeBeside(path: string, bytes: Uint8Array): Promise<string> {
+  const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
+  const handle = await open(temporary, "wx", 0o600);
+  try {
+    await handle.chmod(0o600);
+    await handle.writeFile(bytes);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  return temporary;
+}
+
+class RealAppendFile implements AppendFile {
+  size: number;
+  readonly #handle: FileHandle;
+  constructor(handle: FileHandle, size: number) {
+    this.#handle = handle;
+    this.size = size;
+  }
+  async write(bytes: Uint8Array): Promise<void> {
+    let done = 0;
+    while (done < bytes.length) {
+      const { bytesWritten } = await this.#handle.write(bytes, done, bytes.length - done, this.size);
+      done += bytesWritten;
+      this.size += bytesWritten;
+    }
+  }
+  sync(): Promise<void> {
+    return this.#handle.datasync();
+  }
+  async truncate(size: number): Promise<void> {
+    await this.#handle.truncate(size);
+    this.size = size;
+  }
+  close(): Promise<void> {
+    return this.#handle.close();
+  }
+}
+
+export const realDisk: Disk = {
+  async makeDirectory(path) {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+  },
+  async read(path) {
+    try {
+      return await readFile(path);
+    } catch (error) {
+      if (isMissing(error)) return undefined;
+      throw error;
+    }
+  },
+  async readRange(path, offset, length) {
+    const handle = await open(path, "r");
+    try {
+      const bytes = new Uint8Array(length);
+      let done = 0;
+      while (done < length) {
+        const { bytesRead } = await handle.read(bytes, done, length - done, offset + done);
+        if (bytesRead === 0) throw new Error(`${path} ends before byte ${offset + length}`);
+        done += bytesRead;
+      }
+      return bytes;
+    } finally {
+      await handle.close();
+    }
+  },
+  async replace(path, bytes) {
+    const temporary = await writeBeside(path, bytes);
+    try {
+      await rename(temporary, path);
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw error;
+    }
+    await syncDirectory(dirname(path));
+  },
+  async create(path, bytes) {
+    const temporary = await writeBeside(path, bytes);
+    try {
+      await link(temporary, path);
+    } catch (error) {
+      if (error instanceof Error && "code" in error && error.code === "EEXIST") return false;
+      throw error;
+    } finally {
+      await unlink(temporary);
+    }
+    await syncDirectory(dirname(path));
+    return true;
+  },
+  async append(path) {
+    const handle = await open(path, "a+", 0o600).then(async (created) => {
+      await created.close();
+      return open(path, "r+");
+    });
+    await handle.chmod(0o600);
+    const { size } = await handle.stat();
+    if (size === 0) await syncDirectory(dirname(path));
+    return new RealAppendFile(handle, size);
+  },
+  async list(directory) {
+    try {
+      return (await readdir(directory)).sort();
+    } catch (error) {
+      if (isMissing(error)) return [];
+      throw error;
+    }
+  },
+  async remove(path) {
+    await rm(path, { recursive: true, force: true });
+  },
+};
+
+export { join as joinPath };

@@ -1,0 +1,386 @@
+import { hash } from "node:crypto";
+import { crc32 } from "node:zlib";
+import { MeshError } from "../errors.ts";
+import { SEGMENT_SIZE_MAX } from "../limits.ts";
+import { type AppendFile, type Disk, joinPath } from "./disk.ts";
+
+// The journal: append-only segments, one JSON line a commit.
+//
+//   {"n":7,"t":1763712000000,"g":7,"p":"<hash of line 6>","e":[{"s":"session/…","type":"SEALED",…}],"k":"<sealed>","c":"9b2c1f04"}
+//
+// n numbers the commits from 1. t is the time in epoch milliseconds. g is the number of the first commit that was written
+// with this one: a line that is broken while a later line of the SAME group is whole was torn by a crash, since the group was
+// never synced; one with a later GROUP behind it was damaged afterwards. p is the first 16 bytes of the SHA-256 of the line
+// before, base64url. e holds the events, each with its stream. k holds the secrets that changed, sealed. c is the CRC-32 of
+// all that stands before it.
+
+/** One event of one stream. */
+export interface Entry {
+  readonly stream: string;
+  readonly event: StoredEvent;
+}
+export interface StoredEvent {
+  readonly type: string;
+  readonly [field: string]: unknown;
+}
+
+/** Where a commit's line lies: enough to read it back. */
+export interface Place {
+  readonly segment: string;
+  readonly offset: number;
+  readonly length: number;
+}
+
+export interface Commit {
+  readonly number: number;
+  readonly at: number;
+  readonly entries: readonly Entry[];
+  /** The secrets that changed, sealed; opaque to the journal. */
+  readonly sealed?: string;
+  readonly place: Place;
+}
+
+/** What is asked of the journal: events and secrets that become durable together. */
+export interface Draft {
+  readonly at: number;
+  readonly entries: readonly Entry[];
+  /** Called when the line is written: the key may have changed since the commit was decided. */
+  readonly seal?: (number: number) => string;
+  /** Runs before the line is written, and must have made durable whatever the events refer to outside the journal. */
+  readonly before?: () => Promise<void>;
+}
+
+export interface JournalReport {
+  /** A torn tail that was cut off: how many bytes, of which segment. */
+  readonly cut?: { readonly segment: string; readonly bytes: number };
+}
+
+const CHECKSUM_LENGTH = ',"c":"00000000"}'.length;
+const GENESIS = "";
+
+const lineHash = (line: string) => hash("sha256", line, "base64url").slice(0, 22);
+const checksum = (text: string) => crc32(text).toString(16).padStart(8, "0");
+const segmentName = (first: number) => `${String(first).padStart(12, "0")}.jsonl`;
+
+interface Line {
+  readonly n: number;
+  readonly t: number;
+  readonly g: number;
+  readonly p: string;
+  readonly e: readonly ({ readonly s: string } & StoredEvent)[];
+  readonly k?: string;
+}
+
+const isLine = (value: unknown): value is Line =>
+  typeof value === "object" &&
+  value !== null &&
+  "n" in value &&
+  typeof value.n === "number" &&
+  "t" in value &&
+  typeof value.t === "number" &&
+  "g" in value &&
+  typeof value.g === "number" &&
+  "p" in value &&
+  typeof value.p === "string" &&
+  "e" in value &&
+  Array.isArray(value.e);
+
+/** The line's content, or the reason why it is none. */
+function parseLine(text: string): Line | string {
+  const cut = text.length - CHECKSUM_LENGTH;
+  if (cut < 2 || !text.startsWith(',"c":"', cut)) return "not a commit line";
+  if (checksum(text.slice(0, cut)) !== text.slice(cut + 6, cut + 14)) return "checksum does not match";
+  try {
+    const value: unknown = JSON.parse(text);
+    return isLine(value) ? value : "not a commit line";
+  } catch (error) {
+    return error instanceof Error ? error.message : "not JSON";
+  }
+}
+
+function toCommit(line: Line, place: Place): Commit {
+  const entries = line.e.map(({ s, ...event }) => ({ stream: s, event: event as StoredEvent }));
+  return { number: line.n, at: line.t, entries, place, ...(line.k === undefined ? {} : { sealed: line.k }) };
+}
+
+function* linesOf(bytes: Uint8Array): Generator<{ text: string; offset: number; length: number; ended: boolean }> {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (let offset = 0; offset < buffer.length; ) {
+    const end = buffer.indexOf(10, offset);
+    const stop = end === -1 ? buffer.length : end;
+    yield { text: buffer.toString("utf8", offset, stop), offset, length: stop - offset, ended: end !== -1 };
+    offset = stop + 1;
+  }
+}
+
+interface Waiting {
+  readonly draft: Draft;
+  readonly resolve: (commit: Commit) => void;
+  readonly reject: (error: Error) => void;
+}
+
+export interface JournalOptions {
+  readonly disk: Disk;
+  readonly directory: string;
+  /** Receives every commit on disk, in order, when the journal opens. */
+  readonly onCommit?: (commit: Commit) => void;
+  /** Called once, before the promises reject, when commits that were asked for could not be made durable. */
+  readonly onFailure?: () => void;
+  /** Called with each group as soon as it is durable, in order, before the promises resolve. */
+  readonly onDurable?: (commits: readonly Commit[]) => void;
+}
+
+export class Journal {
+  /** The number of the last durable commit. */
+  head = 0;
+  report: JournalReport = {};
+  readonly #options: JournalOptions;
+  #headHash = GENESIS;
+  #file: AppendFile | undefined;
+  #segment = "";
+  #durableSize = 0;
+  #queue: (Waiting | (() => Promise<void>))[] = [];
+  #writing: Promise<void> | undefined;
+  #broken = false;
+  #closed = false;
+
+  private constructor(options: JournalOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Reads and checks every line, cuts off a torn tail and opens the last segment.
+   * @throws MeshError `store_damaged` naming segment, line and reason; nothing is changed then
+   */
+  static async open(options: JournalOptions): Promise<Journal> {
+    const journal = new Journal(options);
+    const { disk, directory } = options;
+    await disk.makeDirectory(directory);
+    const segments = (await disk.list(directory)).filter((name) => name.endsWith(".jsonl"));
+    for (const [index, segment] of segments.entries()) {
+      await journal.#recover(segment, index === segments.length - 1);
+    }
+    const last = segments.at(-1);
+    if (last) await journal.#openSegment(last);
+    return journal;
+  }
+
+  async #recover(segment: string, isLast: boolean): Promise<void> {
+    const { disk, directory, onCommit } = this.#options;
+    const bytes = (await disk.read(joinPath(directory, segment))) ?? new Uint8Array();
+    let lineNumber = 0;
+    let torn: { offset: number; number: number; reason: string; line: number } | undefined;
+    for (const { text, offset, length, ended } of linesOf(bytes)) {
+      lineNumber++;
+      const line = ended ? parseLine(text) : "the line does not end";
+      if (torn) {
+        if (typeof line !== "string" && line.g > torn.number) throw damaged(segment, torn.line, torn.reason);
+        continue;
+      }
+      const reason = typeof line === "string" ? line : this.#misfit(line);
+      if (reason !== undefined) {
+        torn = { offset, number: this.head + 1, reason, line: lineNumber };
+        if (!isLast) throw damaged(segment, lineNumber, reason);
+        continue;
+      }
+      if (typeof line === "string") continue;
+      this.head = line.n;
+      this.#headHash = lineHash(text);
+      onCommit?.(toCommit(line, { segment, offset, length }));
+    }
+    if (torn) {
+      const file = await disk.append(joinPath(directory, segment));
+      this.report = { cut: { segment, bytes: file.size - torn.offset } };
+      await file.truncate(torn.offset);
+      await file.sync();
+      await file.close();
+    }
+  }
+
+  #misfit(line: Line): string | undefined {
+    if (line.n !== this.head + 1) return `commit ${line.n} where ${this.head + 1} belongs`;
+    if (line.p !== this.#headHash) return "the hash of the line before does not match";
+    return undefined;
+  }
+
+  async #openSegment(name: string): Promise<AppendFile> {
+    await this.#file?.close();
+    this.#segment = name;
+    this.#file = await this.#options.disk.append(joinPath(this.#options.directory, name));
+    this.#durableSize = this.#file.size;
+    return this.#file;
+  }
+
+  /**
+   * Resolves when the commit is durable. Commits become durable in the order of the calls; those that wait while one
+   * group is written share the next fdatasync.
+   * @throws MeshError `store_io` when it cannot be made durable: then it is not on disk, nor is any later one
+   */
+  append(draft: Draft): Promise<Commit> {
+    if (this.#closed) return Promise.reject(new MeshError("closed"));
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ draft, resolve, reject });
+      this.#wake();
+    });
+  }
+
+  /** Runs `work` at a moment when every earlier commit is durable and no later one is being written. */
+  exclusive(work: () => Promise<void>): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#queue.push(() => work().then(resolve, reject));
+      this.#wake();
+    });
+  }
+
+  #wake(): void {
+    this.#writing ??= this.#drain().finally(() => {
+      this.#writing = undefined;
+      if (this.#queue.length > 0) this.#wake();
+    });
+  }
+
+  async #drain(): Promise<void> {
+    // One turn of the event loop lets callers of the same moment share a group.
+    await Promise.resolve();
+    while (this.#queue.length > 0) {
+      const first = this.#queue[0];
+      if (typeof first === "function") {
+        this.#queue.shift();
+        await first();
+        continue;
+      }
+      const end = this.#queue.findIndex((item) => typeof item === "function");
+      const group = this.#queue
+        .splice(0, end === -1 ? this.#queue.length : end)
+        .filter((item) => typeof item !== "function");
+      try {
+        await this.#writeGroup(group);
+      } catch (cause) {
+        this.#fail(group, cause);
+      }
+    }
+  }
+
+  async #writeGroup(group: readonly Waiting[]): Promise<void> {
+    for (const { draft } of group) await draft.before?.();
+    const file = await this.#writable();
+    const commits: Commit[] = [];
+    const lines: string[] = [];
+    const groupStart = this.head + 1;
+    let number = this.head;
+    let previous = this.#headHash;
+    let offset = file.size;
+    for (const { draft } of group) {
+      number++;
+      const sealed = draft.seal?.(number);
+      const e = draft.entries.map(({ stream, event }) => ({ s: stream, ...event }));
+      const content = JSON.stringify({
+        n: number,
+        t: draft.at,
+        g: groupStart,
+        p: previous,
+        e,
+        ...(sealed === undefined ? {} : { k: sealed }),
+      });
+      const open = content.slice(0, -1);
+      const line = `${open},"c":"${checksum(open)}"}`;
+      const length = Buffer.byteLength(line);
+      commits.push({
+        number,
+        at: draft.at,
+        entries: draft.entries,
+        place: { segment: this.#segment, offset, length },
+        ...(sealed === undefined ? {} : { sealed }),
+      });
+      lines.push(line, "\n");
+      previous = lineHash(line);
+      offset += length + 1;
+    }
+    this.#broken = true;
+    await file.write(Buffer.from(lines.join(""), "utf8"));
+    await file.sync();
+    this.#broken = false;
+    this.#durableSize = file.size;
+    this.head = number;
+    this.#headHash = previous;
+    this.#options.onDurable?.(commits);
+    for (const [index, { resolve }] of group.entries()) {
+      const commit = commits[index];
+      if (commit) resolve(commit);
+    }
+  }
+
+  /** The file to write to: freed of what a failed write left, and a fresh segment when the last is full. */
+  async #writable(): Promise<AppendFile> {
+    let file = this.#file;
+    if (file && this.#broken) {
+      await file.truncate(this.#durableSize);
+      await file.sync();
+      this.#broken = false;
+    }
+    if (!file || file.size >= SEGMENT_SIZE_MAX) file = await this.#openSegment(segmentName(this.head + 1));
+    return file;
+  }
+
+  #fail(group: readonly Waiting[], cause: unknown): void {
+    // What was decided after a lost commit was decided on a state that never came to be.
+    const lost = [...group, ...this.#queue.filter((item) => typeof item !== "function")];
+    this.#queue = this.#queue.filter((item) => typeof item === "function");
+    this.#options.onFailure?.();
+    const error = new MeshError("store_io", cause instanceof Error ? `${cause.message}.` : undefined, { cause });
+    for (const { reject } of lost) reject(error);
+  }
+
+  /** Reads one commit back. */
+  async read(place: Place): Promise<Commit> {
+    const bytes = await this.#options.disk.readRange(
+      joinPath(this.#options.directory, place.segment),
+      place.offset,
+      place.length,
+    );
+    const line = parseLine(Buffer.from(bytes).toString("utf8"));
+    if (typeof line === "string") throw damaged(place.segment, undefined, line);
+    return toCommit(line, place);
+  }
+
+  /** Resolves when all that was asked for so far is durable or has failed. */
+  async drained(): Promise<void> {
+    while (this.#writing) await this.#writing;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.drained();
+    await this.#file?.close();
+    this.#file = undefined;
+  }
+}
+
+/**
+ * Every commit on disk, in order, of one stream if one is named: without owning the journal, so beside its owner too. The
+ * lines that are not whole yet at its end are left out.
+ * @throws MeshError `store_damaged` when a line in the middle is broken
+ */
+export async function* readJournal(disk: Disk, directory: string, stream?: string): AsyncGenerator<Commit> {
+  const segments = (await disk.list(directory)).filter((name) => name.endsWith(".jsonl"));
+  for (const [index, segment] of segments.entries()) {
+    const bytes = (await disk.read(joinPath(directory, segment))) ?? new Uint8Array();
+    for (const { text, offset, length, ended } of linesOf(bytes)) {
+      // A stream's name stands in the line as it is, so most lines are passed over unparsed.
+      if (ended && stream !== undefined && !text.includes(JSON.stringify(stream))) continue;
+      const line = ended ? parseLine(text) : "the line does not end";
+      if (typeof line === "string") {
+        if (index === segments.length - 1) return;
+        throw damaged(segment, undefined, line);
+      }
+      yield toCommit(line, { segment, offset, length });
+    }
+  }
+}
+
+function damaged(segment: string, line: number | undefined, reason: string): MeshError {
+  return new MeshError(
+    "store_damaged",
+    `Journal segment ${segment}${line === undefined ? "" : `, line ${line}`}: ${reason}.`,
+  );
+}

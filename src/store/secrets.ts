@@ -1,0 +1,111 @@
+import { MeshError } from "../errors.ts";
+import type { Commit } from "./journal.ts";
+import { type Random, sealText, unsealText } from "./seal.ts";
+import { freshEpochKey, type Secret, type Vault } from "./vault.ts";
+
+// Secrets: what must not outlive its use, by name. Their changes ride in the journal, sealed under the epoch key; the vault
+// holds them whole as of the epoch's beginning. Turning the epoch rewrites the vault under a fresh key, and what the
+// journal sealed under the old one can be read by nobody any more.
+
+/** Names of secrets and their new values; null forgets one. */
+export type SecretPatch = Readonly<Record<string, Secret>>;
+
+function applyPatch(map: Map<string, Secret>, patch: SecretPatch): void {
+  for (const [name, value] of Object.entries(patch)) {
+    if (value === null) map.delete(name);
+    else map.set(name, value);
+  }
+}
+
+export class Secrets {
+  /** As decided: what the next commit builds on. */
+  #decided: Map<string, Secret>;
+  /** As durable: what the vault may hold. */
+  readonly #durable: Map<string, Secret>;
+  readonly #vault: Vault;
+  readonly #random: Random;
+  #commitsOfEpoch = 0;
+
+  constructor(vault: Vault, random: Random) {
+    this.#vault = vault;
+    this.#random = random;
+    this.#durable = new Map(Object.entries(vault.document.secrets));
+    this.#decided = new Map(this.#durable);
+  }
+
+  get(name: string): Secret | undefined {
+    return this.#decided.get(name);
+  }
+
+  /** Names that start with `prefix`, in the order in which they were first set. */
+  names(prefix: string): string[] {
+    return [...this.#decided.keys()].filter((name) => name.startsWith(prefix));
+  }
+
+  /** Takes a patch into what is decided; `seal` makes the text that the journal keeps of it. */
+  decide(patch: SecretPatch): { seal: (commitNumber: number) => string } {
+    applyPatch(this.#decided, patch);
+    const text = JSON.stringify(patch);
+    return {
+      seal: (commitNumber) => {
+        const { epoch, key } = this.#vault.document;
+        return `${epoch}.${sealText(Buffer.from(key, "base64"), text, `journal/${epoch}/${commitNumber}`, this.#random)}`;
+      },
+    };
+  }
+
+  /** A commit with this patch became durable. */
+  confirm(patch: SecretPatch): void {
+    applyPatch(this.#durable, patch);
+    this.#commitsOfEpoch++;
+  }
+
+  /** What was decided and is not durable never happened. */
+  rollBack(): void {
+    this.#decided = new Map(this.#durable);
+  }
+
+  /** A commit read when the home opens. @throws MeshError `store_damaged` */
+  recover(commit: Commit): void {
+    if (commit.sealed === undefined || commit.number <= this.#vault.document.position) return;
+    const { epoch, key } = this.#vault.document;
+    const [mark = "", sealed = ""] = commit.sealed.split(".");
+    if (Number(mark) !== epoch)
+      throw new MeshError(
+        "store_damaged",
+        `Commit ${commit.number} is sealed under epoch ${mark}, the vault is at epoch ${epoch}.`,
+      );
+    let patch: SecretPatch;
+    try {
+      patch = JSON.parse(unsealText(Buffer.from(key, "base64"), sealed, `journal/${epoch}/${commit.number}`));
+    } catch (cause) {
+      throw new MeshError("store_damaged", `The secrets of commit ${commit.number} do not open.`, { cause });
+    }
+    applyPatch(this.#durable, patch);
+    applyPatch(this.#decided, patch);
+    this.#commitsOfEpoch++;
+  }
+
+  get epoch(): {
+    readonly number: number;
+    readonly since: number;
+    readonly commits: number;
+    readonly position: number;
+  } {
+    const { epoch, since, position } = this.#vault.document;
+    return { number: epoch, since, position, commits: this.#commitsOfEpoch };
+  }
+
+  /** Ends the epoch. Must run while no commit is being written (`Journal.exclusive`). */
+  async turnEpoch(position: number, now: number): Promise<void> {
+    const { epoch } = this.#vault.document;
+    await this.#vault.write({
+      epoch: epoch + 1,
+      key: freshEpochKey(this.#random),
+      position,
+      since: now,
+      secrets: Object.fromEntries(this.#durable),
+    });
+    this.#commitsOfEpoch = 0;
+  }
+}

@@ -1,0 +1,89 @@
+import { type Adapter, Low } from "lowdb";
+import { z } from "zod";
+import { MeshError } from "../errors.ts";
+import { type Disk, joinPath } from "./disk.ts";
+import { type Random, SEAL_KEY_SIZE, seal, unseal } from "./seal.ts";
+
+// The vault: one small sealed document, rewritten whole at the end of every epoch. It holds the secrets as they were at a
+// position of the journal, and the key under which the journal seals the secrets of the epoch that runs since then.
+
+const FILE = "vault";
+const MAGIC = Buffer.from("kars-mesh-vault-v1\n", "utf8");
+const PLACE = "vault-v1";
+
+const Json = z.json();
+export type Secret = z.infer<typeof Json>;
+
+const Document = z.object({
+  epoch: z.int().min(1),
+  /** The epoch key, base64. */
+  key: z.string(),
+  /** The number of the last commit whose secrets are in here. */
+  position: z.int().min(0),
+  /** When the epoch began, in epoch milliseconds. */
+  since: z.number(),
+  secrets: z.record(z.string(), Json),
+});
+export type VaultDocument = z.infer<typeof Document>;
+
+/** lowdb's adapter on a sealed file that is replaced atomically. */
+function sealedFile(disk: Disk, path: string, key: Uint8Array, random: Random): Adapter<VaultDocument> {
+  return {
+    async read() {
+      const bytes = await disk.read(path);
+      if (!bytes) return null;
+      if (!Buffer.from(bytes.subarray(0, MAGIC.length)).equals(MAGIC))
+        throw new MeshError("store_damaged", `${path} is not a vault.`);
+      let text: string;
+      try {
+        text = Buffer.from(unseal(key, bytes.subarray(MAGIC.length), PLACE)).toString("utf8");
+      } catch (cause) {
+        throw new MeshError("store_damaged", `${path} does not open: another store key, or a changed file.`, { cause });
+      }
+      return Document.parse(JSON.parse(text));
+    },
+    async write(document) {
+      const sealed = seal(key, new Uint8Array(Buffer.from(JSON.stringify(document), "utf8")), PLACE, random);
+      await disk.replace(path, Buffer.concat([MAGIC, sealed]));
+    },
+  };
+}
+
+export interface Vault {
+  readonly document: VaultDocument;
+  write(document: VaultDocument): Promise<void>;
+}
+
+export const vaultExists = async (disk: Disk, home: string): Promise<boolean> => (await disk.list(home)).includes(FILE);
+
+export const freshEpochKey = (random: Random): string => Buffer.from(random(SEAL_KEY_SIZE)).toString("base64");
+
+/** Opens the home's vault, or begins one. @throws MeshError `store_damaged` */
+export async function openVault(
+  disk: Disk,
+  home: string,
+  key: Uint8Array,
+  random: Random,
+  now: number,
+): Promise<Vault> {
+  const empty: VaultDocument = { epoch: 1, key: freshEpochKey(random), position: 0, since: now, secrets: {} };
+  const existed = await vaultExists(disk, home);
+  const low = new Low(sealedFile(disk, joinPath(home, FILE), key, random), empty);
+  if (existed) await low.read();
+  else await low.write();
+  return {
+    get document() {
+      return low.data;
+    },
+    async write(document) {
+      const before = low.data;
+      low.data = document;
+      try {
+        await low.write();
+      } catch (error) {
+        low.data = before;
+        throw error;
+      }
+    },
+  };
+}

@@ -1,0 +1,113 @@
+import { z } from "zod";
+import { FRAME_SIZE_MAX } from "../limits.ts";
+import { base64Exact, base64Text, Did, Id, KeyId, Timestamp, U32 } from "./text.ts";
+
+// The relay's frames: JSON text over a WebSocket, standard base64 with padding. Unknown extra fields are kept, because the
+// relay forwards them and extensions live there.
+
+const version = z.literal(1);
+
+/** The features that a side announces in `extensions`; the other uses only what was announced. */
+export const EXTENSIONS = ["accepted"] as const;
+const Extensions = z.array(z.string().max(32)).max(16);
+
+export const Connect = z.looseObject({
+  v: version,
+  type: z.literal("connect"),
+  from: Did,
+  /** The Ed25519 key whose hash the DID is. Absent only from the oldest clients. */
+  public_key: base64Exact(32),
+  timestamp: Timestamp,
+  /** Ed25519 over the timestamp string. */
+  signature: base64Exact(64),
+  token: z.string().max(4096).optional(),
+  extensions: Extensions.optional(),
+});
+
+/** Extension: the relay's answer to a connect that announced extensions. The reference relay answers nothing. */
+export const Connected = z.looseObject({
+  v: version,
+  type: z.literal("connected"),
+  extensions: Extensions,
+  /** Frames that wait in the mailbox and come next. */ pending: z.int().min(0).optional(),
+});
+
+const routed = { v: version, from: Did, to: Did, id: Id, ts: Timestamp.optional() };
+
+export const Knock = z.looseObject({
+  ...routed,
+  type: z.literal("knock"),
+  establishment: z.looseObject({
+    /** The initiator's X25519 identity key. */
+    ik: base64Exact(32),
+    /** The initiator's ephemeral key. */
+    ek: base64Exact(32),
+    /** The id of the responder's one-time prekey that was used. */
+    otk: KeyId.optional().nullable(),
+    /** Extension: the id of the responder's signed prekey that was used. */
+    spk: KeyId.optional(),
+  }),
+});
+
+export const KnockAccept = z.looseObject({ ...routed, type: z.literal("knock_accept"), knock_id: Id });
+export const KnockReject = z.looseObject({
+  ...routed,
+  type: z.literal("knock_reject"),
+  knock_id: Id,
+  reason: z.string().max(200).optional(),
+});
+
+export const MessageHeader = z.object({ dh: base64Exact(32), pn: U32, n: U32 });
+export type MessageHeader = z.infer<typeof MessageHeader>;
+
+export const Message = z.looseObject({
+  ...routed,
+  type: z.literal("message"),
+  header: MessageHeader,
+  /** nonce (12) ‖ ciphertext ‖ tag (16) */
+  ciphertext: base64Text(FRAME_SIZE_MAX),
+});
+
+export const Ack = z.looseObject({ v: version, type: z.literal("ack"), id: Id });
+export const Heartbeat = z.looseObject({ v: version, type: z.literal("heartbeat") });
+export const Disconnect = z.looseObject({ v: version, type: z.literal("disconnect") });
+export const FetchPending = z.looseObject({ v: version, type: z.literal("fetch_pending") });
+/** Extension: the relay has the frame of this id on disk. */
+export const Accepted = z.looseObject({ v: version, type: z.literal("accepted"), id: Id });
+export const ErrorFrame = z.looseObject({
+  v: version,
+  type: z.literal("error"),
+  code: z.string().max(64).optional(),
+  message: z.string().max(500).optional(),
+});
+
+/** What a client may receive from a relay. */
+export const ClientFrame = z.discriminatedUnion("type", [
+  Connected,
+  Knock,
+  KnockAccept,
+  KnockReject,
+  Message,
+  Accepted,
+  ErrorFrame,
+]);
+export type ClientFrame = z.infer<typeof ClientFrame>;
+export type Knock = z.infer<typeof Knock>;
+export type KnockAccept = z.infer<typeof KnockAccept>;
+export type KnockReject = z.infer<typeof KnockReject>;
+export type Message = z.infer<typeof Message>;
+export type RoutedFrame = Knock | KnockAccept | KnockReject | Message;
+
+/** What a relay reads of a frame that it forwards: it knows the envelope and is blind to the rest. */
+export const Envelope = z.looseObject({ v: version, type: z.string().max(32), from: Did.optional(), to: Did, id: Id });
+export type Envelope = z.infer<typeof Envelope>;
+
+export const CLOSE = {
+  connectExpected: 4001,
+  fromMissing: 4002,
+  tokenRefused: 4003,
+  idle: 4004,
+  possessionUnproved: 4005,
+  replaced: 4006,
+  tooLarge: 1009,
+} as const;

@@ -1,0 +1,208 @@
+import { z } from "zod";
+import {
+  FILE_NAME_MAX,
+  FILE_SIZE_MAX,
+  FILES_MAX,
+  MESSAGE_SIZE_MAX,
+  PROGRESS_LINE_MAX,
+  SUMMARY_MAX,
+  TASK_SIZE_MAX,
+  TRANSFER_CHUNK_SIZE,
+  TRANSFER_CHUNKS_MAX,
+} from "../limits.ts";
+import { base64Text, Did, Id, Timestamp } from "./text.ts";
+
+// What travels inside an encrypted message: the vocabulary of a kars cluster and of the agents on it. Fields marked
+// "extension" are ours; others ignore them, and nothing breaks where they are missing.
+
+const Line = z.string().transform((text) => text.slice(0, PROGRESS_LINE_MAX));
+const FileName = z.string().min(1).max(FILE_NAME_MAX);
+const Sha256 = z.string().regex(/^[0-9a-f]{64}$/);
+const from = { from_agent: z.string().max(200).optional(), timestamp: Timestamp.optional() };
+
+// Chat
+export const Chat = z.looseObject({ type: z.literal("message"), content: z.string() });
+export const TaskRequest = z.looseObject({ type: z.literal("task_request"), content: z.string(), ...from });
+export const TaskResponse = z.looseObject({
+  type: z.literal("task_response"),
+  content: z.string(),
+  in_reply_to: z.string().max(200).optional(),
+  ...from,
+});
+
+// Offload: laptop -> controller
+export const OffloadRequest = z.looseObject({
+  type: z.literal("offload_request"),
+  request_id: Id,
+  task: z.string().max(TASK_SIZE_MAX),
+  files: z.array(FileName).max(FILES_MAX).default([]),
+  file_count: z.int().min(0).max(FILES_MAX).optional(),
+  total_bytes: z.int().min(0).optional(),
+  preferences: z
+    .looseObject({
+      model: z.string().max(200).optional(),
+      max_tokens: z.int().min(0).optional(),
+      timeout_minutes: z.number().positive().optional(),
+    })
+    .default({}),
+  /** Extension: a sandbox by name, or the capabilities that a fresh one must have. */
+  target: z.looseObject({ name: z.string().max(64).optional(), capability: z.string().max(64).optional() }).optional(),
+  timestamp: Timestamp.optional(),
+});
+export const OffloadCleanup = z.looseObject({
+  type: z.literal("offload_cleanup"),
+  request_id: Id,
+  reason: z.string().max(64),
+  timestamp: Timestamp.optional(),
+});
+
+// Offload: controller -> laptop
+export const OffloadStatus = z.looseObject({
+  type: z.literal("offload_status"),
+  request_id: Id,
+  phase: z.enum(["validating", "spawning", "scheduled", "ready"]),
+  message: Line.optional(),
+  sandbox_name: z.string().max(200).optional(),
+  /** Extension: the DID that will say hello. */
+  sandbox_did: Did.optional(),
+});
+export const OffloadError = z.looseObject({
+  type: z.literal("offload_error"),
+  request_id: Id,
+  error: z.string().transform((text) => text.slice(0, 4000)),
+  phase: z.string().max(64).optional(),
+  /** Extension: one of our error codes. */
+  code: z.string().max(64).optional(),
+});
+
+// Offload: sandbox -> laptop
+export const OffloadHello = z.looseObject({
+  type: z.literal("offload_hello"),
+  request_id: Id,
+  from_agent: z.string().max(200).optional(),
+  message: Line.optional(),
+  /** Extension: the sandbox waits for files and for `offload_task`. Without it, it is at work already. */
+  accepts: z.array(z.string().max(64)).max(8).optional(),
+});
+export const OffloadProgress = z.looseObject({
+  type: z.literal("offload_progress"),
+  request_id: Id,
+  stage: z.string().max(64).optional(),
+  pct: z.number().min(0).max(100).optional(),
+  message: Line.optional(),
+  elapsed_seconds: z.number().optional(),
+});
+export const OffloadDone = z.looseObject({
+  type: z.literal("offload_done"),
+  request_id: Id,
+  summary: z.string().transform((text) => text.slice(0, SUMMARY_MAX)),
+  output_files: z.array(FileName).max(FILES_MAX).default([]),
+  tokens_used: z.looseObject({ prompt: z.number().optional(), completion: z.number().optional() }).optional(),
+  duration_seconds: z.number().optional(),
+});
+
+// Offload: laptop -> sandbox
+export const OffloadTask = z.looseObject({
+  type: z.literal("offload_task"),
+  request_id: Id,
+  task: z.string().max(TASK_SIZE_MAX),
+  files: z.array(FileName).max(FILES_MAX).default([]),
+  ...from,
+});
+export const TaskReceived = z.looseObject({ type: z.literal("task_received"), request_id: Id });
+
+// Files, both ways
+export const FileTransfer = z.looseObject({
+  type: z.literal("file_transfer"),
+  file_name: FileName,
+  file_path: z.string().max(4096).optional(),
+  file_data: base64Text(FILE_SIZE_MAX),
+  size_bytes: z.int().min(0).max(FILE_SIZE_MAX),
+  /** Extension: the offload it belongs to, and its hash. */
+  request_id: Id.optional(),
+  sha256: Sha256.optional(),
+  ...from,
+});
+export const FileTransferAck = z.looseObject({
+  type: z.literal("file_transfer_ack"),
+  file_name: FileName,
+  success: z.boolean(),
+  error: z.string().max(1000).optional(),
+  request_id: Id.optional(),
+});
+
+// Payloads over 512 KiB, in pieces: `data` is the base64 of a slice of the payload's UTF-8, `hash` that slice's SHA-256.
+export const TransferManifest = z.looseObject({
+  type: z.literal("mesh:transfer_manifest"),
+  transfer_id: Id,
+  original_type: z.string().max(64),
+  total_chunks: z.int().min(1).max(TRANSFER_CHUNKS_MAX),
+  total_bytes: z
+    .int()
+    .min(1)
+    .max(TRANSFER_CHUNKS_MAX * TRANSFER_CHUNK_SIZE),
+  chunk_hashes: z.array(Sha256).max(TRANSFER_CHUNKS_MAX),
+  /** SHA-256 of the hashes joined by ":". */
+  manifest_hash: Sha256,
+});
+export const TransferChunk = z.looseObject({
+  type: z.literal("mesh:transfer_chunk"),
+  transfer_id: Id,
+  chunk_index: z
+    .int()
+    .min(0)
+    .max(TRANSFER_CHUNKS_MAX - 1),
+  total_chunks: z.int().min(1).max(TRANSFER_CHUNKS_MAX),
+  data: base64Text(TRANSFER_CHUNK_SIZE),
+  hash: Sha256,
+});
+
+export const Payload = z.discriminatedUnion("type", [
+  Chat,
+  TaskRequest,
+  TaskResponse,
+  OffloadRequest,
+  OffloadCleanup,
+  OffloadStatus,
+  OffloadError,
+  OffloadHello,
+  OffloadProgress,
+  OffloadDone,
+  OffloadTask,
+  TaskReceived,
+  FileTransfer,
+  FileTransferAck,
+  TransferManifest,
+  TransferChunk,
+]);
+export type Payload = z.infer<typeof Payload>;
+/** What may be put into a message: the schema's input form, before its defaults. */
+export type PayloadInput = z.input<typeof Payload>;
+export type PayloadOf<T extends Payload["type"]> = Extract<Payload, { type: T }>;
+
+const CHAT_TYPES = new Set<Payload["type"]>(["message", "task_request", "task_response"]);
+export const isChat = (payload: Payload): payload is PayloadOf<"message" | "task_request" | "task_response"> =>
+  CHAT_TYPES.has(payload.type);
+
+const asChat = (content: string): Payload => ({ type: "message", content: content.slice(0, MESSAGE_SIZE_MAX) });
+
+/**
+ * Reads a decrypted plaintext. A bare JSON string is a chat message (a Python sandbox sends those), and so is any object that
+ * the vocabulary does not know: its words reach the inbox whole. A known type with a wrong shape gives undefined.
+ */
+export function parsePayload(text: string): Payload | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    // Not JSON at all: another client's plain text.
+    return asChat(text);
+  }
+  if (typeof value === "string") return asChat(value);
+  const parsed = Payload.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const known = typeof value === "object" && value !== null && "type" in value && PAYLOAD_TYPES.has(String(value.type));
+  return known ? undefined : asChat(text);
+}
+
+const PAYLOAD_TYPES = new Set<string>(Payload.options.map((option) => option.shape.type.value));

@@ -1,0 +1,79 @@
+import { z } from "zod";
+import { DISCOVER_MAX, ONE_TIME_PREKEYS } from "../limits.ts";
+import { base64urlExact, Capabilities, Capability, Did, KeyId, Timestamp } from "./text.ts";
+
+// The registry's HTTP API: JSON bodies, base64url without padding, DIDs percent-encoded in paths.
+
+const PublicKey = base64urlExact(32);
+const Signature = base64urlExact(64);
+const Metadata = z
+  .record(z.string().max(64), z.string().max(1024))
+  .refine((m) => Object.keys(m).length <= 32, "too many metadata entries");
+
+/** `POST /v1/agents`: proof = Ed25519 over utf8(public_key string ‖ proof_timestamp string). */
+export const RegisterRequest = z.object({
+  public_key: PublicKey,
+  proof: Signature,
+  proof_timestamp: Timestamp,
+  capabilities: Capabilities.default([]),
+  metadata: Metadata.default({}),
+});
+export type RegisterRequest = z.infer<typeof RegisterRequest>;
+export const RegisterResponse = z.looseObject({ did: Did, status: z.string().optional() });
+
+const OneTimePreKey = z.object({ key_id: KeyId, public_key: PublicKey });
+const SignedPreKey = z.object({ key_id: KeyId, public_key: PublicKey, signature: Signature });
+
+/** `PUT /v1/agents/{did}/prekeys` */
+export const PreKeysUpload = z.object({
+  identity_key: PublicKey,
+  identity_key_ed: PublicKey,
+  signed_pre_key: SignedPreKey,
+  one_time_pre_keys: z.array(OneTimePreKey).max(4 * ONE_TIME_PREKEYS),
+});
+export type PreKeysUpload = z.infer<typeof PreKeysUpload>;
+
+/** `GET /v1/agents/{did}/prekeys`: consumes one one-time prekey. */
+export const PreKeysResponse = z.looseObject({
+  identity_key: PublicKey,
+  identity_key_ed: PublicKey,
+  signed_pre_key: SignedPreKey,
+  one_time_pre_key: OneTimePreKey.nullish(),
+});
+export type PreKeysResponse = z.infer<typeof PreKeysResponse>;
+
+/** `GET /v1/agents/{did}` */
+export const AgentRecord = z.looseObject({
+  did: Did,
+  public_key: z.string().max(64).optional(),
+  capabilities: z.array(z.string()).default([]),
+  metadata: z.record(z.string(), z.string()).default({}),
+  last_seen: z.string().nullish(),
+});
+export type AgentRecord = z.infer<typeof AgentRecord>;
+
+export const Presence = z.looseObject({ did: Did, last_seen: z.string().nullish(), online: z.boolean() });
+
+/** `GET /v1/discover?capability=X&limit=n` */
+export const DiscoverQuery = z.object({
+  capability: Capability,
+  limit: z.coerce.number().int().min(1).max(DISCOVER_MAX).default(50),
+});
+export const DiscoverResponse = z.looseObject({
+  results: z
+    .array(
+      z.looseObject({
+        did: Did,
+        capabilities: z.array(z.string()).default([]),
+        reputation_score: z.number().optional(),
+        last_seen: z.string().nullish(),
+      }),
+    )
+    .max(DISCOVER_MAX),
+  total: z.number().optional(),
+});
+
+export const ReputationRequest = z.object({ score: z.number().min(0).max(1), reason: z.string().max(500).default("") });
+
+/** `Ed25519-Timestamp <did> <ISO time> <base64url Ed25519(time string)>`, valid five minutes either way. */
+export const AUTH_SCHEME = "Ed25519-Timestamp";
