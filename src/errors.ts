@@ -4,7 +4,6 @@
 const sentences = {
   not_paired:
     "This laptop is not paired with a cluster. Pair it with a token from the cluster's operator: kars-mesh pair <token>.",
-  already_paired: "This laptop is already paired with that cluster.",
   token_invalid:
     "The cluster does not know this pairing token. Check that it was copied whole, or ask the operator for a new one.",
   token_mangled: "This is not a pairing token. A token starts with kars-pair- and must be copied whole.",

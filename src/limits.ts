@@ -57,6 +57,8 @@ export const EPOCH_COMMITS_MAX = 5_000;
 export const EPOCH_TIME_MAX_MS = 60 * MINUTE_MS;
 /** Bytes after which the journal starts a new segment. */
 export const SEGMENT_SIZE_MAX = 64 * MiB;
+/** Bytes of events that one fdatasync covers; what waits beyond goes with the next. */
+export const GROUP_SIZE_MAX = 32 * MiB;
 /** Sealed bodies up to this many bytes stay in the journal line; larger ones go to a blob file. */
 export const BODY_INLINE_MAX = 32 * KiB;
 /** XState microsteps in one transition; more is a defect of the machine. */

@@ -18,6 +18,8 @@ export interface Core {
   readonly messages: MessagesProjection;
   /** The registry of the cluster this node belongs to. @throws MeshError `not_paired` */
   readonly registry: () => Registry;
+  /** Aborts when the node closes. */
+  readonly signal: AbortSignal;
   /** A line for whoever watches the node. Never words or secrets. */
   readonly note: (text: string) => void;
 }

@@ -37,7 +37,11 @@ export function nameOfPeer(core: Core, did: string): string {
 export async function resolvePeer(core: Core, text: string): Promise<string> {
   const wanted = text.trim();
   const did = normalizeDid(wanted);
-  if (did !== undefined) return did;
+  if (did !== undefined) {
+    if (core.keyring.hasIdentity && did === core.keyring.identity.did)
+      throw new MeshError("input_invalid", "That DID is this laptop itself.");
+    return did;
+  }
   const known = [...core.system.streams("conversation")]
     .map(([, state]): ConversationContext => state.snapshot.context)
     .filter(({ name }) => name === wanted);

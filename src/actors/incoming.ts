@@ -80,7 +80,7 @@ export class IncomingMail {
   async #take(frame: RoutedFrame): Promise<void> {
     switch (frame.type) {
       case "knock":
-        if ((await this.#takeKnock(frame)) === "taken") this.#core.link.ack(frame.id);
+        if ((await this.#takeKnock(frame)) === "taken") this.#core.link.ack(frame);
         return;
       case "knock_accept":
         await this.#sessions.onKnockAccept(frame);
@@ -94,7 +94,7 @@ export class IncomingMail {
           return;
         }
     }
-    this.#core.link.ack(frame.id);
+    this.#core.link.ack(frame);
   }
 
   async #takeKnock(frame: Knock): Promise<Verdict> {

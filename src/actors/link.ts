@@ -26,6 +26,8 @@ export interface LinkOptions {
 /** A proof that was refused, or another holder of this identity: coming again would change nothing. */
 const FINAL_CODES: ReadonlySet<number> = new Set([CLOSE.possessionUnproved, CLOSE.replaced, CLOSE.tokenRefused]);
 
+const RELAY_WORDS: ReadonlySet<string> = new Set(["connected", "accepted", "error"]);
+
 export class Link {
   readonly #options: LinkOptions;
   #socket: Socket | undefined;
@@ -82,8 +84,8 @@ export class Link {
   }
 
   /** Tells the relay that a frame was taken over and needs no keeping. */
-  ack(id: string): void {
-    this.#send({ v: 1, type: "ack", id });
+  ack({ id, from }: { readonly id: string; readonly from: string }): void {
+    this.#send({ v: 1, type: "ack", id, sender: from });
   }
 
   #send(frame: object): void {
@@ -150,11 +152,12 @@ export class Link {
       json = undefined;
     }
     const parsed = ClientFrame.safeParse(json);
-    if (!parsed.success) {
+    const frame = parsed.data;
+    // The relay's own words carry no sender; a peer that could put them into our connection could say `accepted` for it.
+    if (!frame || (RELAY_WORDS.has(frame.type) && frame.from !== undefined)) {
       this.malformed++;
       return;
     }
-    const frame = parsed.data;
     switch (frame.type) {
       case "connected":
         up(frame.extensions, frame.pending ?? 0);
@@ -166,7 +169,7 @@ export class Link {
         return;
       }
       case "error":
-        this.#options.onNote(`The relay reports: ${frame.message ?? frame.code ?? "an error"}`);
+        this.#options.onNote(`The relay reports: ${frame.message ?? frame.detail ?? frame.code ?? "an error"}`);
         return;
       default:
         if (frame.to === this.#options.identity().did) this.#options.onFrame(frame);

@@ -17,7 +17,7 @@ export class Membership {
 
   constructor(core: Core) {
     this.#core = core;
-    this.#http = { network: core.ports.network, clock: core.ports.clock };
+    this.#http = { network: core.ports.network, clock: core.ports.clock, signal: core.signal };
     core.system.perform("pairing", {
       claim: (_: never, stream) => this.#attempt(stream, () => this.#claim(stream), true),
       register: (_: never, stream) => this.#attempt(stream, () => this.#register(stream), false),
@@ -51,7 +51,6 @@ export class Membership {
     const { pairUrl, controllerDid, secret } = decodeToken(token);
     const { system, keyring } = this.#core;
     const stream = pairingOf(controllerDid);
-    if (system.decided(stream)?.snapshot.matches("paired")) throw new MeshError("already_paired");
     const { identity, patch } = keyring.identityOrNew();
     const settled = this.#settled(stream, signal);
     const { accepted, durable } = system.commit(
@@ -115,11 +114,10 @@ export class Membership {
         if (change.stream !== stream) return;
         const { snapshot } = change.state;
         const context: PairingContext = snapshot.context;
-        if (snapshot.matches("paired")) end(() => resolve(context));
-        else if (snapshot.matches("unpaired") && context.failure) {
+        if (change.event.type === "FAILED" && context.failure && !snapshot.matches("joining")) {
           const { code, detail } = context.failure;
           end(() => reject(new MeshError(code, detail || undefined)));
-        }
+        } else if (snapshot.matches("paired")) end(() => resolve(context));
       });
       signal?.addEventListener("abort", abort, { once: true });
     });
@@ -149,7 +147,7 @@ export class Membership {
 
   async #claim(stream: string): Promise<void> {
     const { keyring, system } = this.#core;
-    const { pairUrl, controller, name } = this.#context(stream);
+    const { pairUrl, controller, requestedName: name } = this.#context(stream);
     const secret = keyring.token(controller);
     if (!pairUrl || secret === undefined) throw new MeshError("token_invalid");
     const { identity } = keyring;

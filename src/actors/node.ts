@@ -1,5 +1,6 @@
 import { MeshError } from "../errors.ts";
 import { EPOCH_COMMITS_MAX, EPOCH_TIME_MAX_MS } from "../limits.ts";
+import type { ConversationContext } from "../machines/conversation/events.ts";
 import { conversationDefinition } from "../machines/conversation/machine.ts";
 import type { Body, MachineDefinition } from "../machines/definition.ts";
 import { linkDefinition } from "../machines/link/machine.ts";
@@ -86,6 +87,7 @@ export class MeshNode {
       link,
       messages,
       note,
+      signal: this.signal,
       registry: () => this.membership.registryOf(this.membership.current),
     };
     this.membership = new Membership(this.core);
@@ -198,6 +200,16 @@ interface Store {
   readonly messages: MessagesProjection;
 }
 
+/** Only what waits to be sent or handed over lies in blobs. */
+function blobsInUse(system: ActorSystem): Set<string> {
+  const used = new Set<string>();
+  for (const [, state] of system.streams("conversation")) {
+    const { outbox, handling }: ConversationContext = state.snapshot.context;
+    for (const { body } of [...outbox, ...handling]) if ("blob" in body) used.add(body.blob);
+  }
+  return used;
+}
+
 interface SnapshotState {
   readonly actors: Record<string, PersistedState>;
   readonly projections: Record<string, unknown>;
@@ -257,5 +269,7 @@ async function openStore(options: NodeOptions, ports: Ports, useSnapshots = true
     return openStore(options, ports, false);
   }
   system.attach(journal, secrets);
-  return { system, journal, secrets, keyring, blobs: new Blobs(disk, joinPath(home, "blobs"), random), messages };
+  const blobs = new Blobs(disk, joinPath(home, "blobs"), random);
+  await blobs.sweep(blobsInUse(system));
+  return { system, journal, secrets, keyring, blobs, messages };
 }

@@ -388,7 +388,13 @@ export class Offloads {
     }
     const taken = new Set((await this.view(id)).files.map(({ name }) => name));
     const name = freeName(safeName(payload.file_name), taken);
-    const path = await saveFile(joinPath(this.#folder, id), name, bytes);
+    let path: string;
+    try {
+      path = await saveFile(joinPath(this.#folder, id), name, bytes);
+    } catch (error) {
+      const reason = `${name} could not be saved: ${error instanceof Error ? error.message : String(error)}`;
+      return this.#told(id, reason, (note) => ({ type: "FAILED", code: "store_io", ...note }));
+    }
     const { body, secrets, before } = this.#core.bodies.seal(offloadOf(id), JSON.stringify({ name, path }));
     const event: Event = { type: "FILE_SAVED", body, size: bytes.length, sha256 };
     return join({ entries: [{ stream: offloadOf(id), event }], secrets, ...(before && { before }) }, answer(true));

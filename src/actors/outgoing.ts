@@ -135,7 +135,13 @@ export class OutgoingMail {
     if (accepted.includes(false)) return;
     keyring.moved(session, { ...ratchet, state: sealed.state });
     if (this.#frames.size < FRAMES_KEPT) this.#frames.set(`${peer} ${id}`, base64.encode(sealed.ciphertext));
-    await durable;
+    try {
+      await durable;
+    } catch (error) {
+      // Never sealed: the next attempt has a nonce of its own.
+      this.#frames.delete(`${peer} ${id}`);
+      throw error;
+    }
   }
 
   /** Puts sealed messages on the wire, in order. When the link is down nothing happens: they are asked for again when it is up. */

@@ -34,6 +34,7 @@ export async function claimOwnership(home: string): Promise<Ownership | undefine
   let database: InstanceType<typeof DatabaseSync> | undefined;
   try {
     database = new DatabaseSync(join(home, LOCK_FILE));
+    chmodSync(join(home, LOCK_FILE), 0o600);
     database.exec("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE");
   } catch (cause) {
     database?.close();
@@ -68,7 +69,10 @@ const Answer = z.object({
 });
 
 function writeLine(socket: Socket, message: object): void {
-  if (!socket.destroyed) socket.write(`${JSON.stringify(message)}\n`);
+  if (socket.destroyed) return;
+  socket.write(`${JSON.stringify(message)}\n`);
+  // Who asks and does not read is let go, not remembered.
+  if (socket.writableLength > 2 * OWNER_MESSAGE_MAX) socket.destroy();
 }
 
 /** Each line that is JSON; a line that is not, or is too long, ends the connection. */

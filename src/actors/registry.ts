@@ -29,6 +29,8 @@ interface Parser<T> {
 export interface HttpPorts {
   readonly network: Network;
   readonly clock: Clock;
+  /** Ends what is under way. */
+  readonly signal: AbortSignal;
 }
 
 interface Request {
@@ -69,12 +71,13 @@ async function request(
         ...(authorization === undefined ? {} : { authorization }),
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      signal: AbortSignal.timeout(HTTP_TIMEOUT_MS),
+      signal: AbortSignal.any([AbortSignal.timeout(HTTP_TIMEOUT_MS), ports.signal]),
       redirect: "error",
     });
     text = await readBounded(response);
   } catch (cause) {
     if (cause instanceof MeshError) throw cause;
+    if (ports.signal.aborted) throw new MeshError("closed");
     throw new MeshError(unreachable, `${new URL(url).origin} does not answer.`, { cause });
   }
   let json: unknown;

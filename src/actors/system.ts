@@ -277,7 +277,13 @@ export class ActorSystem {
         effects,
         ...(commit && { commit }),
       };
-      for (const listener of this.#listeners) listener(change);
+      for (const listener of this.#listeners) {
+        try {
+          listener(change);
+        } catch (error) {
+          this.#onFault(error, `a subscriber of ${actor.stream}`);
+        }
+      }
     }
     for (const { actor, effects } of decision.steps) this.#performAll(actor, effects);
     if (this.#performing) this.#arm();

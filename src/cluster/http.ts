@@ -69,7 +69,6 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   peer_without_prekeys: 404,
   grant_unknown: 404,
   token_used: 409,
-  already_paired: 409,
   grant_exists: 409,
   no_free_slot: 409,
   file_too_large: 413,

@@ -5,7 +5,6 @@ import { sha256, utf8 } from "../crypto/index.ts";
 import { asMeshError } from "../errors.ts";
 import { FRAME_SIZE_MAX, RELAY_IDLE_MS } from "../limits.ts";
 import { Ack, CLOSE, Connect, Envelope, EXTENSIONS } from "../wire/frame.ts";
-import { Did } from "../wire/text.ts";
 import { Connection } from "./connection.ts";
 import { firstIssue } from "./issue.ts";
 import type { Mailboxes } from "./mailboxes.ts";
@@ -26,9 +25,6 @@ const CLOSE_WAIT_MS = 1_000;
 
 /** Frames that only a relay sends, and those that only begin a connection: passed on, they would speak in the relay's name. */
 const UNROUTED = new Set(["connect", "connected", "accepted", "error"]);
-
-/** Extension: an ack may name the sender of what it acks, since ids are the sender's own and two may choose the same. */
-const AckOf = Ack.extend({ sender: Did.optional() });
 
 /** What every frame has, before its type says more. */
 const Head = z.looseObject({ v: z.literal(1), type: z.string(), from: z.unknown().optional() });
@@ -73,6 +69,12 @@ const IDLE: Refusal = { code: CLOSE.idle, message: "No heartbeat for 90 s." };
 
 const sameText = (a: string, b: string) => timingSafeEqual(sha256(utf8.encode(a)), sha256(utf8.encode(b)));
 
+function countOf(items: Iterable<unknown>): number {
+  let count = 0;
+  for (const _ of items) count++;
+  return count;
+}
+
 /** The frame with its sender written in; the rest keeps every byte that it had. */
 const stamped = (text: string, from: string) => text.replace("{", `{"from":${JSON.stringify(from)},`);
 
@@ -113,7 +115,8 @@ export function createRelay(options: RelayOptions): Relay {
     const peer = connection.letIn(did, extensions, (position) => mailboxes.from(did, position));
     onSign?.(did);
     log?.(`relay: ${did} connected`);
-    if (extensions.length > 0) connection.reply({ type: "connected", extensions });
+    if (extensions.length > 0)
+      connection.reply({ type: "connected", extensions, pending: countOf(mailboxes.from(did, 0)) });
     peer.delivery.pump();
   }
 
@@ -124,7 +127,7 @@ export function createRelay(options: RelayOptions): Relay {
     if (!head.success || (head.data.from !== undefined && head.data.from !== did)) return;
     switch (head.data.type) {
       case "ack": {
-        const ack = AckOf.safeParse(frame);
+        const ack = Ack.safeParse(frame);
         if (ack.success) mailboxes.ack(did, ack.data.id, ack.data.sender);
         return;
       }

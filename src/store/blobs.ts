@@ -36,6 +36,13 @@ export class Blobs {
     return this.#disk.readRange(joinPath(this.#directory, ref.blob), 0, ref.size);
   }
 
+  /** Removes every blob that nothing refers to: what a crash left between its writing and its commit. */
+  async sweep(referenced: ReadonlySet<string>): Promise<void> {
+    for (const blob of await this.#disk.list(this.#directory)) {
+      if (!referenced.has(blob)) await this.#disk.remove(joinPath(this.#directory, blob));
+    }
+  }
+
   remove(ref: BlobRef): Promise<void> {
     return this.#disk.remove(joinPath(this.#directory, ref.blob));
   }

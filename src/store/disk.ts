@@ -89,7 +89,8 @@ class RealAppendFile implements AppendFile {
 
 export const realDisk: Disk = {
   async makeDirectory(path) {
-    await mkdir(path, { recursive: true, mode: 0o700 });
+    const first = await mkdir(path, { recursive: true, mode: 0o700 });
+    if (first !== undefined) await syncDirectory(dirname(first));
   },
   async read(path) {
     try {

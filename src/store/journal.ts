@@ -1,7 +1,7 @@
 import { hash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { MeshError } from "../errors.ts";
-import { SEGMENT_SIZE_MAX } from "../limits.ts";
+import { GROUP_SIZE_MAX, SEGMENT_SIZE_MAX } from "../limits.ts";
 import { type AppendFile, type Disk, joinPath } from "./disk.ts";
 
 // The journal: append-only segments, one JSON line a commit.
@@ -249,10 +249,7 @@ export class Journal {
         await first();
         continue;
       }
-      const end = this.#queue.findIndex((item) => typeof item === "function");
-      const group = this.#queue
-        .splice(0, end === -1 ? this.#queue.length : end)
-        .filter((item) => typeof item !== "function");
+      const group: Waiting[] = [];
       try {
         await this.#writeGroup(group);
       } catch (cause) {
@@ -261,8 +258,8 @@ export class Journal {
     }
   }
 
-  async #writeGroup(group: readonly Waiting[]): Promise<void> {
-    for (const { draft } of group) await draft.before?.();
+  /** Takes the commits that wait, up to the next piece of exclusive work or the group's size, into `group`, and writes them. */
+  async #writeGroup(group: Waiting[]): Promise<void> {
     const file = await this.#writable();
     const commits: Commit[] = [];
     const lines: string[] = [];
@@ -270,7 +267,12 @@ export class Journal {
     let number = this.head;
     let previous = this.#headHash;
     let offset = file.size;
-    for (const { draft } of group) {
+    for (let next = this.#queue[0]; next && typeof next !== "function"; next = this.#queue[0]) {
+      if (offset - file.size >= GROUP_SIZE_MAX) break;
+      this.#queue.shift();
+      group.push(next);
+      const { draft } = next;
+      await draft.before?.();
       number++;
       const sealed = draft.seal?.(number);
       const e = draft.entries.map(({ stream, event }) => ({ s: stream, ...event }));
@@ -303,10 +305,21 @@ export class Journal {
     this.#durableSize = file.size;
     this.head = number;
     this.#headHash = previous;
-    this.#options.onDurable?.(commits);
+    this.#publish(commits);
     for (const [index, { resolve }] of group.entries()) {
       const commit = commits[index];
       if (commit) resolve(commit);
+    }
+  }
+
+  /** Whoever is told of what is on disk cannot take it back by throwing. */
+  #publish(commits: readonly Commit[]): void {
+    try {
+      this.#options.onDurable?.(commits);
+    } catch (error) {
+      queueMicrotask(() => {
+        throw error;
+      });
     }
   }
 

@@ -68,7 +68,8 @@ export const Message = z.looseObject({
   ciphertext: base64Text(FRAME_SIZE_MAX),
 });
 
-export const Ack = z.looseObject({ v: version, type: z.literal("ack"), id: Id });
+/** Extension: `sender` says whose frame it is, since ids are the sender's own and two may choose the same. */
+export const Ack = z.looseObject({ v: version, type: z.literal("ack"), id: Id, sender: Did.optional() });
 export const Heartbeat = z.looseObject({ v: version, type: z.literal("heartbeat") });
 export const Disconnect = z.looseObject({ v: version, type: z.literal("disconnect") });
 export const FetchPending = z.looseObject({ v: version, type: z.literal("fetch_pending") });
@@ -78,7 +79,11 @@ export const ErrorFrame = z.looseObject({
   v: version,
   type: z.literal("error"),
   code: z.string().max(64).optional(),
+  /** The frame that it is about. */
+  id: Id.optional(),
   message: z.string().max(500).optional(),
+  /** Where the reference relay has its text. */
+  detail: z.string().max(500).optional(),
 });
 
 /** What a client may receive from a relay. */

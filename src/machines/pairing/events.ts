@@ -52,6 +52,8 @@ export interface PairingContext {
   readonly cluster: string | null;
   readonly relayUrl: string | null;
   readonly registryUrl: string | null;
+  /** The name that the person asked for; the grant's own when null. */
+  readonly requestedName: string | null;
   readonly name: string | null;
   readonly capabilities: readonly string[];
   readonly grant: Grant | null;

@@ -6,6 +6,8 @@ import { type PairingContext, type PairingEvent, PairingEventSchema } from "./ev
 // Membership of one cluster. Until the controller has taken the token a failure ends it and leaves nothing; afterwards the
 // token is spent, so every later step is repeated until it succeeds.
 //
+// A paired node may claim another grant of the same cluster, and stays paired if that is refused.
+//
 //   unpaired ──STARTED──▶ claiming ──CLAIMED──▶ joining.registering ─▶ .preparing ─▶ .publishing ──PUBLISHED──▶ paired
 //       ▲                    │                          ▲ (JOINED starts here)
 //       └──────FAILED────────┘
@@ -26,6 +28,18 @@ const pairing = setup({
     noteFailure: assign(({ context, event }) =>
       event.type === "FAILED"
         ? { failure: { code: event.code, detail: event.detail }, attempts: context.attempts + 1 }
+        : {},
+    ),
+    start: assign(({ event }) =>
+      event.type === "STARTED"
+        ? {
+            did: event.did,
+            pairUrl: event.pair_url,
+            requestedName: event.name,
+            capabilities: event.capabilities,
+            failure: null,
+            attempts: 0,
+          }
         : {},
     ),
     takeAddress: assign(({ event }) =>
@@ -55,6 +69,7 @@ const pairing = setup({
         : {},
     ),
   },
+  guards: { wasPaired: ({ context }) => context.pairedAt !== null },
   delays: {
     retry: ({ context }) => Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** Math.min(context.attempts, 16)),
   },
@@ -67,6 +82,7 @@ const pairing = setup({
     cluster: null,
     relayUrl: null,
     registryUrl: null,
+    requestedName: null,
     name: null,
     capabilities: [],
     grant: null,
@@ -79,17 +95,7 @@ const pairing = setup({
   states: {
     unpaired: {
       on: {
-        STARTED: {
-          target: "claiming",
-          actions: assign(({ event }) => ({
-            did: event.did,
-            pairUrl: event.pair_url,
-            name: event.name,
-            capabilities: event.capabilities,
-            failure: null,
-            attempts: 0,
-          })),
-        },
+        STARTED: { target: "claiming", actions: "start" },
         JOINED: { target: "joining", actions: "takeAddress" },
       },
     },
@@ -103,10 +109,13 @@ const pairing = setup({
             relayUrl: event.relay_url,
             registryUrl: event.registry_url,
             grant: event.grant,
-            name: context.name ?? event.grant.name,
+            name: context.requestedName ?? event.grant.name,
           })),
         },
-        FAILED: { target: "unpaired", actions: "noteFailure" },
+        FAILED: [
+          { guard: "wasPaired", target: "paired", actions: "noteFailure" },
+          { target: "unpaired", actions: "noteFailure" },
+        ],
         RESUMED: { actions: { type: "claim", params: ({ context }) => ({ controller: context.controller }) } },
       },
     },
@@ -157,6 +166,8 @@ const pairing = setup({
     paired: {
       entry: { type: "connect", params: ({ context }) => ({ controller: context.controller }) },
       on: {
+        // Another grant of the same cluster; the membership stays if its token is refused.
+        STARTED: { target: "claiming", actions: "start" },
         // Another address or name for the same membership.
         JOINED: { target: "joining", actions: "takeAddress" },
         RESUMED: { actions: { type: "connect", params: ({ context }) => ({ controller: context.controller }) } },

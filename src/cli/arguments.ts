@@ -1,0 +1,49 @@
+import { InvalidArgumentError } from "commander";
+
+// Arguments and options as people write them. Each parser throws a usage error that says what would be right.
+
+const UNITS_MS = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+type Unit = keyof typeof UNITS_MS;
+
+const isUnit = (text: string): text is Unit => Object.hasOwn(UNITS_MS, text);
+
+/**
+ * Durations such as 90s, 45m, 12h or 30d, in milliseconds.
+ * @param options.unit what a bare number counts; without it a bare number is refused
+ * @param options.max the longest that is taken, as a duration
+ */
+export function duration(options: { readonly unit?: Unit; readonly max: string; readonly zero?: boolean }) {
+  const inMilliseconds = (text: string): number | undefined => {
+    const [, number, given = ""] = /^(\d+(?:\.\d+)?)([a-z]?)$/.exec(text.trim().toLowerCase()) ?? [];
+    const unit = given === "" ? options.unit : given;
+    return number === undefined || unit === undefined || !isUnit(unit) ? undefined : Number(number) * UNITS_MS[unit];
+  };
+  const longest = inMilliseconds(options.max) ?? 0;
+  return (text: string): number => {
+    const milliseconds = inMilliseconds(text);
+    if (milliseconds === undefined) throw new InvalidArgumentError("Give a duration such as 90s, 45m, 12h or 30d.");
+    if (milliseconds === 0 && !options.zero) throw new InvalidArgumentError("Give a duration longer than nothing.");
+    if (milliseconds > longest) throw new InvalidArgumentError(`At most ${options.max} are possible.`);
+    return milliseconds;
+  };
+}
+
+/** Whole numbers from `min` to `max`. */
+export const integer = (min: number, max: number) => (text: string) => {
+  const number = /^\d{1,15}$/.test(text.trim()) ? Number(text) : Number.NaN;
+  if (!(number >= min && number <= max))
+    throw new InvalidArgumentError(
+      `Give a whole number from ${min} to ${max === Number.MAX_SAFE_INTEGER ? "as many as you like" : max}.`,
+    );
+  return number;
+};
+
+/** `a,b` as a list. */
+export function list(text: string): string[] {
+  const entries = [...new Set(text.split(",").map((entry) => entry.trim()))].filter((entry) => entry !== "");
+  if (entries.length === 0) throw new InvalidArgumentError("Give one or more words, with commas between them.");
+  return entries;
+}
+
+/** An option that may be given several times. */
+export const repeated = (value: string, earlier: readonly string[] = []): string[] => [...earlier, value];

@@ -1,0 +1,54 @@
+import type { Command } from "commander";
+import { openCluster } from "../cluster/local.ts";
+import { integer } from "./arguments.ts";
+import { interrupted, interruption } from "./interruption.ts";
+import { json, line } from "./output.ts";
+import { action, type Io } from "./program.ts";
+
+const PORT_DEFAULT = 7780;
+const PORT_MAX = 65_535;
+
+export function addUp(program: Command): void {
+  program
+    .command("up")
+    .description("start the cluster and stay: relay, registry, pairing and sandboxes")
+    .option("--host <host>", "the address to listen at", "127.0.0.1")
+    .option("--port <port>", "the port of it all; 0 picks a free one", integer(0, PORT_MAX), PORT_DEFAULT)
+    .option("--runner <command>", "the command that sandboxes give their task to, on its standard input")
+    .option("--name <cluster>", "the cluster's name", "local")
+    .addHelpText(
+      "after",
+      "\nPrints its addresses as one line of JSON on stdout when it is ready. Ctrl-C ends it and its sandboxes.",
+    )
+    .action(action(up));
+}
+
+interface UpOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly name: string;
+  readonly runner?: string;
+}
+
+async function up(io: Io, { host, port, name, runner }: UpOptions): Promise<void> {
+  interruption();
+  const cluster = await openCluster({
+    directory: io.directory,
+    host,
+    port,
+    name,
+    ...(runner === undefined ? {} : { runner }),
+    onNote: (text) => io.note(line(text)),
+  });
+  try {
+    const { relay_url, registry_url, pair_url } = cluster.urls;
+    const urls = { relay_url, registry_url, pair_url };
+    // Programs start clusters too: the addresses come in one form, whoever asks.
+    io.result(urls, json(urls));
+    io.note(`The cluster ${name} is up. Let a laptop in with kars-local pair generate --name <name>. Ctrl-C ends it.`);
+    await interrupted();
+    io.note("Ending the cluster and its sandboxes.");
+  } finally {
+    await cluster.close();
+  }
+}

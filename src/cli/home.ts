@@ -1,0 +1,86 @@
+import { type Mesh, openMesh } from "../actors/mesh.ts";
+import { MeshError } from "../errors.ts";
+import { SETTLE_MS } from "../limits.ts";
+import { interruption } from "./interruption.ts";
+import { line } from "./output.ts";
+import type { Io } from "./program.ts";
+
+// One command at a home: the node opens here, or the process that owns it is asked. A process that is there only for one
+// command settles: it fetches what waits at the relay and sends what is queued.
+
+export interface Visit {
+  readonly mesh: Mesh;
+  readonly signal: AbortSignal;
+  /** Whether this home belongs to a cluster. */
+  isPaired(): Promise<boolean>;
+  /** @throws MeshError `not_paired` */
+  requirePaired(): Promise<void>;
+  /** Fetches what waits and sends what is queued, within a bound. Another process that owns the home does so by itself. */
+  settle(waitMs?: number): Promise<void>;
+  /** Why the relay is not to be had, as a sentence; undefined while the link is up. */
+  offline(): Promise<string | undefined>;
+}
+
+/** How often a command goes again to a home whose owner ended while it asked. */
+const VISITS_MAX = 5;
+
+/**
+ * Does one command's work at the home.
+ * @param mayRepeat whether the work may be done again from its beginning, when the owner ends before it has answered
+ * @throws MeshError
+ */
+export async function atHome<T>(
+  io: Io,
+  work: (visit: Visit) => Promise<T>,
+  mayRepeat: () => boolean = () => true,
+): Promise<T> {
+  const signal = interruption();
+  for (let attempt = 1; ; attempt++) {
+    const mesh = await openMesh({ home: io.directory, onNote: (text) => io.note(line(text)) });
+    try {
+      return await work(visit(mesh, signal));
+    } catch (error) {
+      const ownerEnded = mesh.role === "caller" && error instanceof MeshError && error.code === "closed";
+      if (!ownerEnded || signal.aborted || attempt === VISITS_MAX || !mayRepeat()) throw error;
+    } finally {
+      await mesh.close();
+    }
+  }
+}
+
+function visit(mesh: Mesh, signal: AbortSignal): Visit {
+  const isPaired = async () => {
+    const { clusters } = await mesh.call("whoami", {});
+    return clusters.some(({ registry_url }) => registry_url !== null);
+  };
+  return {
+    mesh,
+    signal,
+    isPaired,
+    async requirePaired() {
+      if (!(await isPaired())) throw new MeshError("not_paired");
+    },
+    async settle(waitMs = SETTLE_MS) {
+      if (mesh.role === "owner") await mesh.call("settle", { wait_ms: waitMs }, { signal });
+    },
+    async offline() {
+      const { link } = await mesh.call("whoami", {});
+      if (link.state === "online") return undefined;
+      const reason = link.closed?.reason ? ` (${line(link.closed.reason)})` : "";
+      return link.state === "refused"
+        ? `The relay refuses this laptop's connection${reason}.`
+        : `The relay cannot be reached now${reason}.`;
+    },
+  };
+}
+
+/** Fetches what waits at the relay before something is read, and says so when that was not possible. */
+export async function fetchFirst(io: Io, { settle, isPaired, offline }: Visit): Promise<void> {
+  if (!(await isPaired())) {
+    io.note(new MeshError("not_paired").message);
+    return;
+  }
+  await settle();
+  const problem = await offline();
+  if (problem !== undefined) io.note(`${problem} This is what is here already.`);
+}

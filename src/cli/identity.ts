@@ -1,0 +1,123 @@
+import type { Command } from "commander";
+import { atHome, fetchFirst } from "./home.ts";
+import { age, count, facts, line, table } from "./output.ts";
+import { action, type Io } from "./program.ts";
+
+// Who this laptop is, and whom it knows.
+
+export function addIdentity(program: Command): void {
+  program
+    .command("pair")
+    .description("join a cluster with a token from its operator")
+    .argument("<token>", "kars-pair-…")
+    .option("--name <name>", "the name to be found under (default: the one of the grant)")
+    .action(action(pair));
+  program.command("whoami").description("show this laptop's identity and clusters").action(action(whoami));
+  program.command("peers").description("show whom this laptop has talked to").action(action(peers));
+}
+
+export function addDiscovery(program: Command): void {
+  program
+    .command("discover")
+    .description("show who is on the mesh")
+    .option("--name <name>", "only agents of that name")
+    .option("--capability <capability>", "only agents that can do that")
+    .action(action(discover));
+}
+
+async function pair(io: Io, token: string, { name }: { name?: string }): Promise<void> {
+  await atHome(io, async ({ mesh, signal, settle, offline }) => {
+    const paired = await mesh.call("pair", { token, ...(name === undefined ? {} : { name }) }, { signal });
+    await settle();
+    const { grant, cluster } = paired;
+    const allowed =
+      grant === null
+        ? undefined
+        : `${count(grant.slots, "slot")}: ${grant.capabilities.join(", ")}${grant.expires_at === null ? "" : `, ends ${age(grant.expires_at)}`}`;
+    io.result(
+      paired,
+      [
+        `Paired with ${line(cluster ?? "the cluster")}.`,
+        facts([
+          ["name", paired.name],
+          ["did", paired.did],
+          ["grant", allowed],
+        ]),
+        "Look who is there with kars-mesh discover.",
+      ].join("\n"),
+    );
+    const problem = await offline();
+    if (problem !== undefined) io.note(problem);
+  });
+}
+
+async function whoami(io: Io): Promise<void> {
+  await atHome(io, async ({ mesh, settle }) => {
+    await settle();
+    const { did, name, clusters, link } = await mesh.call("whoami", {});
+    const text = [
+      facts([
+        ["name", name],
+        ["did", did ?? "none yet: it is made by pairing"],
+        ["home", io.directory],
+        ["link", clusters.length === 0 ? null : link.state],
+      ]),
+      clusters.length === 0
+        ? "Not paired with a cluster. Pair with a token from its operator: kars-mesh pair <token>."
+        : table(
+            ["CLUSTER", "STATE", "SLOTS", "CAPABILITIES", "RELAY"],
+            clusters.map(({ cluster, state, grant, relay_url }) => [
+              cluster ?? "",
+              state,
+              String(grant?.slots ?? ""),
+              grant?.capabilities.join(", ") ?? "",
+              relay_url ?? "",
+            ]),
+          ),
+    ];
+    io.result({ did, name, clusters }, text.join("\n\n"));
+  });
+}
+
+async function peers(io: Io): Promise<void> {
+  await atHome(io, async (visit) => {
+    await fetchFirst(io, visit);
+    const result = await visit.mesh.call("peers", {});
+    const text =
+      result.peers.length === 0
+        ? "Nobody yet. Look who is there with kars-mesh discover."
+        : table(
+            ["NAME", "SESSION", "SENT", "RECEIVED", "UNREAD", "QUEUED", "LOST", "DID"],
+            result.peers.map((peer) => [
+              peer.name ?? "",
+              peer.session === null ? peer.state : peer.confirmed ? "confirmed" : "unconfirmed",
+              String(peer.sent),
+              String(peer.received),
+              String(peer.unread),
+              String(peer.queued),
+              String(peer.undeliverable),
+              peer.did,
+            ]),
+          );
+    io.result(result, text);
+  });
+}
+
+async function discover(io: Io, by: { name?: string; capability?: string }): Promise<void> {
+  await atHome(io, async ({ mesh, signal }) => {
+    const { agents } = await mesh.call("discover", by, { signal });
+    const text =
+      agents.length === 0
+        ? "Nobody is there that fits."
+        : table(
+            ["NAME", "SEEN", "CAPABILITIES", "DID"],
+            agents.map(({ name, online, last_seen, capabilities, did }) => [
+              name ?? "",
+              online ? "online" : last_seen === null ? "never" : age(last_seen),
+              capabilities.join(", "),
+              did,
+            ]),
+          );
+    io.result({ agents }, text);
+  });
+}

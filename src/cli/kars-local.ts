@@ -1,0 +1,16 @@
+#!/usr/bin/env -S node --disable-warning=ExperimentalWarning
+import { addUp } from "./cluster.ts";
+import { addPairings, addWhatRuns } from "./operator.ts";
+import { createProgram, main } from "./program.ts";
+
+const program = createProgram({
+  name: "kars-local",
+  description: "A mesh cluster on this machine, and its operator's commands.",
+  directory: { flags: "--dir <dir>", variable: "KARS_LOCAL_HOME", below: "local" },
+});
+
+addUp(program);
+addPairings(program);
+addWhatRuns(program);
+
+await main(program);

@@ -1,0 +1,135 @@
+import { randomUUID } from "node:crypto";
+import { type Command, Option } from "commander";
+import type { InboxMessage } from "../actors/inbox.ts";
+import { INBOX_PAGE_MAX, MESSAGE_SIZE_MAX, SETTLE_MS, WAIT_MAX_MS } from "../limits.ts";
+import { duration, integer } from "./arguments.ts";
+import { atHome, fetchFirst, type Visit } from "./home.ts";
+import { wordsOf } from "./input.ts";
+import { age, block, count, line, styled, time } from "./output.ts";
+import { action, type Io } from "./program.ts";
+
+/** The exit code of a wait that ended without what was waited for. */
+const EXIT_TIMEOUT = 3;
+/** A wait shorter than this still looks at the relay once. */
+const SETTLE_LEAST_MS = 1000;
+
+const WAIT_MAX_S = WAIT_MAX_MS / 1000;
+
+export function addMessages(program: Command): void {
+  program
+    .command("send")
+    .description("send a message, end-to-end encrypted")
+    .argument("<to>", "a name or a DID")
+    .argument("<message...>", "the words; - reads them from standard input")
+    .action(action(send));
+  program
+    .command("inbox")
+    .description("show the messages that came")
+    .option("--all", "read ones too")
+    .option("--mark-read", "mark the ones shown as read")
+    .option("--limit <n>", "show at most so many", integer(1, INBOX_PAGE_MAX), 50)
+    .option("--from <peer>", "only those of one peer, by name or DID")
+    .action(action(inbox));
+  program
+    .command("await")
+    .description("wait until each of these peers has sent something, and show it")
+    .argument("<sender...>", "names or DIDs")
+    .addOption(
+      new Option("--timeout <s>", `how long, in seconds or as 2m, at most ${WAIT_MAX_S} s`)
+        .argParser(duration({ unit: "s", max: `${WAIT_MAX_S}s`, zero: true }))
+        .default(60_000, "60"),
+    )
+    .addHelpText("after", "\nExits with 0 when all have sent, with 3 when the time was up.")
+    .action(action(awaitSenders));
+}
+
+// Sending
+
+async function send(io: Io, to: string, typed: string[]): Promise<void> {
+  const message = await wordsOf(typed, MESSAGE_SIZE_MAX, "message");
+  // The same id when the command is repeated: it is the same message.
+  const id = randomUUID();
+  await atHome(io, async (visit) => {
+    const { mesh, signal } = visit;
+    const { to: did } = await mesh.call("send", { to, message, id }, { signal });
+    let state = "queued";
+    try {
+      await visit.settle();
+      const wait_ms = mesh.role === "owner" ? 0 : SETTLE_MS;
+      ({ state } = await mesh.call("sent", { to: did, id, wait_ms }, { signal }));
+    } finally {
+      io.result({ id, state }, await sentSentence(visit, to, state));
+    }
+    if (state === "undeliverable") process.exitCode = 1;
+  });
+}
+
+async function sentSentence(visit: Visit, to: string, state: string): Promise<string> {
+  const peer = line(to);
+  if (state === "undeliverable") return `The message to ${peer} cannot be delivered.`;
+  if (state !== "queued") return `Sent to ${peer}.`;
+  const problem = await visit.offline();
+  const next =
+    visit.mesh.role === "owner"
+      ? "It goes out when a process opens this home next: any command, or kars-mesh run."
+      : "The process that keeps this home online sends it as soon as it can.";
+  return `${problem === undefined ? "" : `${problem} `}The message to ${peer} is queued. ${next}`;
+}
+
+// Reading
+
+const fromLine = ({ name, from, at, read }: InboxMessage): string => {
+  const sender = styled("bold", line(name));
+  const did = name === from ? "" : `  ${styled("dim", from)}`;
+  return `${sender}${did}  ${time(at)} (${age(at)})${read ? "" : `  ${styled("green", "new")}`}`;
+};
+
+const show = (messages: readonly InboxMessage[]): string =>
+  messages.map((message) => `${fromLine(message)}\n${block(message.body)}`).join("\n\n");
+
+async function inbox(io: Io, options: { all?: true; markRead?: true; limit: number; from?: string }): Promise<void> {
+  await atHome(io, async (visit) => {
+    await fetchFirst(io, visit);
+    const { messages, unread, more } = await visit.mesh.call(
+      "inbox",
+      {
+        all: options.all === true,
+        limit: options.limit,
+        mark_read: options.markRead === true,
+        ...(options.from === undefined ? {} : { from: options.from }),
+      },
+      { signal: visit.signal },
+    );
+    if (messages.length === 0) {
+      io.result({ messages, unread }, options.all ? "No messages." : "No new messages. See all with --all.");
+      return;
+    }
+    const still = options.markRead ? unread - messages.filter(({ read }) => !read).length : unread;
+    const summary = [
+      `${count(messages.length, "message")}, ${still} unread`,
+      ...(more > 0 ? [`${more} more: raise --limit`] : []),
+      ...(still > 0 && !options.markRead ? ["mark these as read with --mark-read"] : []),
+    ].join("; ");
+    io.result({ messages, unread }, `${show(messages)}\n\n${styled("dim", `${summary}.`)}`);
+  });
+}
+
+async function awaitSenders(io: Io, from: string[], { timeout }: { timeout: number }): Promise<void> {
+  await atHome(io, async (visit) => {
+    const { mesh, signal } = visit;
+    const begun = Date.now();
+    await visit.requirePaired();
+    await visit.settle(Math.min(SETTLE_MS, Math.max(timeout, SETTLE_LEAST_MS)));
+    const timeout_ms = Math.max(0, timeout - (Date.now() - begun));
+    const { status, messages, missing } = await mesh.call("await", { from, timeout_ms }, { signal });
+    if (status === "timeout") {
+      process.exitCode = EXIT_TIMEOUT;
+      const { peers } = await mesh.call("peers", {});
+      const names = missing.map((did) => line(peers.find((peer) => peer.did === did)?.name ?? did));
+      io.note(`Nothing from ${names.join(", ")} within ${timeout / 1000} s.`);
+      const problem = await visit.offline();
+      if (problem !== undefined) io.note(problem);
+    }
+    io.result({ status, messages, missing }, show(messages.map((message) => ({ ...message, read: true }))));
+  });
+}

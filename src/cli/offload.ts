@@ -1,0 +1,292 @@
+import { resolve } from "node:path";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { z } from "zod";
+import { isOver, type OffloadStatus, type OffloadView } from "../actors/offloads.ts";
+import { MeshError } from "../errors.ts";
+import {
+  OFFLOAD_TIMEOUT_MINUTES,
+  OFFLOAD_TIMEOUT_MINUTES_MAX,
+  SETTLE_MS,
+  TASK_SIZE_MAX,
+  WAIT_MAX_MS,
+} from "../limits.ts";
+import { duration, repeated } from "./arguments.ts";
+import { atHome, fetchFirst, type Visit } from "./home.ts";
+import { wordsOf } from "./input.ts";
+import { age, block, cut, facts, line, size, styled, table, time } from "./output.ts";
+import { action, type Io } from "./program.ts";
+
+// Work that is handed to the cluster.
+
+export function addOffloads(program: Command): void {
+  program
+    .command("offload")
+    .description("hand a task to a sandbox of the cluster")
+    .argument("<task>", "the task, in quotes; - reads it from standard input")
+    .argument("[more...]", "more files, after --file")
+    .option("--file <path>", "send a file along; may be given several times", repeated)
+    .addOption(new Option("--to <name>", "to the sandbox of that name").conflicts("capability"))
+    .option("--capability <capability>", "to a sandbox that can do that")
+    .option(
+      "--timeout <min>",
+      `the time it may take, in minutes or as 2h (default: ${OFFLOAD_TIMEOUT_MINUTES})`,
+      duration({ unit: "m", max: `${OFFLOAD_TIMEOUT_MINUTES_MAX}m` }),
+    )
+    .option("--wait", "stay until it has ended; Ctrl-C leaves it running")
+    .addHelpText("after", '\nExample: kars-mesh offload "run train.py --epochs 3" --file train.py data.csv --wait')
+    .action(action(offload));
+  program
+    .command("status")
+    .description("show the offloads, or one of them")
+    .argument("[id]", "the id that offload gave")
+    .option("--watch", "stay until it has ended, or all have")
+    .addHelpText(
+      "after",
+      "\nWith --watch and an id it exits with 0 when the offload was done, with 1 when it ended otherwise.",
+    )
+    .action(action(status));
+  program
+    .command("cancel")
+    .description("end an offload")
+    .argument("<id>", "the id that offload gave")
+    .action(action(cancel));
+}
+
+/** An offload in the form that is promised to programs. */
+const document = ({ offload_id, status, phase, progress, summary, files, error }: OffloadView) => ({
+  offload_id,
+  status,
+  phase,
+  progress,
+  summary,
+  files,
+  error,
+});
+
+/** The part of an offload that is told while it goes on. */
+const Progress = z.object({
+  phase: z.string(),
+  progress: z.object({ stage: z.string().nullable(), pct: z.number().nullable(), message: z.string().nullable() }),
+});
+type Progress = z.infer<typeof Progress>;
+
+// Commands
+
+interface OffloadOptions {
+  readonly file?: readonly string[];
+  readonly to?: string;
+  readonly capability?: string;
+  readonly timeout?: number;
+  readonly wait?: true;
+}
+
+async function offload(io: Io, typed: string, more: readonly string[], options: OffloadOptions): Promise<void> {
+  if (more.length > 0 && options.file === undefined)
+    throw new InvalidArgumentError("The task has several words: put it in quotes.");
+  const task = await wordsOf([typed], TASK_SIZE_MAX, "task");
+  // The process that owns the home may stand in another directory.
+  const files = [...(options.file ?? []), ...more].map((path) => resolve(path));
+  let id: string | undefined;
+  let asked = false;
+  const begin = async ({ mesh, signal }: Visit): Promise<string> => {
+    asked = true;
+    const view = await mesh.call(
+      "offload",
+      {
+        task,
+        files,
+        ...(options.to === undefined ? {} : { to: options.to }),
+        ...(options.capability === undefined ? {} : { capability: options.capability }),
+        ...(options.timeout === undefined ? {} : { timeout_minutes: options.timeout / 60_000 }),
+      },
+      { signal },
+    );
+    return view.offload_id;
+  };
+  await atHome(
+    io,
+    async (visit) => {
+      id ??= await begin(visit);
+      if (options.wait) {
+        io.note(`Offload ${id}. Ctrl-C leaves it running.`);
+        await followToTheEnd(io, visit, id);
+        return;
+      }
+      await visit.settle();
+      const view = await visit.mesh.call("offload_status", { id });
+      if (!("offload_id" in view)) return;
+      const problem = view.phase === "requested" || view.phase === "accepted" ? await visit.offline() : undefined;
+      if (problem !== undefined)
+        io.note(`${problem} The request goes out when it is back and a process has this home open.`);
+      io.result(document(view), `Offload ${id} is ${view.phase}. Follow it with kars-mesh status ${id} --watch.`);
+    },
+    // Asked once more it would be a second offload.
+    () => !asked || id !== undefined,
+  );
+}
+
+async function status(io: Io, id: string | undefined, { watch }: { watch?: true }): Promise<void> {
+  await atHome(io, async (visit) => {
+    await fetchFirst(io, visit);
+    if (id !== undefined && watch) return followToTheEnd(io, visit, id);
+    if (watch) await followAll(io, visit);
+    const found = await visit.mesh.call("offload_status", id === undefined ? {} : { id });
+    if ("offload_id" in found) io.result(document(found), describe(found));
+    else io.result({ offloads: found.offloads.map(document) }, overview(found.offloads));
+  });
+}
+
+async function cancel(io: Io, id: string): Promise<void> {
+  await atHome(io, async ({ mesh, signal, offline }) => {
+    await mesh.call("offload_cancel", { id }, { signal });
+    // The cluster confirms it as soon as it has heard of it.
+    const view = await mesh.call("offload_status", { id, wait_ms: SETTLE_MS, until_over: true }, { signal });
+    if (!("offload_id" in view)) return;
+    const problem = isOver(view.status) ? undefined : await offline();
+    if (problem !== undefined) io.note(`${problem} The cluster is told when it is back.`);
+    io.result(
+      document(view),
+      isOver(view.status)
+        ? `Offload ${id} is ${view.status}.`
+        : `Offload ${id} is being cancelled; the cluster has not confirmed it yet.`,
+    );
+  });
+}
+
+// Following
+
+/** Shows an offload's progress until it has ended, and then what came of it. */
+async function followToTheEnd(io: Io, { mesh, signal, settle }: Visit, id: string): Promise<void> {
+  const live = progressLine(io);
+  let view: OffloadView;
+  try {
+    view = await untilOver({ mesh, signal }, id, live.show);
+  } catch (error) {
+    live.end();
+    if (error instanceof MeshError && error.code === "aborted")
+      io.note(
+        `It goes on without this command. Follow it with kars-mesh status ${id} --watch, end it with kars-mesh cancel ${id}.`,
+      );
+    throw error;
+  }
+  live.end();
+  // The cluster is told that it is over.
+  await settle();
+  io.result(document(view), describe(view));
+  if (view.status !== "done") process.exitCode = 1;
+}
+
+async function followAll(io: Io, { mesh, signal }: Visit): Promise<void> {
+  const all = await mesh.call("offload_status", {});
+  const running = "offloads" in all ? all.offloads.filter((view) => !isOver(view.status)) : [];
+  await Promise.all(
+    running.map(({ offload_id }) =>
+      untilOver({ mesh, signal }, offload_id, (progress) => io.note(`${offload_id}  ${progress}`)),
+    ),
+  );
+}
+
+/** Follows one offload to its end. Each state that looks different from the one before is shown, the first and the last too. */
+async function untilOver(
+  { mesh, signal }: Pick<Visit, "mesh" | "signal">,
+  id: string,
+  show: (progress: string) => void,
+): Promise<OffloadView> {
+  let shown = "";
+  const showOnce = (view: Progress) => {
+    const text = progressOf(view);
+    if (text !== shown) show(text);
+    shown = text;
+  };
+  const first = await mesh.call("offload_status", { id });
+  if ("offload_id" in first) showOnce(first);
+  for (;;) {
+    const view = await mesh.call(
+      "offload_status",
+      { id, wait_ms: WAIT_MAX_MS, until_over: true },
+      { signal, onProgress: (news) => showOnce(Progress.parse(news)) },
+    );
+    if (!("offload_id" in view)) throw new MeshError("offload_unknown", `${id}.`);
+    showOnce(view);
+    if (isOver(view.status)) return view;
+  }
+}
+
+/** One line that is written over where a person looks, and lines one below the other elsewhere. */
+function progressLine(io: Io) {
+  const { stderr } = process;
+  if (!stderr.isTTY) return { show: io.note, end: () => undefined };
+  return {
+    show: (text: string) => stderr.write(`\r\x1b[K${cut(text, stderr.columns - 1)}`),
+    end: () => stderr.write("\r\x1b[K"),
+  };
+}
+
+// Words
+
+const PERCENT_WIDTH = 4;
+
+/** How far an offload is, in one line. */
+export function progressOf({ phase, progress: { stage, pct, message } }: Progress): string {
+  const percent = pct === null ? "" : `${Math.round(pct)}%`.padStart(PERCENT_WIDTH);
+  const finer = stage !== null && stage !== phase ? stage : "";
+  return [phase.padEnd("cancelling".length), percent, finer, message ?? ""]
+    .filter((part) => part !== "")
+    .map(line)
+    .join("  ")
+    .trimEnd();
+}
+
+const COLOURS = {
+  pending: "dim",
+  running: "bold",
+  done: "green",
+  error: "red",
+  lost: "red",
+  cancelled: "yellow",
+} as const;
+const coloured = (status: OffloadStatus) => styled(COLOURS[status], status);
+
+function describe(view: OffloadView): string {
+  const { offload_id, status, task, sandbox, requested_at, ended_at, duration_seconds, summary, files, error } = view;
+  const parts = [
+    `Offload ${offload_id} is ${coloured(status)}.`,
+    facts([
+      ["task", task === null ? null : cut(line(task), 200)],
+      ["progress", isOver(view.status) ? null : progressOf(view)],
+      ["sandbox", sandbox],
+      ["asked", `${time(requested_at)} (${age(requested_at)})`],
+      ["ended", ended_at === null ? null : `${time(ended_at)} (${age(ended_at)})`],
+      ["took", duration_seconds === null ? null : `${duration_seconds} s`],
+    ]),
+    ...(error === null ? [] : [block(error.message, "")]),
+    ...(summary === null ? [] : [block(summary)]),
+    ...(files.length === 0
+      ? []
+      : [
+          table(
+            ["FILE", "SIZE", "PATH"],
+            files.map((file) => [file.name, size(file.size), file.path]),
+          ),
+        ]),
+  ];
+  return parts.join("\n\n");
+}
+
+const TASK_COLUMNS = 60;
+
+const overview = (offloads: readonly OffloadView[]): string =>
+  offloads.length === 0
+    ? "No offloads. Begin one with kars-mesh offload <task>."
+    : table(
+        ["ID", "STATUS", "PROGRESS", "ASKED", "TASK"],
+        offloads.map((view) => [
+          view.offload_id,
+          view.status,
+          isOver(view.status)
+            ? ""
+            : [view.phase, view.progress.pct === null ? "" : `${Math.round(view.progress.pct)}%`].join(" ").trim(),
+          age(view.requested_at),
+          cut(line(view.task ?? "(forgotten)"), TASK_COLUMNS),
+        ]),
+      );

@@ -1,0 +1,176 @@
+import { type Command, Option } from "commander";
+import type { Mesh } from "../actors/mesh.ts";
+import { type ClusterOperations, openOperator } from "../cluster/local.ts";
+import { duration, integer, list } from "./arguments.ts";
+import { interruption } from "./interruption.ts";
+import { age, count, facts, line, table, time } from "./output.ts";
+import { action, type Io } from "./program.ts";
+
+// The operator's side of a local cluster: whom it lets in, and what runs.
+
+const SLOTS_MAX = 1000;
+
+export function addPairings(program: Command): void {
+  const pair = program.command("pair").description("who may join the cluster");
+  pair
+    .command("generate")
+    .description("make a pairing token; it is shown once")
+    .addOption(
+      new Option(
+        "--name <name>",
+        "the name of the pairing, and of the laptop unless it takes another",
+      ).makeOptionMandatory(),
+    )
+    .option("--slots <n>", "offloads that may run at once", integer(1, SLOTS_MAX), 1)
+    .option("--capabilities <a,b>", "what it may ask for", list, ["offload"])
+    .addOption(
+      new Option("--expires <duration>", "how long the pairing is good, as 12h or 30d")
+        .argParser(duration({ max: "365d" }))
+        .default(30 * 86_400_000, "30d"),
+    )
+    .option(
+      "--token-budget <n>",
+      "LLM tokens that its offloads may use (default: no bound)",
+      integer(0, Number.MAX_SAFE_INTEGER),
+    )
+    .action(action(generate));
+  pair.command("list").description("show all pairings").action(action(listPairings));
+  pair.command("inspect").description("show one pairing").argument("<name>", "its name").action(action(inspectPairing));
+  pair
+    .command("revoke")
+    .description("end a pairing: what runs goes on, nothing new begins")
+    .argument("<name>", "its name")
+    .action(action(revoke));
+}
+
+export function addWhatRuns(program: Command): void {
+  program.command("status").description("show the cluster").action(action(status));
+  program.command("sandboxes").description("show the sandboxes").action(action(sandboxes));
+}
+
+async function atCluster(io: Io, work: (cluster: Mesh<ClusterOperations>) => Promise<void>): Promise<void> {
+  interruption();
+  const cluster = await openOperator(io.directory, (text) => io.note(line(text)));
+  try {
+    await work(cluster);
+  } finally {
+    await cluster.close();
+  }
+}
+
+// Pairings
+
+interface GenerateOptions {
+  readonly name: string;
+  readonly slots: number;
+  readonly capabilities: readonly string[];
+  readonly expires: number;
+  readonly tokenBudget?: number;
+}
+
+async function generate(io: Io, { name, slots, capabilities, expires, tokenBudget }: GenerateOptions): Promise<void> {
+  await atCluster(io, async (cluster) => {
+    const issued = await cluster.call("grant_issue", {
+      name,
+      slots,
+      capabilities: [...capabilities],
+      expires_ms: expires,
+      token_budget: tokenBudget ?? null,
+    });
+    io.note(
+      `A token for ${name} (${count(slots, "slot")}, ${capabilities.join(", ")}), good until ${time(issued.expires_at)}. It is shown only now; on the laptop: kars-mesh pair <token>`,
+    );
+    io.result(issued, issued.token);
+  });
+}
+
+async function listPairings(io: Io): Promise<void> {
+  await atCluster(io, async (cluster) => {
+    const result = await cluster.call("grants", {});
+    const text =
+      result.grants.length === 0
+        ? "No pairings. Make a token with kars-local pair generate --name <name>."
+        : table(
+            ["NAME", "PHASE", "SLOTS", "CAPABILITIES", "EXPIRES", "DONE", "FAILED", "DID"],
+            result.grants.map((grant) => [
+              grant.name,
+              grant.phase,
+              `${grant.slots_used}/${grant.slots}`,
+              grant.capabilities.join(", "),
+              age(grant.expires_at),
+              String(grant.completed),
+              String(grant.failed),
+              grant.did ?? "",
+            ]),
+          );
+    io.result(result, text);
+  });
+}
+
+const showGrant = async (io: Io, cluster: Mesh<ClusterOperations>, call: "grant" | "grant_revoke", name: string) => {
+  const grant = await cluster.call(call, { name });
+  const { tokens_used, token_budget } = grant;
+  io.result(
+    grant,
+    facts([
+      ["name", grant.name],
+      ["phase", grant.phase],
+      ["did", grant.did],
+      ["slots", `${grant.slots_used} of ${grant.slots} in use`],
+      ["capabilities", grant.capabilities.join(", ")],
+      ["paired", grant.paired_at === null ? null : `${time(grant.paired_at)} (${age(grant.paired_at)})`],
+      ["expires", `${time(grant.expires_at)} (${age(grant.expires_at)})`],
+      ["offloads", `${grant.completed} done, ${grant.failed} failed`],
+      ["tokens", token_budget === null ? `${tokens_used} used, no bound` : `${tokens_used} of ${token_budget} used`],
+    ]),
+  );
+};
+
+const inspectPairing = (io: Io, name: string) => atCluster(io, (cluster) => showGrant(io, cluster, "grant", name));
+const revoke = (io: Io, name: string) => atCluster(io, (cluster) => showGrant(io, cluster, "grant_revoke", name));
+
+// What runs
+
+async function status(io: Io): Promise<void> {
+  await atCluster(io, async (cluster) => {
+    const result = await cluster.call("cluster_status", {});
+    io.result(
+      result,
+      facts([
+        ["cluster", result.name],
+        ["state", result.up ? "up" : "down: start it with kars-local up"],
+        ["did", result.did],
+        ["relay", result.relay_url],
+        ["registry", result.registry_url],
+        ["pairing", result.pair_url],
+        ["online", count(result.online.length, "agent")],
+        ["pairings", String(result.grants)],
+        ["offloads", `${result.running} running`],
+        ["directory", io.directory],
+      ]),
+    );
+  });
+}
+
+async function sandboxes(io: Io): Promise<void> {
+  await atCluster(io, async (cluster) => {
+    const result = await cluster.call("sandboxes", {});
+    const text =
+      result.sandboxes.length === 0
+        ? "No sandboxes yet."
+        : table(
+            ["NAME", "PHASE", "GRANT", "STARTED", "ENDED", "PID", "RUN", "FAILURE"],
+            result.sandboxes.map((sandbox) => [
+              sandbox.name,
+              sandbox.phase,
+              sandbox.grant,
+              age(sandbox.started_at),
+              sandbox.ended_at === null ? "" : age(sandbox.ended_at),
+              sandbox.ended_at === null ? String(sandbox.pid ?? "") : "",
+              sandbox.run,
+              sandbox.failure ?? "",
+            ]),
+          );
+    io.result(result, text);
+  });
+}

@@ -1,0 +1,131 @@
+import { styleText } from "node:util";
+
+// How things look to people: plain aligned text. Foreign text (names, messages, summaries) is shown, never obeyed: what a
+// terminal would take for a command, or what would turn the text around, is written out as an escape.
+
+type Style = Parameters<typeof styleText>[0];
+
+/** Styled text where a person looks at that stream and did not ask for plain text (https://no-color.org). */
+export function styled(style: Style, text: string, stream: NodeJS.WriteStream = process.stdout): string {
+  const plain = !stream.isTTY || Boolean(process.env.NO_COLOR) || process.env.TERM === "dumb";
+  return plain ? text : styleText(style, text, { validateStream: false });
+}
+
+const asEscape = (character: string) => {
+  const code = character.codePointAt(0) ?? 0;
+  return code <= 0xff ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u{${code.toString(16)}}`;
+};
+
+// Control characters, line and paragraph separators, the bidirectional overrides and isolates, and the invisible tags.
+const COMMANDS = /[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069\u{e0000}-\u{e007f}]/gu;
+const KNOWN: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
+
+/** Foreign text on one line. */
+export const line = (text: string): string => text.replace(COMMANDS, (found) => KNOWN[found] ?? asEscape(found));
+
+/** Foreign text with its own line breaks and tabs, each line behind `indent`. */
+export const block = (text: string, indent = "  "): string =>
+  text
+    .replace(/\r\n/g, "\n")
+    .replace(/\n+$/, "")
+    .split("\n")
+    .map((each) => indent + each.split("\t").map(line).join("\t"))
+    .join("\n");
+
+/** A JSON document on one line. What a terminal might obey is written as an escape, which is the same document. */
+export const json = (value: unknown): string =>
+  JSON.stringify(value).replace(
+    /[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g,
+    (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+
+const WIDE = /\p{Emoji_Presentation}|[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60]/u;
+const graphemes = new Intl.Segmenter();
+
+/** The columns of a terminal that a line takes. */
+const widthOf = (text: string): number => {
+  let width = 0;
+  for (const { segment } of graphemes.segment(text)) width += WIDE.test(segment) ? 2 : 1;
+  return width;
+};
+
+/** A line cut to so many columns. */
+export function cut(text: string, columns: number): string {
+  if (widthOf(text) <= columns) return text;
+  let short = "";
+  let width = 1;
+  for (const { segment } of graphemes.segment(text)) {
+    width += WIDE.test(segment) ? 2 : 1;
+    if (width > columns) break;
+    short += segment;
+  }
+  return `${short.trimEnd()}…`;
+}
+
+/** Columns under headings. Cells are foreign text. */
+export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
+  const cells = [headings, ...rows].map((row) => row.map(line));
+  const widths = headings.map((_, column) => Math.max(...cells.map((row) => widthOf(row[column] ?? ""))));
+  const lines = cells.map((row) =>
+    row
+      .map((cell, column) => cell + " ".repeat(Math.max(0, (widths[column] ?? 0) - widthOf(cell))))
+      .join("  ")
+      .trimEnd(),
+  );
+  const [heading = "", ...rest] = lines;
+  return [styled("dim", heading), ...rest].join("\n");
+}
+
+/** Facts, one a line: what, and its value. Absent ones are left out. */
+export function facts(entries: readonly (readonly [string, string | null | undefined])[]): string {
+  const given = entries.filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const width = Math.max(...given.map(([name]) => name.length));
+  return given.map(([name, value]) => `${styled("dim", name.padEnd(width))}  ${line(value ?? "")}`).join("\n");
+}
+
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const two = (number: number) => String(number).padStart(2, "0");
+const clock = (at: Date) => `${two(at.getHours())}:${two(at.getMinutes())}`;
+
+/** A time as people here read it: the clock today, with the day this year, the date otherwise. */
+export function time(iso: string, now = new Date()): string {
+  const at = new Date(iso);
+  if (Number.isNaN(at.getTime())) return iso;
+  if (at.toDateString() === now.toDateString()) return clock(at);
+  const day = `${at.getDate()} ${MONTHS[at.getMonth()]}`;
+  return at.getFullYear() === now.getFullYear() ? `${day} ${clock(at)}` : `${day} ${at.getFullYear()}`;
+}
+
+/** The clock with seconds, for what happens while one looks. */
+export const momentOf = (at: Date): string => `${clock(at)}:${two(at.getSeconds())}`;
+
+const STEPS = [
+  [86_400, "d"],
+  [3600, "h"],
+  [60, "min"],
+] as const;
+
+/** How long ago, or in how long. */
+export function age(iso: string, now = Date.now()): string {
+  const at = Date.parse(iso);
+  if (Number.isNaN(at)) return iso;
+  const seconds = Math.round(Math.abs(now - at) / 1000);
+  const step = STEPS.find(([size]) => seconds >= size);
+  if (!step) return at > now ? "in a moment" : "just now";
+  const [size, unit] = step;
+  const length = `${Math.floor(seconds / size)} ${unit}`;
+  return at > now ? `in ${length}` : `${length} ago`;
+}
+
+/** A number of bytes. */
+export function size(bytes: number): string {
+  if (bytes < 1000) return `${bytes} B`;
+  const units = ["kB", "MB", "GB"];
+  const power = Math.min(Math.floor(Math.log10(bytes) / 3), units.length);
+  const value = bytes / 1000 ** power;
+  return `${value < 10 ? value.toFixed(1) : Math.round(value)} ${units[power - 1]}`;
+}
+
+/** `1 message`, `2 messages`. */
+export const count = (number: number, one: string, many = `${one}s`): string =>
+  `${number} ${number === 1 ? one : many}`;

@@ -1,0 +1,325 @@
+import { TIMER_EVENT } from "../actors/state.ts";
+import { isErrorCode } from "../errors.ts";
+import { DEFINITIONS } from "./definitions.ts";
+
+// What of events and states may leave: an allow-list. Each field of each machine is named here with the kind of value that it
+// may show, and the value must look like that kind. What is not named, or does not look like it, stays behind.
+//
+// Nothing here reads words: bodies (sealed ones too), nonces, tokens, hashes of tokens and of files, free text, file names and
+// paths have no kind, so they have no way out, whatever field they stand in.
+
+/** Stands where something was held back. */
+export const REDACTED = "[redacted]";
+
+/** Entries of a list that are shown; the rest are counted. */
+const LIST_MAX = 50;
+/** Fields of an object that are looked at. */
+const FIELDS_MAX = 64;
+
+/** What of a value may be seen. */
+type Show = (value: unknown) => unknown;
+type Fields = Readonly<Record<string, Show>>;
+
+const text =
+  (pattern: RegExp): Show =>
+  (value) =>
+    typeof value === "string" && pattern.test(value) ? value : REDACTED;
+
+/** Never shown: its name is known, its value is nobody's business. */
+const hidden: Show = () => REDACTED;
+/** Ids cross the relay in the clear. Without white space and slashes they are no sentences, paths or addresses. */
+const id = text(/^[A-Za-z0-9._:-]{1,128}$/);
+const did = text(/^did:mesh:[0-9a-f]{32}$/);
+/** A public key of 32 bytes, base64. */
+const key = text(/^[A-Za-z0-9+/]{43}=$/);
+/** Names of agents, sandboxes, grants and capabilities are public in the registry. */
+const name = text(/^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$/);
+const code: Show = (value) => (isErrorCode(value) ? value : REDACTED);
+const flag: Show = (value) => (typeof value === "boolean" ? value : REDACTED);
+/** Counters, sizes, numbers of things. */
+const count: Show = (value) => (typeof value === "number" && Number.isFinite(value) ? value : REDACTED);
+const timestamp = text(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/);
+/** Epoch milliseconds, or ISO 8601. */
+const time: Show = (value) => (typeof value === "number" ? count(value) : timestamp(value));
+/** Of an address the host and the port alone. */
+const host: Show = (value) => (typeof value === "string" && URL.canParse(value) && new URL(value).host) || REDACTED;
+const oneOf =
+  (...known: readonly string[]): Show =>
+  (value) =>
+    typeof value === "string" && known.includes(value) ? value : REDACTED;
+
+const list =
+  (each: Show): Show =>
+  (value) => {
+    if (!Array.isArray(value)) return REDACTED;
+    const shown = value.slice(0, LIST_MAX).map((entry: unknown) => each(entry));
+    return value.length > LIST_MAX ? [...shown, `[${value.length - LIST_MAX} more]`] : shown;
+  };
+
+const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+function fieldsOf(fields: Fields, value: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const shown: Record<string, unknown> = {};
+  for (const [field, content] of Object.entries(value).slice(0, FIELDS_MAX)) {
+    if (content === undefined) continue;
+    const show = Object.hasOwn(fields, field) ? fields[field] : undefined;
+    // A field's name is a word of the program; what is none might be somebody's words.
+    if (show) shown[field] = content === null ? null : show(content);
+    else shown[/^[a-z][A-Za-z_]{0,31}$/.test(field) ? field : REDACTED] = REDACTED;
+  }
+  return shown;
+}
+const object =
+  (fields: Fields): Show =>
+  (value) =>
+    isObject(value) ? fieldsOf(fields, value) : REDACTED;
+
+/** Of sealed words how many bytes they take. */
+const body: Show = (value) => {
+  if (!isObject(value)) return REDACTED;
+  const { sealed, size } = value;
+  return { size: typeof sealed === "string" ? Buffer.byteLength(sealed, "base64") : count(size) };
+};
+
+const header = object({ dh: key, pn: count, n: count });
+const kind = oneOf("chat", "work", "part");
+const role = oneOf("initiator", "responder");
+/** The controller's own word for how far it is. A sandbox's stages are its own words, which stay here. */
+const phase = oneOf("validating", "spawning", "scheduled", "ready");
+const stop = oneOf("done", "error", "cancelled", "discovery_timeout", "revoked");
+const capabilities = list(name);
+const grant = object({ name, slots: count, capabilities, token_budget: count, expires_at: time });
+const failure = object({ code, detail: hidden });
+const agreement: Fields = { peer: did, knock: id, ik: key, ek: key, spk: count, otk: count };
+
+interface Allowed {
+  readonly context: Fields;
+  readonly events: Readonly<Record<string, Fields>>;
+}
+
+const ALLOWED: Readonly<Record<string, Allowed>> = {
+  pairing: {
+    context: {
+      did,
+      pairUrl: host,
+      controller: did,
+      cluster: name,
+      relayUrl: host,
+      registryUrl: host,
+      requestedName: name,
+      name,
+      capabilities,
+      grant,
+      prekeys: object({ signed: count, first: count, next: count }),
+      pairedAt: time,
+      attempts: count,
+      failure,
+    },
+    events: {
+      STARTED: { did, pair_url: host, controller: did, name, capabilities },
+      JOINED: { did, controller: did, cluster: name, relay_url: host, registry_url: host, name, capabilities },
+      CLAIMED: { cluster: name, relay_url: host, registry_url: host, grant },
+      REGISTERED: { name, capabilities },
+      PREKEYS_MADE: { signed: count, first: count, count },
+      PUBLISHED: { signed: count },
+      FAILED: { code, detail: hidden, final: flag },
+    },
+  },
+  session: {
+    context: {
+      ...agreement,
+      id,
+      role,
+      encrypted: count,
+      decrypted: count,
+      turns: count,
+      skipped: count,
+      lastHeard: time,
+      closed: hidden,
+    },
+    events: {
+      INITIATED: agreement,
+      ACCEPTED: agreement,
+      CONFIRMED: { by: oneOf("knock_accept", "message") },
+      ENCRYPTED: { message: id, header },
+      DECRYPTED: { message: id, header, turned: flag, skipped: count, late: flag },
+      CLOSED: { reason: hidden },
+    },
+  },
+  conversation: {
+    context: {
+      peer: did,
+      name,
+      session: id,
+      outbox: list(object({ id, kind, body, at: time, sealed: object({ session: id, header, nonce: hidden }) })),
+      handling: list(object({ id, kind, body })),
+      attempts: count,
+      sent: count,
+      received: count,
+      unread: count,
+      undeliverable: count,
+    },
+    events: {
+      SEND: { id, kind, body, size: count },
+      ESTABLISHED: { session: id, role },
+      ESTABLISH_FAILED: { code, final: flag },
+      SESSION_LOST: { session: id, code },
+      SEALED: { id, session: id, header, nonce: hidden },
+      TRANSMITTED: { ids: list(id), proof: oneOf("accepted", "written") },
+      UNDELIVERABLE: { ids: list(id), code },
+      RECEIVED: { id, session: id, kind, body, size: count, sent_at: time },
+      HANDLED: { ids: list(id) },
+      READ: { ids: list(id) },
+      NAMED: { name },
+    },
+  },
+  offload: {
+    context: {
+      id,
+      controller: did,
+      target: object({ name, capability: name }),
+      request: body,
+      timeoutMinutes: count,
+      requestedAt: time,
+      endedAt: time,
+      sandbox: object({ name, did }),
+      stage: phase,
+      pct: count,
+      note: body,
+      files: object({ count, bytes: count }),
+      results: list(object({ body, size: count, sha256: hidden })),
+      summary: body,
+      outputs: count,
+      tokens: object({ prompt: count, completion: count }),
+      durationSeconds: count,
+      failure: code,
+      lastHeard: time,
+      cleanedUp: flag,
+    },
+    events: {
+      REQUESTED: {
+        controller: did,
+        target: object({ name, capability: name }),
+        timeout_minutes: count,
+        body,
+        files: count,
+        bytes: count,
+      },
+      STATUS: { phase, sandbox: name, sandbox_did: did, note: body },
+      GREETED: { did, awaits_task: flag, note: body },
+      PROGRESSED: { stage: phase, pct: count, note: body },
+      FILE_SAVED: { body, size: count, sha256: hidden },
+      FINISHED: {
+        body,
+        outputs: count,
+        tokens: object({ prompt: count, completion: count }),
+        duration_seconds: count,
+      },
+      FAILED: { code, note: body },
+    },
+  },
+  link: {
+    context: {
+      url: host,
+      extensions: list(oneOf("accepted")),
+      attempts: count,
+      chance: count,
+      closed: object({ code: count, reason: hidden }),
+      since: time,
+      caughtUp: flag,
+    },
+    events: {
+      CONNECT: { url: host },
+      OPENED: { extensions: list(oneOf("accepted")), pending: count },
+      CLOSED: { code: count, reason: hidden, final: flag, chance: count },
+    },
+  },
+  grant: {
+    context: {
+      name,
+      tokenHash: hidden,
+      slots: count,
+      capabilities,
+      expiresAt: time,
+      tokenBudget: count,
+      issuedAt: time,
+      did,
+      displayName: name,
+      pairedAt: time,
+      running: list(id),
+      completed: count,
+      failed: count,
+      tokensUsed: count,
+    },
+    events: {
+      ISSUED: { token_hash: hidden, slots: count, capabilities, expires_at: time, token_budget: count },
+      BOUND: { did, name },
+      SLOT_TAKEN: { run: id },
+      SLOT_FREED: { run: id, ok: flag, tokens: count },
+    },
+  },
+  run: {
+    context: {
+      id,
+      request: id,
+      grant: name,
+      laptop: did,
+      sandbox: name,
+      capabilities,
+      timeoutMinutes: count,
+      did,
+      pid: count,
+      startedAt: time,
+      endedAt: time,
+      reason: stop,
+      failure,
+      settled: flag,
+    },
+    events: {
+      REQUESTED: {
+        request: id,
+        grant: name,
+        laptop: did,
+        sandbox: name,
+        capabilities,
+        timeout_minutes: count,
+      },
+      SPAWNED: { pid: count },
+      READY: { did },
+      STOP: { reason: stop },
+      EXITED: { code: count, tokens: count },
+      FAILED: { code, detail: hidden },
+    },
+  },
+};
+
+/** Told to machines of every kind. */
+const UNIVERSAL: ReadonlySet<string> = new Set([TIMER_EVENT, "RESUMED"]);
+
+const isKnownType = (machine: string, type: string): boolean =>
+  UNIVERSAL.has(type) || (DEFINITIONS.get(machine)?.machine.events.includes(type) ?? false);
+
+/** An event with a type, and whatever else of it may be seen. */
+export interface ShownEvent {
+  readonly type: string;
+  readonly [field: string]: unknown;
+}
+
+/** What of an event of a machine of this kind may be seen. An event that the machine does not know shows nothing. */
+export function redactEvent(machine: string, event: unknown): ShownEvent {
+  if (!isObject(event)) return { type: REDACTED };
+  const { type, ...rest } = event;
+  if (typeof type !== "string" || !isKnownType(machine, type)) return { type: REDACTED };
+  const events = ALLOWED[machine]?.events ?? {};
+  const fields = type === TIMER_EVENT ? { id } : Object.hasOwn(events, type) ? events[type] : {};
+  return { type, ...fieldsOf({ ...fields, at: time }, rest) };
+}
+
+/** What of the context of a machine of this kind may be seen. */
+export const redactContext = (machine: string, context: unknown): Record<string, unknown> =>
+  isObject(context) ? fieldsOf(ALLOWED[machine]?.context ?? {}, context) : {};
+
+/** A stream's name, if it is one: a kind and an id, which may be any that the wire allows, since it tells the streams apart. */
+export const redactStream = (stream: string): string =>
+  /^[a-z]{1,32}\/[\x21-\x7e]{1,128}$/.test(stream) ? stream : REDACTED;

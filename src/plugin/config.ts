@@ -1,0 +1,43 @@
+import { homedir } from "node:os";
+import { isAbsolute, join, resolve } from "node:path";
+import { z } from "zod";
+import { MeshError } from "../errors.ts";
+import { Name } from "../wire/text.ts";
+
+// The plugin's configuration, `plugins.entries.kars-mesh.config`. openclaw.plugin.json describes the same fields.
+
+const Config = z.strictObject({
+  home: z
+    .string()
+    .max(4096)
+    .refine((path) => isAbsolute(path) || /^~[/\\]/.test(path), "must be an absolute path, or start with ~/")
+    .optional(),
+  name: Name.optional(),
+});
+
+export interface PluginConfig {
+  /** The state directory, absolute. */
+  readonly home: string;
+  /** The display name that pairing asks for. */
+  readonly name: string | undefined;
+}
+
+function defaultHome(): string {
+  const { KARS_MESH_HOME } = process.env;
+  return KARS_MESH_HOME ? resolve(KARS_MESH_HOME) : join(homedir(), ".kars", "mesh");
+}
+
+/** `~/x` is meant from the user's home directory. */
+export const expandTilde = (path: string): string => (/^~[/\\]/.test(path) ? join(homedir(), path.slice(2)) : path);
+
+/** @throws MeshError `input_invalid`, which names the field */
+export function readConfig(raw: unknown): PluginConfig {
+  const parsed = Config.safeParse(raw ?? {});
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    const field = ["plugins.entries.kars-mesh.config", ...(issue?.path ?? [])].join(".");
+    throw new MeshError("input_invalid", `${field}: ${issue?.message ?? "not valid"}.`);
+  }
+  const { home, name } = parsed.data;
+  return { home: home === undefined ? defaultHome() : resolve(expandTilde(home)), name };
+}

@@ -1,0 +1,36 @@
+import type { PluginApi } from "./api.ts";
+import { readConfig } from "./config.ts";
+import { nodeAt } from "./node.ts";
+import { toolError } from "./render.ts";
+import { TOOLS } from "./tools.ts";
+
+// The OpenClaw extension. OpenClaw evaluates this module several times in one process and calls `register` in each: neither
+// opens, reads or starts anything. The node opens with the first tool that needs it, or with the service.
+
+const id = "kars-mesh";
+
+/** @throws Error that names the field when the plugin's configuration is not valid */
+export function register(api: PluginApi): void {
+  const config = configOf(api);
+  const node = nodeAt(config.home, (text) => api.logger.info(`${id}: ${text}`));
+  for (const tool of TOOLS) api.registerTool((context) => tool.bind(node, config, context), { name: tool.name });
+  api.registerService({ id, start: () => node.keep(), stop: () => node.close() });
+}
+
+function configOf(api: PluginApi) {
+  try {
+    return readConfig(api.pluginConfig);
+  } catch (error) {
+    throw toolError(error);
+  }
+}
+
+export const activate = register;
+
+export default {
+  id,
+  name: "Kars Mesh",
+  description:
+    "Makes this OpenClaw a peer on an end-to-end encrypted agent mesh, and lets it hand heavy work to a cluster.",
+  register,
+};

@@ -1,0 +1,121 @@
+import type { OffloadView } from "../../actors/offloads.ts";
+import { CloudOffloadParameters, OffloadCancelParameters, OffloadStatusParameters } from "../../wire/tool.ts";
+import { resolveFiles } from "../files.ts";
+import type { PluginNode } from "../node.ts";
+import { count, isRunning, paragraphs, renderOffload, renderOffloadLine } from "../render.ts";
+import { type Answer, defineTool } from "../tool.ts";
+
+/** Ended offloads that a list shows; `details` has all. */
+const ENDED_SHOWN = 20;
+
+/** An offload without the names that OpenClaw grades a call by. */
+const detailsOf = ({ status, error, ...view }: OffloadView) => ({ ...view, offload_status: status, failure: error });
+
+const answer = (view: OffloadView): Answer => ({ text: renderOffload(view), details: detailsOf(view) });
+
+export const cloudOffload = defineTool({
+  name: "cloud_offload",
+  label: "Offload a task",
+  description:
+    "Use to hand a heavy or long task to the paired cluster (“offload this”, “run it in the cloud”, “ask my cluster”). Returns an offload_id at once; the task runs in a governed sandbox, follow it with offload_status. Never put secrets in the task.",
+  parameters: CloudOffloadParameters,
+  async run({ task, files = [], to, capability, timeout_minutes }, { node, config, context, signal }) {
+    const view = await node.call(
+      "offload",
+      {
+        task,
+        files: await resolveFiles(files, context, config.home),
+        ...(to === undefined ? {} : { to }),
+        ...(capability === undefined ? {} : { capability }),
+        ...(timeout_minutes === undefined ? {} : { timeout_minutes }),
+      },
+      { signal },
+    );
+    const { text, details } = answer(view);
+    return {
+      text: paragraphs(`Offloaded with ${count(files.length, "file")}. offload_id: ${view.offload_id}`, text),
+      details,
+    };
+  },
+});
+
+const listOf = async (node: PluginNode, signal: AbortSignal | undefined): Promise<readonly OffloadView[]> => {
+  const result = await node.call("offload_status", {}, { signal, repeatable: true });
+  return "offloads" in result ? result.offloads : [result];
+};
+
+/** Ends at the first change of any of the offloads, or with the time. */
+async function firstChange(
+  node: PluginNode,
+  offloads: readonly OffloadView[],
+  wait_ms: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const enough = new AbortController();
+  const either = signal ? AbortSignal.any([signal, enough.signal]) : enough.signal;
+  const waits = offloads.map(({ offload_id }) =>
+    node.call("offload_status", { id: offload_id, wait_ms }, { signal: either, repeatable: true }),
+  );
+  try {
+    await Promise.race(waits);
+  } finally {
+    enough.abort();
+    // The others end as aborted, which is what was asked of them.
+    await Promise.allSettled(waits);
+  }
+}
+
+function renderList(offloads: readonly OffloadView[]): string {
+  if (offloads.length === 0) return "There are no offloads.";
+  const newestFirst = offloads.toReversed();
+  const running = newestFirst.filter(isRunning);
+  const ended = newestFirst.filter((view) => !isRunning(view));
+  const left = ended.length - ENDED_SHOWN;
+  return paragraphs(
+    `${count(offloads.length, "offload")}, ${running.length} not ended.`,
+    ...[...running, ...ended.slice(0, ENDED_SHOWN)].map(renderOffloadLine),
+    left > 0 ? `${left} older ones are left out; ask for one with its offload_id.` : undefined,
+    "For summaries and result files ask with an offload_id.",
+  );
+}
+
+export const offloadStatus = defineTool({
+  name: "offload_status",
+  label: "Offload status",
+  description:
+    "Use to see how an offload stands or to get its result (“is it done yet?”): status, phase, progress, summary and result files. Without offload_id it lists all offloads; wait_seconds waits for the next change, with until_done for the end.",
+  parameters: OffloadStatusParameters,
+  inbound: true,
+  async run({ offload_id, wait_seconds, until_done }, { node, signal, update }) {
+    const wait_ms = wait_seconds * 1000;
+    if (offload_id !== undefined) {
+      const params = { id: offload_id, wait_ms, until_over: until_done };
+      const onProgress = (news: unknown) => update(answer(news as OffloadView));
+      const view = await node.call("offload_status", params, { signal, repeatable: true, onProgress });
+      return "offloads" in view ? { text: renderList(view.offloads), details: view } : answer(view);
+    }
+    const deadline = Date.now() + wait_ms;
+    for (;;) {
+      const offloads = await listOf(node, signal);
+      const running = offloads.filter(isRunning);
+      const left = deadline - Date.now();
+      if (running.length === 0 || left <= 0) return { text: renderList(offloads), details: { offloads } };
+      await firstChange(node, running, left, signal);
+      if (!until_done) {
+        const changed = await listOf(node, signal);
+        return { text: renderList(changed), details: { offloads: changed } };
+      }
+    }
+  },
+});
+
+export const offloadCancel = defineTool({
+  name: "offload_cancel",
+  label: "Cancel an offload",
+  description: "Use to stop an offload that is no longer wanted. What it has sent back so far stays.",
+  parameters: OffloadCancelParameters,
+  async run({ offload_id }, { node, signal }) {
+    const view = await node.call("offload_cancel", { id: offload_id }, { signal });
+    return answer(view);
+  },
+});

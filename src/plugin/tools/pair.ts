@@ -1,0 +1,48 @@
+import { MeshError } from "../../errors.ts";
+import { MeshPairParameters } from "../../wire/tool.ts";
+import { count, paragraphs } from "../render.ts";
+import { defineTool } from "../tool.ts";
+
+/** How long a tool call waits for what comes after the token was taken; it goes on by itself afterwards. */
+const JOIN_WAIT_MS = 60_000;
+
+export const meshPair = defineTool({
+  name: "mesh_pair",
+  label: "Pair with a cluster",
+  description:
+    "Use when the user gives a pairing token (kars-pair-…) or asks to pair or connect with a kars cluster. Once per cluster; every other mesh tool needs it.",
+  parameters: MeshPairParameters,
+  beforePairing: true,
+  async run({ token, name = undefined }, { node, config, signal }) {
+    const timeout = AbortSignal.timeout(JOIN_WAIT_MS);
+    const chosen = name ?? config.name;
+    const paired = await node
+      .call(
+        "pair",
+        { token, ...(chosen === undefined ? {} : { name: chosen }) },
+        { signal: signal ? AbortSignal.any([signal, timeout]) : timeout },
+      )
+      .catch((error: unknown) => {
+        if (!timeout.aborted || signal?.aborted) throw error;
+        throw new MeshError(
+          "cluster_unreachable",
+          "Pairing did not end in time; it goes on by itself, so look with discover before pairing again.",
+        );
+      });
+    const { grant } = paired;
+    const granted = grant && [
+      count(grant.slots, "slot"),
+      grant.capabilities.length > 0 ? `capabilities ${grant.capabilities.join(", ")}` : "no capabilities",
+      grant.token_budget === null ? undefined : `a budget of ${grant.token_budget} tokens`,
+      grant.expires_at === null ? undefined : `valid until ${grant.expires_at}`,
+    ];
+    return {
+      text: paragraphs(
+        `Paired with the cluster ${paired.cluster} as ${paired.name}.`,
+        `This agent's identity is ${paired.did}.`,
+        granted ? `The grant ${grant.name} has ${granted.filter((part) => part !== undefined).join(", ")}.` : undefined,
+      ),
+      details: paired,
+    };
+  },
+});

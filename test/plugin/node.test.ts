@@ -1,0 +1,148 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { join } from "node:path";
+import { expect, it, onTestFinished } from "vitest";
+import { MeshNode } from "../../src/actors/node.ts";
+import { startServer } from "../../src/cluster/server.ts";
+import { openPluginAt, temporaryFolder } from "./world.ts";
+
+/** A cluster without a controller, and a state directory that has joined it. */
+async function memberHome(name: string): Promise<string> {
+  const directory = await temporaryFolder();
+  const server = await startServer({
+    host: "127.0.0.1",
+    port: 0,
+    directory: join(directory, "cluster"),
+    pair: async () => {
+      throw new Error("nobody pairs here");
+    },
+  });
+  onTestFinished(() => server.close());
+  const home = join(directory, "home");
+  const node = await MeshNode.open({ home });
+  node.start();
+  await node.membership.join({
+    controller: null,
+    cluster: "test",
+    relayUrl: server.relayUrl,
+    registryUrl: server.url,
+    name,
+    capabilities: ["chat"],
+  });
+  await node.close();
+  return home;
+}
+
+/** Another process that owns a home, until it is ended. */
+async function ownerProcess(home: string) {
+  const script = `
+    const { openMesh } = await import(${JSON.stringify(new URL("../../src/actors/mesh.ts", import.meta.url).href)});
+    const mesh = await openMesh({ home: ${JSON.stringify(home)} });
+    console.log(mesh.role);
+    process.stdin.resume().on("end", async () => { await mesh.close(); process.exit(0); });
+  `;
+  const child = spawn(process.execPath, ["--input-type=module", "-e", script], { stdio: ["pipe", "pipe", "inherit"] });
+  onTestFinished(() => {
+    child.kill("SIGKILL");
+  });
+  const [role] = await once(child.stdout, "data");
+  expect(String(role).trim()).toBe("owner");
+  return {
+    async kill() {
+      const exit = once(child, "exit");
+      child.kill("SIGKILL");
+      await exit;
+    },
+    async end() {
+      const exit = once(child, "exit");
+      child.stdin.end();
+      await exit;
+    },
+  };
+}
+
+it("is one node for all evaluations of the modules in a process", async () => {
+  const home = await memberHome("alice");
+  const first = openPluginAt(home);
+  await first.call("discover", {});
+  const again: typeof import("../../src/plugin/index.ts") = await import(
+    `../../src/plugin/index.ts?again=${Date.now()}`
+  );
+  expect(again.register).not.toBe((await import("../../src/plugin/index.ts")).register);
+  const slots = Reflect.get(globalThis, Symbol.for("@kars/mesh/nodes/1"));
+  const mesh = slots.get(home).mesh;
+  let answer: unknown;
+  const calls: Promise<unknown>[] = [];
+  again.register({
+    pluginConfig: { home },
+    logger: { info: () => undefined, warn: () => undefined },
+    registerService: () => undefined,
+    registerTool: (factory, { name }) => {
+      if (name === "discover")
+        calls.push(
+          factory({})
+            .execute("1", {})
+            .then((result) => (answer = result.details)),
+        );
+      if (name === "mesh_send")
+        calls.push(
+          expect(factory({}).execute("2", { to: "nobody", message: "x" })).rejects.toThrow(/^\[peer_unknown\] /),
+        );
+    },
+  });
+  await Promise.all(calls);
+  expect(answer).toEqual({ agents: [] });
+  expect(slots.get(home).mesh).toBe(mesh);
+});
+
+it("reaches the node of another process, and takes its place when that has ended", async () => {
+  const home = await memberHome("alice");
+  const owner = await ownerProcess(home);
+  const plugin = openPluginAt(home);
+  expect((await plugin.call("mesh_inbox", {})).details).toMatchObject({ messages: [], unread: 0 });
+  await owner.end();
+  expect((await plugin.call("mesh_inbox", {})).details).toMatchObject({ messages: [], unread: 0 });
+});
+
+it("takes the place of an owner that was killed during a call that only reads", async () => {
+  const home = await memberHome("alice");
+  const owner = await ownerProcess(home);
+  const plugin = openPluginAt(home);
+  await plugin.call("mesh_inbox", {});
+  const calls = Promise.all(Array.from({ length: 20 }, () => plugin.call("offload_status", {})));
+  await owner.kill();
+  expect(await calls).toHaveLength(20);
+});
+
+it("does not repeat a wait for messages when the owner ends: it might have taken them", async () => {
+  const home = await memberHome("alice");
+  const owner = await ownerProcess(home);
+  const plugin = openPluginAt(home);
+  const waiting = plugin.call("mesh_await", { from: `did:mesh:${"0".repeat(32)}`, timeout_seconds: 600 });
+  const outcome = expect(waiting).rejects.toThrow(/^\[closed\] /);
+  await plugin.call("mesh_inbox", {});
+  await owner.kill();
+  await outcome;
+});
+
+it("is up from the start of the service if there is a home, takes over, and is free after its stop", async () => {
+  const home = await memberHome("alice");
+  const owner = await ownerProcess(home);
+  const plugin = openPluginAt(home);
+  await plugin.service.start();
+  await owner.end();
+  const slots = Reflect.get(globalThis, Symbol.for("@kars/mesh/nodes/1"));
+  await expect.poll(async () => (await slots.get(home).mesh)?.role, { timeout: 10_000 }).toBe("owner");
+  await plugin.service.stop();
+  const next = await ownerProcess(home);
+  await next.end();
+});
+
+it("lets go of the node after a one-shot run", async () => {
+  const home = await memberHome("alice");
+  const plugin = openPluginAt(home);
+  const context = { oneShotCliRun: true };
+  await Promise.all([plugin.call("mesh_inbox", {}, { context }), plugin.call("discover", {}, { context })]);
+  const next = await ownerProcess(home);
+  await next.end();
+});
