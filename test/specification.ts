@@ -34,17 +34,21 @@ export interface Expected {
   readonly timers?: Readonly<Record<string, number>>;
 }
 
-export class Specification {
+interface Now {
+  readonly state: ActorState;
+  readonly effects: readonly Effect[];
+  readonly accepted: boolean;
+  readonly at: number;
+}
+
+export class Specification implements Now {
   readonly #definition: MachineDefinition;
   readonly state: ActorState;
   readonly effects: readonly Effect[];
   readonly accepted: boolean;
   readonly at: number;
 
-  constructor(
-    definition: MachineDefinition,
-    now: Omit<Specification, "when" | "whenTimer" | "whenResumed" | "then_" | "then" | "thenRefused">,
-  ) {
+  constructor(definition: MachineDefinition, now: Now) {
     this.#definition = definition;
     this.state = now.state;
     this.effects = now.effects;

@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { z } from "zod";
+import type { Mesh } from "../actors/mesh.ts";
 import { isOver, type OffloadStatus, type OffloadView } from "../actors/offloads.ts";
 import { MeshError } from "../errors.ts";
 import {
@@ -38,7 +39,7 @@ export function addOffloads(program: Command): void {
   program
     .command("status")
     .description("show the offloads, or one of them")
-    .argument("[id]", "the id that offload gave")
+    .argument("[id]", "the id that offload gave, or the beginning of it")
     .option("--watch", "stay until it has ended, or all have")
     .addHelpText(
       "after",
@@ -48,7 +49,7 @@ export function addOffloads(program: Command): void {
   program
     .command("cancel")
     .description("end an offload")
-    .argument("<id>", "the id that offload gave")
+    .argument("<id>", "the id that offload gave, or the beginning of it")
     .action(action(cancel));
 }
 
@@ -112,22 +113,40 @@ async function offload(io: Io, typed: string, more: readonly string[], options: 
         await followToTheEnd(io, visit, id);
         return;
       }
+      // Its next state is the one in which the request waits to be sent, or is answered.
+      await visit.mesh.call("offload_status", { id, wait_ms: SETTLE_MS }, { signal: visit.signal });
       await visit.settle();
       const view = await visit.mesh.call("offload_status", { id });
       if (!("offload_id" in view)) return;
       const problem = view.phase === "requested" || view.phase === "accepted" ? await visit.offline() : undefined;
       if (problem !== undefined)
         io.note(`${problem} The request goes out when it is back and a process has this home open.`);
-      io.result(document(view), `Offload ${id} is ${view.phase}. Follow it with kars-mesh status ${id} --watch.`);
+      io.result(
+        document(view),
+        `Offload ${id} is ${view.phase}. Follow it with kars-mesh status ${shortOf(id)} --watch.`,
+      );
     },
     // Asked once more it would be a second offload.
     () => !asked || id !== undefined,
   );
 }
 
-async function status(io: Io, id: string | undefined, { watch }: { watch?: true }): Promise<void> {
+const SHORT_ID = 8;
+/** Enough of an id to be typed. */
+export const shortOf = (id: string): string => line(id.slice(0, SHORT_ID));
+
+/** The offload that is meant by its id or the beginning of it. */
+async function idOf(mesh: Mesh, text: string): Promise<string> {
+  const all = await mesh.call("offload_status", {});
+  const ids = "offloads" in all ? all.offloads.map(({ offload_id }) => offload_id) : [];
+  const [found, ...others] = ids.includes(text) ? [text] : ids.filter((id) => id.startsWith(text));
+  return found === undefined || others.length > 0 ? text : found;
+}
+
+async function status(io: Io, typed: string | undefined, { watch }: { watch?: true }): Promise<void> {
   await atHome(io, async (visit) => {
     await fetchFirst(io, visit);
+    const id = typed === undefined ? undefined : await idOf(visit.mesh, typed);
     if (id !== undefined && watch) return followToTheEnd(io, visit, id);
     if (watch) await followAll(io, visit);
     const found = await visit.mesh.call("offload_status", id === undefined ? {} : { id });
@@ -136,8 +155,9 @@ async function status(io: Io, id: string | undefined, { watch }: { watch?: true 
   });
 }
 
-async function cancel(io: Io, id: string): Promise<void> {
+async function cancel(io: Io, typed: string): Promise<void> {
   await atHome(io, async ({ mesh, signal, offline }) => {
+    const id = await idOf(mesh, typed);
     await mesh.call("offload_cancel", { id }, { signal });
     // The cluster confirms it as soon as it has heard of it.
     const view = await mesh.call("offload_status", { id, wait_ms: SETTLE_MS, until_over: true }, { signal });
@@ -147,7 +167,7 @@ async function cancel(io: Io, id: string): Promise<void> {
     io.result(
       document(view),
       isOver(view.status)
-        ? `Offload ${id} is ${view.status}.`
+        ? `Offload ${id} ${SAID[view.status]}.`
         : `Offload ${id} is being cancelled; the cluster has not confirmed it yet.`,
     );
   });
@@ -165,7 +185,7 @@ async function followToTheEnd(io: Io, { mesh, signal, settle }: Visit, id: strin
     live.end();
     if (error instanceof MeshError && error.code === "aborted")
       io.note(
-        `It goes on without this command. Follow it with kars-mesh status ${id} --watch, end it with kars-mesh cancel ${id}.`,
+        `It goes on without this command. Follow it with kars-mesh status ${shortOf(id)} --watch, end it with kars-mesh cancel ${shortOf(id)}.`,
       );
     throw error;
   }
@@ -224,19 +244,21 @@ function progressLine(io: Io) {
 
 // Words
 
-const PERCENT_WIDTH = 4;
+const PHASE_WIDTH = "cancelling".length;
+const PERCENT_WIDTH = "100%".length;
+/** What a controller calls its steps: the phase and the message say the same. */
+const CONTROLLER_STAGES: ReadonlySet<string | null> = new Set(["validating", "spawning", "scheduled", "ready"]);
 
 /** How far an offload is, in one line. */
 export function progressOf({ phase, progress: { stage, pct, message } }: Progress): string {
-  const percent = pct === null ? "" : `${Math.round(pct)}%`.padStart(PERCENT_WIDTH);
-  const finer = stage !== null && stage !== phase ? stage : "";
-  return [phase.padEnd("cancelling".length), percent, finer, message ?? ""]
-    .filter((part) => part !== "")
-    .map(line)
-    .join("  ")
-    .trimEnd();
+  if (ENDS.has(phase)) return phase;
+  const percent = pct === null ? "" : `${Math.round(pct)}%`;
+  const finer = stage === null || stage === phase || CONTROLLER_STAGES.has(stage) ? "" : `${stage}: `;
+  const words = `${finer}${message ?? ""}`.replace(/: $/, "");
+  return line(`${phase.padEnd(PHASE_WIDTH)}  ${percent.padStart(PERCENT_WIDTH)}  ${words}`.trimEnd());
 }
 
+const ENDS: ReadonlySet<string> = new Set(["done", "error", "cancelled", "lost"]);
 const COLOURS = {
   pending: "dim",
   running: "bold",
@@ -245,12 +267,20 @@ const COLOURS = {
   lost: "red",
   cancelled: "yellow",
 } as const;
-const coloured = (status: OffloadStatus) => styled(COLOURS[status], status);
+const SAID = {
+  pending: "is pending",
+  running: "is running",
+  done: "is done",
+  error: "failed",
+  lost: "is lost",
+  cancelled: "was cancelled",
+} as const;
+const said = (status: OffloadStatus) => styled(COLOURS[status], SAID[status]);
 
 function describe(view: OffloadView): string {
   const { offload_id, status, task, sandbox, requested_at, ended_at, duration_seconds, summary, files, error } = view;
   const parts = [
-    `Offload ${offload_id} is ${coloured(status)}.`,
+    `Offload ${offload_id} ${said(status)}.`,
     facts([
       ["task", task === null ? null : cut(line(task), 200)],
       ["progress", isOver(view.status) ? null : progressOf(view)],
@@ -273,20 +303,25 @@ function describe(view: OffloadView): string {
   return parts.join("\n\n");
 }
 
-const TASK_COLUMNS = 60;
+const TASK_COLUMNS = 40;
 
-const overview = (offloads: readonly OffloadView[]): string =>
-  offloads.length === 0
-    ? "No offloads. Begin one with kars-mesh offload <task>."
-    : table(
-        ["ID", "STATUS", "PROGRESS", "ASKED", "TASK"],
-        offloads.map((view) => [
-          view.offload_id,
-          view.status,
-          isOver(view.status)
-            ? ""
-            : [view.phase, view.progress.pct === null ? "" : `${Math.round(view.progress.pct)}%`].join(" ").trim(),
-          age(view.requested_at),
-          cut(line(view.task ?? "(forgotten)"), TASK_COLUMNS),
-        ]),
-      );
+const MESSAGE_COLUMNS = 30;
+
+function overview(offloads: readonly OffloadView[]): string {
+  if (offloads.length === 0) return "No offloads. Begin one with kars-mesh offload <task>.";
+  const progress = ({ status, phase, progress: { pct, message } }: OffloadView) => {
+    if (isOver(status)) return "";
+    const parts = [phase === status ? "" : phase, pct === null ? "" : `${Math.round(pct)}%`, line(message ?? "")];
+    return cut(parts.filter((part) => part !== "").join("  "), MESSAGE_COLUMNS);
+  };
+  return table(
+    ["ID", "STATUS", "PROGRESS", "ASKED", "TASK"],
+    offloads.map((view) => [
+      view.offload_id,
+      view.status,
+      progress(view),
+      age(view.requested_at),
+      cut(line(view.task ?? "(forgotten)"), TASK_COLUMNS),
+    ]),
+  );
+}

@@ -5,7 +5,7 @@ import { isOver } from "../actors/offloads.ts";
 import { asMeshError, MeshError } from "../errors.ts";
 import { INBOX_PAGE_MAX } from "../limits.ts";
 import { interruption } from "./interruption.ts";
-import { progressOf } from "./offload.ts";
+import { progressOf, shortOf } from "./offload.ts";
 import { block, count, line, momentOf, styled } from "./output.ts";
 import { action, type Io } from "./program.ts";
 
@@ -101,7 +101,7 @@ function createFeed(mesh: Mesh, print: (text: string) => void) {
     if (isOver(view.status)) ended.add(id);
     else if (said.get(id) === text) return;
     said.set(id, text);
-    say(`offload ${id}  ${text}`);
+    say(`offload ${shortOf(id)}  ${text}`);
     for (const { path } of view.status === "done" ? view.files : []) print(`  ${line(path)}`);
     if (view.error) print(block(view.error.message));
   };

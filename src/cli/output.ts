@@ -113,8 +113,7 @@ export function age(iso: string, now = Date.now()): string {
   const step = STEPS.find(([size]) => seconds >= size);
   if (!step) return at > now ? "in a moment" : "just now";
   const [size, unit] = step;
-  const length = `${Math.floor(seconds / size)} ${unit}`;
-  return at > now ? `in ${length}` : `${length} ago`;
+  return at > now ? `in ${Math.round(seconds / size)} ${unit}` : `${Math.floor(seconds / size)} ${unit} ago`;
 }
 
 /** A number of bytes. */

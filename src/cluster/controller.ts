@@ -26,6 +26,8 @@ export interface RunView {
   readonly started_at: string;
   readonly ended_at: string | null;
   readonly failure: string | null;
+  /** Its slot is free again and nothing of it is left. */
+  readonly settled: boolean;
 }
 
 const phaseOf = (value: unknown): string =>
@@ -78,6 +80,7 @@ export class Controller {
         started_at: new Date(context.startedAt).toISOString(),
         ended_at: context.endedAt === null ? null : new Date(context.endedAt).toISOString(),
         failure: context.failure?.detail ?? null,
+        settled: context.settled,
       };
     });
   }

@@ -5,7 +5,7 @@ import { runDefinition } from "../machines/run/machine.ts";
 
 // Every machine there is: a laptop's and a cluster's.
 
-/** What a controller runs beyond what every node does. */
+/** What a controller runs beyond what every node does, in the order in which its node is given them. */
 export const CLUSTER_DEFINITIONS: readonly MachineDefinition[] = [grantDefinition, runDefinition];
 
 /** The machines by kind. */

@@ -65,7 +65,7 @@ function fieldsOf(fields: Fields, value: Readonly<Record<string, unknown>>): Rec
     if (content === undefined) continue;
     const show = Object.hasOwn(fields, field) ? fields[field] : undefined;
     // A field's name is a word of the program; what is none might be somebody's words.
-    if (show) shown[field] = content === null ? null : show(content);
+    if (show) shown[field] = content === null || content === "" ? content : show(content);
     else shown[/^[a-z][A-Za-z_]{0,31}$/.test(field) ? field : REDACTED] = REDACTED;
   }
   return shown;

@@ -116,7 +116,7 @@ const versionsOf = (definitions: readonly MachineDefinition[]): string =>
 
 /** The snapshots of a home, whether it is a laptop's or a controller's. */
 async function snapshotsOf(home: string): Promise<SnapshotFile | undefined> {
-  for (const more of [[], CLUSTER_DEFINITIONS, CLUSTER_DEFINITIONS.toReversed()]) {
+  for (const more of [[], CLUSTER_DEFINITIONS]) {
     const file = await readSnapshots(realDisk, home, versionsOf([...NODE_DEFINITIONS, ...more]));
     if (file) return file;
   }

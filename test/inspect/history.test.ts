@@ -1,13 +1,15 @@
 import { appendFile, cp, mkdir, readdir, readFile, truncate } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { MeshNode } from "../../src/actors/node.ts";
 import { persist } from "../../src/actors/state.ts";
-import { partsOf } from "../../src/inspect/definitions.ts";
+import { CLUSTER_DEFINITIONS, partsOf } from "../../src/inspect/definitions.ts";
 import { stateText } from "../../src/inspect/fold.ts";
 import { formatHistory, listStreams, readHistory } from "../../src/inspect/history.ts";
-import { redactContext } from "../../src/inspect/redact.ts";
+import { REDACTED, redactContext } from "../../src/inspect/redact.ts";
 import { checkReplay, replayStream } from "../../src/inspect/replay.ts";
 import { realDisk } from "../../src/store/disk.ts";
+import type { StoredEvent } from "../../src/store/journal.ts";
 import { writeSnapshots } from "../../src/store/snapshots.ts";
 import { cluster, type Laptop, laptop, say, temporaryDirectory } from "./world.ts";
 
@@ -172,6 +174,28 @@ describe("a whole home", () => {
       compared_at: lines.at(-1)?.number,
       differences: [],
     });
+  });
+
+  test("of a controller is understood too", async () => {
+    const home = await temporaryDirectory();
+    const node = await MeshNode.open({ home, definitions: CLUSTER_DEFINITIONS });
+    onTestFinished(() => node.close());
+    node.start();
+    const tell = (stream: string, event: StoredEvent) => node.core.system.commit([{ stream, event }]).durable;
+    const laptop = `did:mesh:${"0".repeat(32)}`;
+    const grant = { slots: 1, capabilities: ["offload"], expires_at: Date.now() + 60_000, token_budget: null };
+    await tell("grant/laptop", { type: "ISSUED", token_hash: "c".repeat(64), ...grant });
+    await tell("grant/laptop", { type: "BOUND", did: laptop, name: "laptop" });
+    const run = { request: "r1", grant: "laptop", laptop, sandbox: "sandbox-1", capabilities: [], timeout_minutes: 1 };
+    await tell("run/r1", { type: "REQUESTED", ...run });
+    const replay = await replayStream(home, "grant/laptop");
+    expect(replay).toMatchObject({ value: { valid: "active" }, context: { did: laptop, tokenHash: REDACTED } });
+    expect(replay.timers).toEqual([
+      { id: "xstate.after.expiry.grant.valid", at: new Date(grant.expires_at).toISOString() },
+    ]);
+    expect((await replayStream(home, "run/r1")).effects).toEqual(["spawn"]);
+    await node.close();
+    expect(await checkReplay(home)).toEqual({ streams: 2, events: 3, compared_at: 3, differences: [] });
   });
 
   test("names the stream whose snapshot is another one", async () => {

@@ -106,7 +106,7 @@ export async function view(url: string, options?: ClientOptions): Promise<Viewer
     received.push(text);
     messages.add(JSON.parse(text));
   });
-  const closed = once(socket, "close").then(([code]): number => code);
+  const closed = new Promise<number>((resolve) => socket.once("close", resolve));
   await once(socket, "open");
   return { socket, messages, text: () => received.join("\n"), closed };
 }

@@ -1,9 +1,10 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
-import { expect, it, onTestFinished } from "vitest";
+import { expect, it, onTestFinished, vi } from "vitest";
 import { MeshNode } from "../../src/actors/node.ts";
 import { startServer } from "../../src/cluster/server.ts";
+import { register } from "../../src/plugin/index.ts";
 import { openPluginAt, temporaryFolder } from "./world.ts";
 
 /** A cluster without a controller, and a state directory that has joined it. */
@@ -65,10 +66,9 @@ it("is one node for all evaluations of the modules in a process", async () => {
   const home = await memberHome("alice");
   const first = openPluginAt(home);
   await first.call("discover", {});
-  const again: typeof import("../../src/plugin/index.ts") = await import(
-    `../../src/plugin/index.ts?again=${Date.now()}`
-  );
-  expect(again.register).not.toBe((await import("../../src/plugin/index.ts")).register);
+  vi.resetModules();
+  const again = await import("../../src/plugin/index.ts");
+  expect(again.register).not.toBe(register);
   const slots = Reflect.get(globalThis, Symbol.for("@kars/mesh/nodes/1"));
   const mesh = slots.get(home).mesh;
   let answer: unknown;

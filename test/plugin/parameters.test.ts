@@ -24,28 +24,36 @@ const refusal = (parameters: ToolParameters<unknown>, raw: unknown): string => {
   throw new Error("it was accepted");
 };
 
+type Case = [
+  parameters: ToolParameters<unknown>,
+  name: string,
+  value: unknown,
+  parsed: object,
+  others?: Readonly<Record<string, unknown>>,
+];
+
 describe("names that mean the same", () => {
   it.each([
     ...["task", "prompt", "description", "instructions", "Task"].map(
-      (name) => [CloudOffloadParameters, name, "x", { task: "x" }] as const,
+      (name) => [CloudOffloadParameters, name, "x", { task: "x" }] as Case,
     ),
     ...["to", "target", "recipient", "agent", "peer", "sandbox"].map(
-      (name) => [MeshSendParameters, name, "bob", { to: "bob", message: "m" }, { message: "m" }] as const,
+      (name) => [MeshSendParameters, name, "bob", { to: "bob", message: "m" }, { message: "m" }] as Case,
     ),
     ...["message", "text", "content", "body"].map(
-      (name) => [MeshSendParameters, name, "m", { to: "bob", message: "m" }, { to: "bob" }] as const,
+      (name) => [MeshSendParameters, name, "m", { to: "bob", message: "m" }, { to: "bob" }] as Case,
     ),
     ...["from", "sender", "senders", "agents"].map(
-      (name) => [MeshAwaitParameters, name, "bob", { from: ["bob"], timeout_seconds: 60 }] as const,
+      (name) => [MeshAwaitParameters, name, "bob", { from: ["bob"], timeout_seconds: 60 }] as Case,
     ),
     ...["id", "offload_id", "offloadId", "offload-id"].map(
-      (name) => [OffloadCancelParameters, name, "o1", { offload_id: "o1" }] as const,
+      (name) => [OffloadCancelParameters, name, "o1", { offload_id: "o1" }] as Case,
     ),
     ...["files", "file", "attachments", "paths"].map(
-      (name) => [CloudOffloadParameters, name, "a, b.txt", { task: "t", files: ["a, b.txt"] }, { task: "t" }] as const,
+      (name) => [CloudOffloadParameters, name, "a, b.txt", { task: "t", files: ["a, b.txt"] }, { task: "t" }] as Case,
     ),
     ...["timeout", "timeout_seconds", "wait_seconds", "timeoutSeconds"].map(
-      (name) => [MeshAwaitParameters, name, "5", { from: ["bob"], timeout_seconds: 5 }, { from: "bob" }] as const,
+      (name) => [MeshAwaitParameters, name, "5", { from: ["bob"], timeout_seconds: 5 }, { from: "bob" }] as Case,
     ),
     ...["timeout", "timeout_seconds", "wait_seconds"].map(
       (name) =>
@@ -55,9 +63,9 @@ describe("names that mean the same", () => {
           5,
           { offload_id: "o", wait_seconds: 5, until_done: false },
           { id: "o" },
-        ] as const,
+        ] as Case,
     ),
-  ])("%# %o takes %s", (parameters: ToolParameters<unknown>, name, value, parsed, others = {}) => {
+  ])("%# %o takes %s", (parameters, name, value, parsed, others = {}) => {
     expect(parameters.parse({ ...others, [name]: value })).toEqual(parsed);
   });
 

@@ -56,14 +56,14 @@ it("describes each tool in plain JSON Schema by the fields' own names", () => {
     expect(tool.parameters).toMatchObject({ type: "object", additionalProperties: true });
     expect(tool.parameters).toEqual(JSON.parse(JSON.stringify(tool.parameters)));
     for (const property of Object.values(
-      z.record(z.string(), z.object({ description: z.string() })).parse(tool.parameters["properties"]),
+      z.record(z.string(), z.object({ description: z.string() })).parse(tool.parameters.properties),
     ))
       expect(property.description).not.toBe("");
   }
   const { properties, required } = plugin.tool("mesh_send").parameters;
   expect(Object.keys(properties ?? {})).toEqual(["to", "message"]);
   expect(required).toEqual(["to", "message"]);
-  expect(plugin.tool("mesh_await").parameters["required"]).toEqual(["from"]);
+  expect(plugin.tool("mesh_await").parameters.required).toEqual(["from"]);
 });
 
 it("has no effect before a tool is called: it opens nothing and keeps no process alive", async () => {
@@ -108,14 +108,14 @@ it("reads its configuration, and names the field that is wrong", () => {
 });
 
 it("takes the home of KARS_MESH_HOME, else ~/.kars/mesh", () => {
-  const before = process.env["KARS_MESH_HOME"];
+  const before = process.env.KARS_MESH_HOME;
   try {
-    process.env["KARS_MESH_HOME"] = "/somewhere/mesh";
+    process.env.KARS_MESH_HOME = "/somewhere/mesh";
     expect(readConfig(undefined).home).toBe("/somewhere/mesh");
-    delete process.env["KARS_MESH_HOME"];
+    delete process.env.KARS_MESH_HOME;
     expect(readConfig({}).home).toBe(join(homedir(), ".kars", "mesh"));
   } finally {
-    if (before !== undefined) process.env["KARS_MESH_HOME"] = before;
+    if (before !== undefined) process.env.KARS_MESH_HOME = before;
   }
 });
 
