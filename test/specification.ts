@@ -66,7 +66,9 @@ export class Specification implements Now {
   whenTimer(part: string): Specification {
     const [found, ...more] = Object.entries(this.state.timers).filter(([name]) => name.includes(part));
     if (!found || more.length > 0) {
-      throw new Error(`${more.length > 0 ? "several" : "no"} "${part}" of ${Object.keys(this.state.timers).join(", ")}`);
+      throw new Error(
+        `${more.length > 0 ? "several" : "no"} "${part}" of ${Object.keys(this.state.timers).join(", ")}`,
+      );
     }
     const [id, { at }] = found;
     return new Specification(this.#definition, {
@@ -107,8 +109,7 @@ export class Specification implements Now {
 
 /** A machine to which this happened, each thing one after the other. Every given event must have been accepted. */
 export function given(definition: MachineDefinition, ...history: readonly (string | Event)[]): Specification {
-  const [id, events] =
-    typeof history[0] === "string" ? [history[0], history.slice(1)] : ["the-one", history];
+  const [id, events] = typeof history[0] === "string" ? [history[0], history.slice(1)] : ["the-one", history];
   let now = new Specification(definition, {
     state: begin(definition, id),
     effects: [],
@@ -118,7 +119,8 @@ export function given(definition: MachineDefinition, ...history: readonly (strin
   for (const event of events) {
     if (typeof event === "string") throw new Error("the id comes first");
     now = now.when(event);
-    if (!now.accepted) throw new Error(`${event.type} was given, but is refused at ${JSON.stringify(now.state.snapshot.value)}`);
+    if (!now.accepted)
+      throw new Error(`${event.type} was given, but is refused at ${JSON.stringify(now.state.snapshot.value)}`);
   }
   return now;
 }
@@ -126,7 +128,7 @@ export function given(definition: MachineDefinition, ...history: readonly (strin
 // Random events of a machine, made from its own schema
 
 interface JsonSchema {
-  readonly type?: string;
+  readonly type?: string | readonly string[];
   readonly const?: unknown;
   readonly enum?: readonly unknown[];
   readonly anyOf?: readonly JsonSchema[];
@@ -154,7 +156,9 @@ function arbitraryOf(schema: JsonSchema): fc.Arbitrary<unknown> {
   if (schema.enum) return fc.constantFrom(...schema.enum);
   const choices = schema.anyOf ?? schema.oneOf;
   if (choices) return fc.oneof(...choices.map(arbitraryOf));
-  switch (schema.type) {
+  const { type } = schema;
+  if (typeof type === "object") return fc.oneof(...type.map((each) => arbitraryOf({ ...schema, type: each })));
+  switch (type) {
     case "object":
       return fc.record(
         Object.fromEntries(Object.entries(schema.properties ?? {}).map(([name, each]) => [name, arbitraryOf(each)])),

@@ -1,5 +1,5 @@
 import { base64, type Identity, sign, utf8 } from "../crypto/index.ts";
-import { RELAY_GREETING_MS } from "../limits.ts";
+import { RELAY_GREETING_MS, RELAY_RETRY_MS } from "../limits.ts";
 import type { LinkContext } from "../machines/link/machine.ts";
 import { CLOSE, ClientFrame, EXTENSIONS, type RoutedFrame } from "../wire/frame.ts";
 import type { Ports, Socket } from "./ports.ts";
@@ -37,6 +37,7 @@ export class Link {
   /** Frames that waited at the relay when the link came up and have not come yet. */
   #expected = 0;
   #cancelGreeting: (() => void) | undefined;
+  #cancelOffer: (() => void) | undefined;
   /** Frames that came and were not in a form that is understood. */
   malformed = 0;
 
@@ -98,6 +99,15 @@ export class Link {
     this.#options.system.commit([{ stream: LINK, event }]);
   }
 
+  /** What the relay refused stays queued, and is offered again after a while. */
+  #offerAgain(): void {
+    const { clock } = this.#options.ports;
+    this.#cancelOffer ??= clock.at(clock.now() + RELAY_RETRY_MS, () => {
+      this.#cancelOffer = undefined;
+      if (this.#online) this.#options.onUp();
+    });
+  }
+
   #open(url: string): void {
     this.#socket?.close();
     const { ports, identity, token } = this.#options;
@@ -133,6 +143,8 @@ export class Link {
       closed: (code, reason) => {
         if (this.#socket !== socket) return;
         this.#cancelGreeting?.();
+        this.#cancelOffer?.();
+        this.#cancelOffer = undefined;
         this.#socket = undefined;
         this.#online = false;
         this.#awaiting = new Map();
@@ -169,6 +181,7 @@ export class Link {
         return;
       }
       case "error":
+        if (frame.id !== undefined && this.#awaiting.delete(frame.id)) this.#offerAgain();
         this.#options.onNote(`The relay reports: ${frame.message ?? frame.detail ?? frame.code ?? "an error"}`);
         return;
       default:

@@ -15,6 +15,7 @@ import {
 } from "../crypto/index.ts";
 import { asMeshError, type ErrorCode, MeshError } from "../errors.ts";
 import { SESSIONS_PER_PEER_MAX } from "../limits.ts";
+import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { PairingContext } from "../machines/pairing/events.ts";
 import type { SessionContext } from "../machines/session/events.ts";
 import type { Knock, KnockAccept, KnockReject } from "../wire/frame.ts";
@@ -115,13 +116,19 @@ export class Sessions {
           : asMeshError(error);
       if (failure.code === "closed" || failure.code === "store_io") throw failure;
       this.#core.note(`No session with ${peer}: ${failure.message}`);
+      const { code } = failure;
+      const final = FINAL.has(code);
+      const ids = final ? this.#queuedFor(conversation) : [];
       await system.commit([
-        {
-          stream: conversation,
-          event: { type: "ESTABLISH_FAILED", code: failure.code, final: FINAL.has(failure.code) },
-        },
+        ...(ids.length > 0 ? [{ stream: conversation, event: { type: "UNDELIVERABLE", ids, code } }] : []),
+        { stream: conversation, event: { type: "ESTABLISH_FAILED", code, final } },
       ]).durable;
     }
+  }
+
+  #queuedFor(conversation: string): string[] {
+    const context: ConversationContext | undefined = this.#core.system.decided(conversation)?.snapshot.context;
+    return context?.outbox.map(({ id }) => id) ?? [];
   }
 
   /** Sends the knock of a session that we opened. */
@@ -293,19 +300,14 @@ export class Sessions {
       return;
     const conversation = conversationOf(frame.from);
     const refused = frame.reason === "policy_denied" || frame.reason === "identity_mismatch";
-    const outbox: { readonly id: string }[] = system.decided(conversation)?.snapshot.context.outbox ?? [];
+    const ids = refused ? this.#queuedFor(conversation) : [];
     await system.commit([
       {
         stream: sessionOf(frame.knock_id),
         event: { type: "CLOSED", reason: `rejected: ${(frame.reason ?? "no reason").slice(0, 100)}` },
       },
-      ...(refused
-        ? [
-            {
-              stream: conversation,
-              event: { type: "UNDELIVERABLE", ids: outbox.map(({ id }) => id), code: "peer_refused" },
-            },
-          ]
+      ...(ids.length > 0
+        ? [{ stream: conversation, event: { type: "UNDELIVERABLE", ids, code: "peer_refused" } }]
         : []),
       { stream: conversation, event: { type: "SESSION_LOST", session: frame.knock_id, code: "peer_refused" } },
     ]).durable;

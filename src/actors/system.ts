@@ -358,10 +358,6 @@ export class ActorSystem {
       if (kind === undefined || actor.definition.kind === kind) yield [actor.stream, actor.durable];
   }
 
-  definitionOf(stream: string): MachineDefinition {
-    return this.#actorOf(stream).definition;
-  }
-
   subscribe(listener: (change: Change) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);

@@ -1,5 +1,4 @@
 import type { Command } from "commander";
-import { openCluster } from "../cluster/local.ts";
 import { integer } from "./arguments.ts";
 import { interrupted, interruption } from "./interruption.ts";
 import { json, line } from "./output.ts";
@@ -32,6 +31,7 @@ interface UpOptions {
 
 async function up(io: Io, { host, port, name, runner }: UpOptions): Promise<void> {
   interruption();
+  const { openCluster } = await import("../cluster/local.ts");
   const cluster = await openCluster({
     directory: io.directory,
     host,

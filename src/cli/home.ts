@@ -1,4 +1,4 @@
-import { type Mesh, openMesh } from "../actors/mesh.ts";
+import type { Mesh } from "../actors/mesh.ts";
 import { MeshError } from "../errors.ts";
 import { SETTLE_MS } from "../limits.ts";
 import { interruption } from "./interruption.ts";
@@ -21,6 +21,12 @@ export interface Visit {
   offline(): Promise<string | undefined>;
 }
 
+/** Opens the state directory's node, or reaches the process that owns it. What a command line does not need it does not load. */
+export async function openHome(io: Io): Promise<Mesh> {
+  const { openMesh } = await import("../actors/mesh.ts");
+  return openMesh({ home: io.directory, onNote: (text) => io.note(line(text)) });
+}
+
 /** How often a command goes again to a home whose owner ended while it asked. */
 const VISITS_MAX = 5;
 
@@ -36,7 +42,7 @@ export async function atHome<T>(
 ): Promise<T> {
   const signal = interruption();
   for (let attempt = 1; ; attempt++) {
-    const mesh = await openMesh({ home: io.directory, onNote: (text) => io.note(line(text)) });
+    const mesh = await openHome(io);
     try {
       return await work(visit(mesh, signal));
     } catch (error) {

@@ -1,11 +1,8 @@
 import type { Command } from "commander";
-import { openMesh } from "../actors/mesh.ts";
 import { MeshError } from "../errors.ts";
-import { formatHistory, HISTORY_PAGE_MAX, listStreams, readHistory } from "../inspect/history.ts";
-import { replayStream } from "../inspect/replay.ts";
-import { startInspector } from "../inspect/server.ts";
 import { HISTORY_PAGE } from "../limits.ts";
 import { integer } from "./arguments.ts";
+import { openHome } from "./home.ts";
 import { interrupted } from "./interruption.ts";
 import { age, block, count, facts, line, styled, table, time } from "./output.ts";
 import { action, type Io } from "./program.ts";
@@ -19,7 +16,7 @@ export function addLooking(program: Command): void {
     .command("history")
     .description("show what happened, newest last")
     .argument("[stream]", "only that stream; the beginning of its name is enough")
-    .option("--limit <n>", "show at most so many events", integer(1, HISTORY_PAGE_MAX), HISTORY_PAGE)
+    .option("--limit <n>", "show at most so many events", integer(1, Number.MAX_SAFE_INTEGER), HISTORY_PAGE)
     .option("--streams", "show which streams there are")
     .action(action(history));
   program
@@ -37,6 +34,7 @@ export function addLooking(program: Command): void {
 
 /** The stream that is meant by its name or the beginning of it; as the timeline shows it, `did:mesh:` may be left out. */
 async function streamOf(home: string, text: string): Promise<string> {
+  const { listStreams } = await import("../inspect/history.ts");
   const wanted = text.replace(/…$/, "");
   const names = (await listStreams(home)).map(({ stream }) => stream);
   if (names.includes(wanted)) return wanted;
@@ -57,6 +55,7 @@ async function history(
   { limit, streams }: { limit: number; streams?: true },
 ): Promise<void> {
   if (streams) return showStreams(io);
+  const { formatHistory, readHistory } = await import("../inspect/history.ts");
   const found = stream === undefined ? undefined : await streamOf(io.directory, stream);
   const page = await readHistory(io.directory, { stream: found, limit });
   const { lines, total } = page;
@@ -70,6 +69,7 @@ async function history(
 }
 
 async function showStreams(io: Io): Promise<void> {
+  const { listStreams } = await import("../inspect/history.ts");
   const streams = await listStreams(io.directory);
   const text =
     streams.length === 0
@@ -87,6 +87,7 @@ async function showStreams(io: Io): Promise<void> {
 }
 
 async function replay(io: Io, stream: string, { at }: { at?: number }): Promise<void> {
+  const { replayStream } = await import("../inspect/replay.ts");
   const found = await replayStream(io.directory, await streamOf(io.directory, stream), at);
   const text = [
     facts([
@@ -105,7 +106,8 @@ async function replay(io: Io, stream: string, { at }: { at?: number }): Promise<
 
 async function inspect(io: Io, { port }: { port: number }): Promise<void> {
   const stop = interrupted();
-  const mesh = await openMesh({ home: io.directory, onNote: (text) => io.note(line(text)) });
+  const { startInspector } = await import("../inspect/server.ts");
+  const mesh = await openHome(io);
   try {
     const { url, close } = await startInspector(mesh, { port });
     io.result({ url }, url);

@@ -1,8 +1,7 @@
 import { resolve } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { z } from "zod";
 import type { Mesh } from "../actors/mesh.ts";
-import { isOver, type OffloadStatus, type OffloadView } from "../actors/offloads.ts";
+import type { OffloadStatus, OffloadView } from "../actors/offloads.ts";
 import { MeshError } from "../errors.ts";
 import {
   OFFLOAD_TIMEOUT_MINUTES,
@@ -64,12 +63,12 @@ const document = ({ offload_id, status, phase, progress, summary, files, error }
   error,
 });
 
-/** The part of an offload that is told while it goes on. */
-const Progress = z.object({
-  phase: z.string(),
-  progress: z.object({ stage: z.string().nullable(), pct: z.number().nullable(), message: z.string().nullable() }),
-});
-type Progress = z.infer<typeof Progress>;
+/** The part of an offload that is shown while it goes on. */
+type Progress = Pick<OffloadView, "phase" | "progress">;
+const isProgress = (news: unknown): news is Progress =>
+  typeof news === "object" && news !== null && "phase" in news && "progress" in news;
+
+const isOver = (view: OffloadView) => view.ended_at !== null;
 
 // Commands
 
@@ -162,11 +161,11 @@ async function cancel(io: Io, typed: string): Promise<void> {
     // The cluster confirms it as soon as it has heard of it.
     const view = await mesh.call("offload_status", { id, wait_ms: SETTLE_MS, until_over: true }, { signal });
     if (!("offload_id" in view)) return;
-    const problem = isOver(view.status) ? undefined : await offline();
+    const problem = isOver(view) ? undefined : await offline();
     if (problem !== undefined) io.note(`${problem} The cluster is told when it is back.`);
     io.result(
       document(view),
-      isOver(view.status)
+      isOver(view)
         ? `Offload ${id} ${SAID[view.status]}.`
         : `Offload ${id} is being cancelled; the cluster has not confirmed it yet.`,
     );
@@ -198,7 +197,7 @@ async function followToTheEnd(io: Io, { mesh, signal, settle }: Visit, id: strin
 
 async function followAll(io: Io, { mesh, signal }: Visit): Promise<void> {
   const all = await mesh.call("offload_status", {});
-  const running = "offloads" in all ? all.offloads.filter((view) => !isOver(view.status)) : [];
+  const running = "offloads" in all ? all.offloads.filter((view) => !isOver(view)) : [];
   await Promise.all(
     running.map(({ offload_id }) =>
       untilOver({ mesh, signal }, offload_id, (progress) => io.note(`${offload_id}  ${progress}`)),
@@ -224,11 +223,11 @@ async function untilOver(
     const view = await mesh.call(
       "offload_status",
       { id, wait_ms: WAIT_MAX_MS, until_over: true },
-      { signal, onProgress: (news) => showOnce(Progress.parse(news)) },
+      { signal, onProgress: (news) => isProgress(news) && showOnce(news) },
     );
     if (!("offload_id" in view)) throw new MeshError("offload_unknown", `${id}.`);
     showOnce(view);
-    if (isOver(view.status)) return view;
+    if (isOver(view)) return view;
   }
 }
 
@@ -283,7 +282,7 @@ function describe(view: OffloadView): string {
     `Offload ${offload_id} ${said(status)}.`,
     facts([
       ["task", task === null ? null : cut(line(task), 200)],
-      ["progress", isOver(view.status) ? null : progressOf(view)],
+      ["progress", isOver(view) ? null : progressOf(view)],
       ["sandbox", sandbox],
       ["asked", `${time(requested_at)} (${age(requested_at)})`],
       ["ended", ended_at === null ? null : `${time(ended_at)} (${age(ended_at)})`],
@@ -309,8 +308,10 @@ const MESSAGE_COLUMNS = 30;
 
 function overview(offloads: readonly OffloadView[]): string {
   if (offloads.length === 0) return "No offloads. Begin one with kars-mesh offload <task>.";
-  const progress = ({ status, phase, progress: { pct, message } }: OffloadView) => {
-    if (isOver(status)) return "";
+  const progress = (view: OffloadView) => {
+    const { status, phase } = view;
+    const { pct, message } = view.progress;
+    if (isOver(view)) return "";
     const parts = [phase === status ? "" : phase, pct === null ? "" : `${Math.round(pct)}%`, line(message ?? "")];
     return cut(parts.filter((part) => part !== "").join("  "), MESSAGE_COLUMNS);
   };

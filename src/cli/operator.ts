@@ -1,6 +1,6 @@
 import { type Command, Option } from "commander";
 import type { Mesh } from "../actors/mesh.ts";
-import { type ClusterOperations, openOperator } from "../cluster/local.ts";
+import type { ClusterOperations } from "../cluster/local.ts";
 import { duration, integer, list } from "./arguments.ts";
 import { interruption } from "./interruption.ts";
 import { age, count, facts, line, table, time } from "./output.ts";
@@ -50,6 +50,7 @@ export function addWhatRuns(program: Command): void {
 
 async function atCluster(io: Io, work: (cluster: Mesh<ClusterOperations>) => Promise<void>): Promise<void> {
   interruption();
+  const { openOperator } = await import("../cluster/local.ts");
   const cluster = await openOperator(io.directory, (text) => io.note(line(text)));
   try {
     await work(cluster);
@@ -143,7 +144,7 @@ async function status(io: Io): Promise<void> {
         ["relay", result.relay_url],
         ["registry", result.registry_url],
         ["pairing", result.pair_url],
-        ["online", count(result.online.length, "agent")],
+        ["online", result.up ? count(result.online.length, "agent") : null],
         ["pairings", String(result.grants)],
         ["offloads", `${result.running} running`],
         ["directory", io.directory],

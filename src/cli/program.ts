@@ -2,7 +2,6 @@ import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { Command, CommanderError, Option } from "commander";
-import { z } from "zod";
 import { asMeshError, type ErrorCode } from "../errors.ts";
 import { interruptedBy, interruption, unread } from "./interruption.ts";
 import { json as asJson } from "./output.ts";
@@ -57,9 +56,10 @@ export const action = <A extends unknown[]>(work: (io: Io, ...args: A) => Promis
     return work(io, ...args);
   };
 
-const Package = z.object({ version: z.string() });
-const packageVersion = (): string =>
-  Package.parse(JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"))).version;
+function packageVersion(): string {
+  const described: unknown = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
+  return typeof described === "object" && described !== null && "version" in described ? String(described.version) : "";
+}
 
 /** A command line without its commands. */
 export function createProgram(options: {

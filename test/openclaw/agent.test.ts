@@ -78,7 +78,7 @@ const modelConfig = (port: number) => ({
   agents: { defaults: { model: { primary: "fake/m" }, skipBootstrap: true } },
 });
 
-test("a model reaches the mesh from a one-shot run, alone and beside a gateway, and the run ends", async (context) => {
+test("a model reaches the mesh from a one-shot run, which ends, and from a gateway", async (context) => {
   const port = await freePort();
   const { token } = await startCluster(context);
   const openclaw = await openOpenClaw(context, modelConfig(port));
@@ -91,14 +91,15 @@ test("a model reaches the mesh from a one-shot run, alone and beside a gateway, 
 
   let calls: ToolCall[] = [];
   const { requests } = await startModel(context, port, () => calls);
-  const ask = async (...wanted: ToolCall[]) => {
+  const ask = async (where: readonly string[], ...wanted: ToolCall[]) => {
     calls = wanted;
     requests.length = 0;
+    const session = `agent:main:${wanted.map(({ name }) => name).join("-")}`;
     const { code, stdout, stderr } = await openclaw.run([
       "agent",
-      "--local",
+      ...where,
       "--session-key",
-      "agent:main:x",
+      session,
       "--message",
       "go",
     ]);
@@ -107,7 +108,7 @@ test("a model reaches the mesh from a one-shot run, alone and beside a gateway, 
     return (last?.messages ?? []).filter(({ role }) => role === "tool").map(({ content }) => JSON.stringify(content));
   };
 
-  const answers = await ask({ name: "mesh_send", arguments: { recipient: "bob", text: "from the loop" } });
+  const answers = await ask(["--local"], { name: "mesh_send", arguments: { recipient: "bob", text: "from the loop" } });
   assert.match(answers.join(), /It is sent\./);
   assert.ok(requests[0]?.tools?.some((tool) => tool.function.name === "cloud_offload"));
   assert.match(JSON.stringify(requests[0]?.messages), /mesh-federation/);
@@ -117,6 +118,7 @@ test("a model reaches the mesh from a one-shot run, alone and beside a gateway, 
   await bob.call("send", { to: "alice", message: "to the loop" });
   const gateway = await openclaw.gateway();
   const read = await ask(
+    [],
     { name: "mesh_await", arguments: { sender: "bob", timeout: "20" } },
     { name: "mesh_send", arguments: { to: "bob" } },
   );

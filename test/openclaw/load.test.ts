@@ -84,24 +84,24 @@ test("a gateway pairs, discovers, sends, receives and awaits", async (context) =
   assert.match(found.text, new RegExp(`${did} \\("bob"\\)`));
 
   const sent = await invoke("mesh_send", { recipient: "bob", text: "Hello from OpenClaw" });
-  assert.equal(sent.details["state"], "sent");
-  const received = await bob.call("await", { from: [String(paired.details["did"])], timeout_ms: 20_000 });
+  assert.equal(sent.details.state, "sent");
+  const received = await bob.call("await", { from: [String(paired.details.did)], timeout_ms: 20_000 });
   assert.deepEqual(
     received.messages.map(({ body }) => body),
     ["Hello from OpenClaw"],
   );
 
   const answer = invoke("mesh_await", { from: "bob", timeout: 20 });
-  await bob.call("send", { to: String(paired.details["did"]), message: "Hello, OpenClaw" });
+  await bob.call("send", { to: String(paired.details.did), message: "Hello, OpenClaw" });
   const { text, details } = await answer;
-  assert.equal(details["outcome"], "received");
+  assert.equal(details.outcome, "received");
   assert.match(text, /\nHello, OpenClaw\n----- /);
   assert.match((await invoke("mesh_inbox", {})).text, /^No unread messages/);
 
   await gateway.stop();
 
   // What was sent meanwhile is there when the gateway is up again: its service opens the node.
-  await bob.call("send", { to: String(paired.details["did"]), message: "Good morning" });
+  await bob.call("send", { to: String(paired.details.did), message: "Good morning" });
   const next = await openclaw.gateway();
   const { status, body } = await next.invoke("mesh_await", { from: "bob", timeout_seconds: 20 });
   assert.equal(status, 200, next.log());

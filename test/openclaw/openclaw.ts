@@ -8,10 +8,10 @@ import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { openCluster } from "../../src/cluster/local.ts";
 
-// The real OpenClaw in a folder of its own, with the plugin as it was built.
+// The real OpenClaw in a folder of its own, with the plugin's package as run.mjs has laid it out.
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
-const program = join(root, ".cache/openclaw/node_modules/openclaw/openclaw.mjs");
+const cache = fileURLToPath(new URL("../../.cache/openclaw", import.meta.url));
+const program = join(cache, "node_modules/openclaw/openclaw.mjs");
 const GATEWAY_TOKEN = "test-gateway-token";
 const START_WAIT_MS = 60_000;
 
@@ -68,7 +68,7 @@ export async function openOpenClaw(test: TestContext, extra: object = {}): Promi
     tools: { toolSearch: false },
     plugins: {
       allow: ["kars-mesh"],
-      load: { paths: [root] },
+      load: { paths: [join(cache, "package")] },
       entries: { "kars-mesh": { enabled: true, config: { home, name: "alice" } } },
     },
     ...extra,

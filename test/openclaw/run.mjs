@@ -3,7 +3,7 @@
 //
 //   node test/openclaw/run.mjs
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 const VERSION = "2026.9.6";
@@ -21,12 +21,29 @@ function run(command, args) {
   if (status !== 0) process.exit(status ?? 1);
 }
 
-if (!existsSync(installed) || JSON.parse(readFileSync(installed, "utf8")).version !== VERSION) {
+const readJson = (path) => JSON.parse(readFileSync(path, "utf8"));
+
+/** The package as a user has it installed: what `files` names, and its dependencies beside it. */
+function layOut(target) {
+  rmSync(target, { recursive: true, force: true });
+  const { files, dependencies } = readJson(`${root}package.json`);
+  for (const name of ["package.json", ...files])
+    if (existsSync(root + name)) cpSync(root + name, `${target}/${name}`, { recursive: true });
+  const wanted = new Set(Object.keys(dependencies));
+  for (const name of wanted) {
+    const folder = `node_modules/${name}`;
+    cpSync(root + folder, `${target}/${folder}`, { recursive: true });
+    for (const each of Object.keys(readJson(`${root}${folder}/package.json`).dependencies ?? {})) wanted.add(each);
+  }
+}
+
+if (!existsSync(installed) || readJson(installed).version !== VERSION) {
   console.error(`Installing OpenClaw ${VERSION} into ${cache}…`);
   mkdirSync(cache, { recursive: true });
   writeFileSync(`${cache}/package.json`, JSON.stringify({ name: "openclaw-cache", private: true }));
   run("npm", ["install", "--prefix", cache, `openclaw@${VERSION}`, "--no-audit", "--no-fund", "--loglevel=error"]);
 }
 run(process.execPath, [`${root}scripts/build.mjs`]);
+layOut(`${cache}/package`);
 const tests = ["load", "agent"].map((name) => `${root}test/openclaw/${name}.test.ts`);
 run(process.execPath, ["--test", "--test-concurrency=1", "--test-timeout=300000", ...tests]);

@@ -1,10 +1,16 @@
 import { describe, expect, it } from "vitest";
 import { ALICE, BOB, type Event, given, keepsTheLaws, T0, words } from "../../../test/specification.ts";
-import { begin, step } from "../../actors/state.ts";
+import { persist, restore, step } from "../../actors/state.ts";
 import { OUTBOX_MAX, RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
 import { conversationDefinition as conversation } from "./machine.ts";
 
-const send = (id: string, body: object = words(id), kind = "chat"): Event => ({ type: "SEND", id, kind, body, size: 1 });
+const send = (id: string, body: object = words(id), kind = "chat"): Event => ({
+  type: "SEND",
+  id,
+  kind,
+  body,
+  size: 1,
+});
 const header = { dh: "A".repeat(44), pn: 0, n: 0 };
 const sealed = (id: string, session = "s1"): Event => ({ type: "SEALED", id, session, header, nonce: "nonce" });
 const established = (session = "s1"): Event => ({ type: "ESTABLISHED", session, role: "initiator" });
@@ -39,7 +45,12 @@ describe("a message is sent", () => {
   it("all that waits is encrypted, in order, once there is a session", () => {
     conversationWith(send("m1"), send("m2"))
       .when(established())
-      .then({ state: "open", effects: [["seal", { peer, ids: ["m1", "m2"] }]], context: { session: "s1" }, timers: {} });
+      .then({
+        state: "open",
+        effects: [["seal", { peer, ids: ["m1", "m2"] }]],
+        context: { session: "s1" },
+        timers: {},
+      });
   });
 
   it("with a session it is encrypted at once, alone", () => {
@@ -86,7 +97,9 @@ describe("a message is sent", () => {
 describe("a message is never sent twice", () => {
   it.each(["opening", "waiting", "open"])("an id that waits is refused while %s", (state) => {
     const history = { opening: [], waiting: [failed(false)], open: [established()] }[state] ?? [];
-    conversationWith(send("m1"), ...history).when(send("m1")).thenRefused();
+    conversationWith(send("m1"), ...history)
+      .when(send("m1"))
+      .thenRefused();
   });
 
   it("what is encrypted is not encrypted again", () => {
@@ -105,25 +118,22 @@ describe("a message is never sent twice", () => {
 });
 
 describe("the queue has a limit", () => {
-  const full = (() => {
-    let state = begin(conversation, ALICE);
-    for (let id = 0; id < OUTBOX_MAX; id++) {
-      // One event a message would be quadratic; the last one is what counts.
-      if (id < 2) ({ state } = step(conversation, state, send(`m${id}`), T0));
-    }
-    const outbox = Array.from({ length: OUTBOX_MAX - 1 }, (_, id) => ({ id: `m${id}`, kind: "chat", body: words(""), at: T0 }));
-    const snapshot = conversation.machine.resolveState({ value: "opening", context: { ...state.snapshot.context, outbox } });
-    return { state: { snapshot, timers: {} }, outbox };
-  })();
+  const first = conversationWith(send("m0")).state;
+  // A queue one short of full, as a restart finds it.
+  const outbox = Array.from({ length: OUTBOX_MAX - 1 }, (_, id) => ({
+    ...first.snapshot.context.outbox[0],
+    id: `m${id}`,
+  }));
+  const full = restore(conversation, { ...persist(first), context: { ...first.snapshot.context, outbox } });
 
   it(`takes ${OUTBOX_MAX} messages and refuses the next`, () => {
-    const last = step(conversation, full.state, send("last"), T0);
+    const last = step(conversation, full, send("last"), T0);
     expect(last.accepted).toBe(true);
     expect(step(conversation, last.state, send("one more"), T0)).toEqual({ ...last, effects: [], accepted: false });
   });
 
   it("has room again when one of them is gone", () => {
-    const { state } = step(conversation, full.state, send("last"), T0);
+    const { state } = step(conversation, full, send("last"), T0);
     const drained = step(conversation, state, { type: "UNDELIVERABLE", ids: ["m0"], code: "peer_unknown" }, T0);
     expect(step(conversation, drained.state, send("one more"), T0).accepted).toBe(true);
   });
@@ -182,20 +192,44 @@ describe("the session is lost", () => {
   it("what it had encrypted and the relay does not have is encrypted anew with the next one", () => {
     conversationWith(send("m1"), send("m2"), established(), sealed("m1"))
       .when(lost())
-      .then({ state: "waiting", effects: [], context: { session: null, attempts: 1 }, timers: { retry: RETRY_MIN_MS * 2 } })
+      .then({
+        state: "waiting",
+        effects: [],
+        context: { session: null, attempts: 1 },
+        timers: { retry: RETRY_MIN_MS * 2 },
+      })
       .whenTimer("retry")
       .when(established("s2"))
       .then({ state: "open", effects: [["seal", { peer, ids: ["m1", "m2"] }]] });
   });
 
   it("with nothing to send there is nothing to open it for", () => {
-    conversationWith(established()).when(lost()).then({ state: "closed", context: { session: null }, timers: {} });
+    conversationWith(established())
+      .when(lost())
+      .then({ state: "closed", context: { session: null }, timers: {} });
   });
 
   it("an older session's end only concerns what that one encrypted", () => {
-    conversationWith(send("m1"), established("old"), sealed("m1", "old"), established("new"), send("m2"), sealed("m2", "new"))
+    conversationWith(
+      send("m1"),
+      established("old"),
+      sealed("m1", "old"),
+      established("new"),
+      send("m2"),
+      sealed("m2", "new"),
+    )
       .when(lost("old"))
-      .then({ state: "open", effects: [], context: { session: "new", outbox: [{ id: "m1", at: T0 }, { id: "m2", sealed: { session: "new" } }] } })
+      .then({
+        state: "open",
+        effects: [],
+        context: {
+          session: "new",
+          outbox: [
+            { id: "m1", at: T0 },
+            { id: "m2", sealed: { session: "new" } },
+          ],
+        },
+      })
       .whenResumed()
       .then({
         state: "open",
@@ -210,7 +244,11 @@ describe("the session is lost", () => {
   it("what another session had encrypted stays as it is when a new one becomes current", () => {
     conversationWith(send("m1"), established("s1"), sealed("m1", "s1"))
       .when(established("s2"))
-      .then({ state: "open", effects: [["seal", { peer, ids: [] }]], context: { outbox: [{ sealed: { session: "s1" } }] } });
+      .then({
+        state: "open",
+        effects: [["seal", { peer, ids: [] }]],
+        context: { outbox: [{ sealed: { session: "s1" } }] },
+      });
   });
 });
 
@@ -224,7 +262,9 @@ describe("a message is received", () => {
   });
 
   it("reading more than there is leaves nothing unread, not less", () => {
-    conversationWith(received("r1")).when({ type: "READ", ids: ["r1", "r2"] }).then({ state: "closed", context: { unread: 0 } });
+    conversationWith(received("r1"))
+      .when({ type: "READ", ids: ["r1", "r2"] })
+      .then({ state: "closed", context: { unread: 0 } });
   });
 
   it.each(["work", "part"])("%s is handed over, in its order, and is not for the inbox", (kind) => {
@@ -251,10 +291,14 @@ describe("after a restart", () => {
   const work = received("w1", "work");
 
   it("closed: work that was not taken over is handed over again", () => {
-    conversationWith(work).whenResumed().then({ state: "closed", effects: [handling] });
+    conversationWith(work)
+      .whenResumed()
+      .then({ state: "closed", effects: [handling] });
   });
   it("opening: the session is asked for again", () => {
-    conversationWith(work, send("m1")).whenResumed().then({ state: "opening", effects: [handling, ["establish", { peer }]] });
+    conversationWith(work, send("m1"))
+      .whenResumed()
+      .then({ state: "opening", effects: [handling, ["establish", { peer }]] });
   });
   it("waiting: the pause goes on", () => {
     conversationWith(work, send("m1"), failed(false))

@@ -1,4 +1,4 @@
-import { assign, setup } from "xstate";
+import { assign, enqueueActions, setup } from "xstate";
 import { OUTBOX_MAX, RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
 import { type Body, effect, type MachineDefinition } from "../definition.ts";
 import { type ConversationContext, type ConversationEvent, ConversationEventSchema, type Outgoing } from "./events.ts";
@@ -57,7 +57,6 @@ const conversation = setup({
           }
         : {},
     ),
-    fail: assign(({ context }) => ({ outbox: [], undeliverable: context.undeliverable + context.outbox.length })),
   },
   guards: {
     hasRoom: ({ context, event }) =>
@@ -116,7 +115,10 @@ const conversation = setup({
     HANDLED: {
       guard: "isHandling",
       actions: [
-        { type: "discard", params: ({ context, event }) => ({ bodies: blobsOf(context.handling, event.ids) }) },
+        enqueueActions(({ context, event, enqueue }) => {
+          const bodies = blobsOf(context.handling, event.ids);
+          if (bodies.length > 0) enqueue({ type: "discard", params: { bodies } });
+        }),
         assign(({ context, event }) => ({ handling: without(context.handling, event.ids) })),
       ],
     },
@@ -124,7 +126,10 @@ const conversation = setup({
     TRANSMITTED: {
       guard: "isWaiting",
       actions: [
-        { type: "discard", params: ({ context, event }) => ({ bodies: blobsOf(context.outbox, event.ids) }) },
+        enqueueActions(({ context, event, enqueue }) => {
+          const bodies = blobsOf(context.outbox, event.ids);
+          if (bodies.length > 0) enqueue({ type: "discard", params: { bodies } });
+        }),
         assign(({ context, event }) => {
           const outbox = without(context.outbox, event.ids);
           return { outbox, sent: context.sent + context.outbox.length - outbox.length };
@@ -134,7 +139,10 @@ const conversation = setup({
     UNDELIVERABLE: {
       guard: "isWaiting",
       actions: [
-        { type: "discard", params: ({ context, event }) => ({ bodies: blobsOf(context.outbox, event.ids) }) },
+        enqueueActions(({ context, event, enqueue }) => {
+          const bodies = blobsOf(context.outbox, event.ids);
+          if (bodies.length > 0) enqueue({ type: "discard", params: { bodies } });
+        }),
         assign(({ context, event }) => {
           const outbox = without(context.outbox, event.ids);
           return { outbox, undeliverable: context.undeliverable + context.outbox.length - outbox.length };
@@ -144,7 +152,10 @@ const conversation = setup({
     SESSION_LOST: { actions: "unseal" },
     NAMED: { actions: assign(({ event }) => ({ name: event.name })) },
     RESUMED: {
-      actions: { type: "handle", params: ({ context }) => ({ peer: context.peer, ids: idsOf(context.handling) }) },
+      actions: enqueueActions(({ context, enqueue }) => {
+        const ids = idsOf(context.handling);
+        if (ids.length > 0) enqueue({ type: "handle", params: { peer: context.peer, ids } });
+      }),
     },
   },
   states: {
@@ -156,14 +167,15 @@ const conversation = setup({
       on: {
         SEND: { guard: "hasRoom", actions: "enqueue" },
         ESTABLISH_FAILED: [
-          { guard: "isFinal", target: "closed", actions: "fail" },
+          { guard: "isFinal", target: "closed" },
           { target: "waiting", actions: assign(({ context }) => ({ attempts: context.attempts + 1 })) },
         ],
         RESUMED: {
-          actions: [
-            { type: "handle", params: ({ context }) => ({ peer: context.peer, ids: idsOf(context.handling) }) },
-            { type: "establish", params: ({ context }) => ({ peer: context.peer }) },
-          ],
+          actions: enqueueActions(({ context, enqueue }) => {
+            const { peer, handling } = context;
+            if (handling.length > 0) enqueue({ type: "handle", params: { peer, ids: idsOf(handling) } });
+            enqueue({ type: "establish", params: { peer } });
+          }),
         },
       },
     },
@@ -172,10 +184,10 @@ const conversation = setup({
       after: { retry: "opening" },
     },
     open: {
-      entry: {
-        type: "seal",
-        params: ({ context }) => ({ peer: context.peer, ids: waitingFor(context.outbox, false) }),
-      },
+      entry: enqueueActions(({ context, enqueue }) => {
+        const ids = waitingFor(context.outbox, false);
+        if (ids.length > 0) enqueue({ type: "seal", params: { peer: context.peer, ids } });
+      }),
       on: {
         SEND: {
           guard: "hasRoom",
@@ -207,14 +219,13 @@ const conversation = setup({
           { actions: "unseal" },
         ],
         RESUMED: {
-          actions: [
-            { type: "handle", params: ({ context }) => ({ peer: context.peer, ids: idsOf(context.handling) }) },
-            {
-              type: "transmit",
-              params: ({ context }) => ({ peer: context.peer, ids: waitingFor(context.outbox, true) }),
-            },
-            { type: "seal", params: ({ context }) => ({ peer: context.peer, ids: waitingFor(context.outbox, false) }) },
-          ],
+          actions: enqueueActions(({ context, enqueue }) => {
+            const { peer, handling, outbox } = context;
+            const [sealed, unsealed] = [waitingFor(outbox, true), waitingFor(outbox, false)];
+            if (handling.length > 0) enqueue({ type: "handle", params: { peer, ids: idsOf(handling) } });
+            if (sealed.length > 0) enqueue({ type: "transmit", params: { peer, ids: sealed } });
+            if (unsealed.length > 0) enqueue({ type: "seal", params: { peer, ids: unsealed } });
+          }),
         },
       },
     },

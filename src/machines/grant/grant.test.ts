@@ -18,7 +18,14 @@ const granted = (...events: Event[]) => given(grant, "laptop", ...events);
 
 describe("a pairing record", () => {
   it("begins with its issue, and knows when it ends", () => {
-    granted().when(issued).then({ state: { valid: "pending" }, effects: [], context: { name: "laptop", slots: 2 }, timers: { expiry: 60_000 } });
+    granted()
+      .when(issued)
+      .then({
+        state: { valid: "pending" },
+        effects: [],
+        context: { name: "laptop", slots: 2 },
+        timers: { expiry: 60_000 },
+      });
   });
   it("is issued once", () => {
     granted(issued).when(issued).thenRefused();
@@ -27,7 +34,11 @@ describe("a pairing record", () => {
   it("is bound to the laptop that takes the token, once", () => {
     granted(issued)
       .when(bound, T0 + 5)
-      .then({ state: { valid: "active" }, context: { did: ALICE, displayName: "alice", pairedAt: T0 + 5 }, timers: { expiry: 59_995 } })
+      .then({
+        state: { valid: "active" },
+        context: { did: ALICE, displayName: "alice", pairedAt: T0 + 5 },
+        timers: { expiry: 59_995 },
+      })
       .when({ ...bound, did: BOB })
       .thenRefused();
   });
@@ -37,11 +48,17 @@ describe("a pairing record", () => {
     granted(issued, revoked).when(bound).thenRefused();
   });
   it("expires at its time, bound or not; one that is issued too late expires at once", () => {
-    granted(issued, bound).whenTimer("expiry").then({ state: "expired", context: { did: ALICE }, timers: {} });
+    granted(issued, bound)
+      .whenTimer("expiry")
+      .then({ state: "expired", context: { did: ALICE }, timers: {} });
     granted({ ...issued, expires_at: T0 - 1 }).then({ state: { valid: "pending" }, timers: { expiry: 0 } });
   });
   it.each([[[issued]], [[issued, bound]]])("can be revoked, and then waits for nothing", (...[history]) => {
-    granted(...history).when(revoked).then({ state: "revoked", timers: {} }).when(revoked).thenRefused();
+    granted(...history)
+      .when(revoked)
+      .then({ state: "revoked", timers: {} })
+      .when(revoked)
+      .thenRefused();
   });
 });
 
@@ -55,7 +72,10 @@ describe("its slots", () => {
       .thenRefused();
   });
   it("are there only for a laptop that is paired", () => {
-    for (const history of [[], [issued], [issued, bound, revoked]]) granted(...history).when(taken("r1")).thenRefused();
+    for (const history of [[], [issued], [issued, bound, revoked]])
+      granted(...history)
+        .when(taken("r1"))
+        .thenRefused();
   });
   it("come back once, with what the run came to", () => {
     granted(issued, bound, taken("r1"), taken("r2"))
@@ -67,8 +87,13 @@ describe("its slots", () => {
       .then({ state: { valid: "active" }, context: { running: [], completed: 1, failed: 1, tokensUsed: 15 } });
   });
   it("come back after the grant has ended, too", () => {
-    granted(issued, bound, taken("r1"), revoked).when(freed("r1")).then({ state: "revoked", context: { running: [], completed: 1 } });
-    granted(issued, bound, taken("r1")).whenTimer("expiry").when(freed("r1")).then({ state: "expired", context: { running: [] } });
+    granted(issued, bound, taken("r1"), revoked)
+      .when(freed("r1"))
+      .then({ state: "revoked", context: { running: [], completed: 1 } });
+    granted(issued, bound, taken("r1"))
+      .whenTimer("expiry")
+      .when(freed("r1"))
+      .then({ state: "expired", context: { running: [] } });
   });
 });
 

@@ -5,7 +5,14 @@ import { linkDefinition as link } from "./machine.ts";
 
 const connect = (url = "wss://relay/ws"): Event => ({ type: "CONNECT", url });
 const opened = (pending = 0): Event => ({ type: "OPENED", extensions: ["accepted"], pending });
-const closed = (more: object = {}): Event => ({ type: "CLOSED", code: 1006, reason: "", final: false, chance: 0, ...more });
+const closed = (more: object = {}): Event => ({
+  type: "CLOSED",
+  code: 1006,
+  reason: "",
+  final: false,
+  chance: 0,
+  ...more,
+});
 const disconnect: Event = { type: "DISCONNECT" };
 const linkAfter = (...events: Event[]) => given(link, "relay", ...events);
 const online = { online: "quiet" };
@@ -14,7 +21,11 @@ describe("the link comes up", () => {
   it("opens a socket, and gives it a time", () => {
     linkAfter()
       .when(connect())
-      .then({ state: "connecting", effects: [["open", { url: "wss://relay/ws" }]], timers: { open: LINK_OPEN_TIMEOUT_MS } });
+      .then({
+        state: "connecting",
+        effects: [["open", { url: "wss://relay/ws" }]],
+        timers: { open: LINK_OPEN_TIMEOUT_MS },
+      });
   });
   it("what is pending goes on the wire as soon as the relay has let it in", () => {
     linkAfter(connect())
@@ -38,7 +49,11 @@ describe("the link comes up", () => {
     linkAfter(connect(), opened()).when(connect()).thenRefused();
   });
   it("a socket that stays silent is given up, and tried again", () => {
-    linkAfter(connect()).whenTimer("open").then({ state: "waiting", effects: [["close", {}]] }).whenTimer("backoff").then({ state: "connecting" });
+    linkAfter(connect())
+      .whenTimer("open")
+      .then({ state: "waiting", effects: [["close", {}]] })
+      .whenTimer("backoff")
+      .then({ state: "connecting" });
   });
 });
 
@@ -46,7 +61,9 @@ describe("the link is up", () => {
   it("says so to the relay at every heartbeat", () => {
     let up = linkAfter(connect(), opened());
     for (let beat = 0; beat < 3; beat++)
-      up = up.whenTimer("heartbeat").then({ state: online, effects: [["heartbeat", {}]], timers: { heartbeat: HEARTBEAT_MS } });
+      up = up
+        .whenTimer("heartbeat")
+        .then({ state: online, effects: [["heartbeat", {}]], timers: { heartbeat: HEARTBEAT_MS } });
   });
 });
 
@@ -61,7 +78,11 @@ describe("the link goes down", () => {
         timers: { backoff: LINK_BACKOFF_MIN_MS },
       })
       .whenTimer("backoff")
-      .then({ state: "connecting", effects: [["open", { url: "wss://relay/ws" }]], timers: { open: LINK_OPEN_TIMEOUT_MS } });
+      .then({
+        state: "connecting",
+        effects: [["open", { url: "wss://relay/ws" }]],
+        timers: { open: LINK_OPEN_TIMEOUT_MS },
+      });
   });
 
   it.each([0, 1])("the pauses grow to a limit, half of each by chance (%s)", (chance) => {
@@ -85,7 +106,11 @@ describe("the link goes down", () => {
   it("someone who cannot wait may connect at once, and elsewhere", () => {
     linkAfter(connect(), closed())
       .when(connect("wss://other/ws"))
-      .then({ state: "connecting", effects: [["open", { url: "wss://other/ws" }]], timers: { open: LINK_OPEN_TIMEOUT_MS } });
+      .then({
+        state: "connecting",
+        effects: [["open", { url: "wss://other/ws" }]],
+        timers: { open: LINK_OPEN_TIMEOUT_MS },
+      });
   });
 
   it.each([
@@ -123,6 +148,16 @@ it("is not journaled: it starts anew with the process", () => {
 });
 
 keepsTheLaws(link, {
-  life: [connect(), closed(), connect(), opened(2), { type: "CAUGHT_UP" }, closed({ final: true }), connect(), opened(), disconnect],
+  life: [
+    connect(),
+    closed(),
+    connect(),
+    opened(2),
+    { type: "CAUGHT_UP" },
+    closed({ final: true }),
+    connect(),
+    opened(),
+    disconnect,
+  ],
   restful: ["down", "refused"],
 });

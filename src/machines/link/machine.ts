@@ -9,14 +9,14 @@ import { effect, type MachineDefinition, Resumed, type Timed } from "../definiti
 //                                            CLOSED with 4005, 4006 ──▶ refused: no further attempt by itself
 
 export const LinkEventSchema = z.discriminatedUnion("type", [
-  z.object({ type: z.literal("CONNECT"), url: z.string() }),
-  z.object({ type: z.literal("OPENED"), extensions: z.array(z.string()), pending: z.int() }),
+  z.object({ type: z.literal("CONNECT"), url: z.string().max(500) }),
+  z.object({ type: z.literal("OPENED"), extensions: z.array(z.string().max(32)).max(16), pending: z.int() }),
   /** What waited at the relay has come. */
   z.object({ type: z.literal("CAUGHT_UP") }),
   z.object({
     type: z.literal("CLOSED"),
     code: z.int(),
-    reason: z.string(),
+    reason: z.string().max(200),
     /** The relay will say the same again: another holder of this identity, or a proof that it refuses. */
     final: z.boolean(),
     /** 0 to 1, for the jitter. */
@@ -70,7 +70,7 @@ const link = setup({
   },
 }).createMachine({
   id: "link",
-  context: { url: "", extensions: [], attempts: 0, chance: 0, closed: null, since: null, caughtUp: false },
+  context: () => ({ url: "", extensions: [], attempts: 0, chance: 0, closed: null, since: null, caughtUp: false }),
   initial: "down",
   on: {
     DISCONNECT: { target: ".down", actions: { type: "close", params: {} } },

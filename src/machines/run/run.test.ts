@@ -36,12 +36,22 @@ describe("a sandbox comes up", () => {
   it("its process has a time to join the mesh", () => {
     runAfter(requested)
       .when(spawned)
-      .then({ state: { alive: "booting" }, effects: [], context: { pid: 42 }, timers: { whole: WHOLE_MS, boot: OFFLOAD_HELLO_MS } });
+      .then({
+        state: { alive: "booting" },
+        effects: [],
+        context: { pid: 42 },
+        timers: { whole: WHOLE_MS, boot: OFFLOAD_HELLO_MS },
+      });
   });
   it("the laptop is told when it is there", () => {
     runAfter(requested, spawned)
       .when(ready)
-      .then({ state: { alive: "ready" }, effects: [effect("tell", { phase: "ready" })], context: { did: BOB }, timers: { whole: WHOLE_MS } });
+      .then({
+        state: { alive: "ready" },
+        effects: [effect("tell", { phase: "ready" })],
+        context: { did: BOB },
+        timers: { whole: WHOLE_MS },
+      });
   });
   it("begins once", () => {
     runAfter(requested).when(requested).thenRefused();
@@ -50,14 +60,26 @@ describe("a sandbox comes up", () => {
 
 describe("after a restart of the controller", () => {
   it("a process that was to be started is started, one that was started is looked for", () => {
-    runAfter(requested).whenResumed().then({ state: { alive: "spawning" }, effects: [effect("spawn")] });
-    runAfter(requested, spawned).whenResumed().then({ state: { alive: "booting" }, effects: [effect("reclaim")] });
-    runAfter(requested, spawned, ready).whenResumed().then({ state: { alive: "ready" }, effects: [effect("reclaim")] });
+    runAfter(requested)
+      .whenResumed()
+      .then({ state: { alive: "spawning" }, effects: [effect("spawn")] });
+    runAfter(requested, spawned)
+      .whenResumed()
+      .then({ state: { alive: "booting" }, effects: [effect("reclaim")] });
+    runAfter(requested, spawned, ready)
+      .whenResumed()
+      .then({ state: { alive: "ready" }, effects: [effect("reclaim")] });
   });
   it("one that was to end is ended, and what is not settled is settled", () => {
-    runAfter(requested, stop("cancelled")).whenResumed().then({ state: "stopping", effects: [effect("stop")] });
-    runAfter(requested, stop(), exited()).whenResumed().then({ state: "ended", effects: [effect("settle", { ok: true })] });
-    runAfter(requested, failed).whenResumed().then({ state: "failed", effects: [effect("settle", { ok: false })] });
+    runAfter(requested, stop("cancelled"))
+      .whenResumed()
+      .then({ state: "stopping", effects: [effect("stop")] });
+    runAfter(requested, stop(), exited())
+      .whenResumed()
+      .then({ state: "ended", effects: [effect("settle", { ok: true })] });
+    runAfter(requested, failed)
+      .whenResumed()
+      .then({ state: "failed", effects: [effect("settle", { ok: false })] });
   });
   it("nothing is asked for once it is settled", () => {
     runAfter(requested, stop(), exited(), settled).whenResumed().thenRefused();
@@ -67,17 +89,32 @@ describe("after a restart of the controller", () => {
 });
 
 describe("it ends as it should", () => {
-  it.each([[[requested]], [[requested, spawned]], [[requested, spawned, ready]]])("on the laptop's word", (...[history]) => {
-    runAfter(...history)
-      .when(stop())
-      .then({ state: "stopping", effects: [effect("stop")], context: { reason: "done" }, timers: { kill: OFFLOAD_CANCEL_MS } })
-      .when(exited(), T0 + 9)
-      .then({ state: "ended", effects: [effect("settle", { ok: true })], context: { endedAt: T0 + 9, failure: null }, timers: {} })
-      .when(settled)
-      .then({ state: "ended", effects: [], context: { settled: true } });
-  });
+  it.each([[[requested]], [[requested, spawned]], [[requested, spawned, ready]]])(
+    "on the laptop's word",
+    (...[history]) => {
+      runAfter(...history)
+        .when(stop())
+        .then({
+          state: "stopping",
+          effects: [effect("stop")],
+          context: { reason: "done" },
+          timers: { kill: OFFLOAD_CANCEL_MS },
+        })
+        .when(exited(), T0 + 9)
+        .then({
+          state: "ended",
+          effects: [effect("settle", { ok: true })],
+          context: { endedAt: T0 + 9, failure: null },
+          timers: {},
+        })
+        .when(settled)
+        .then({ state: "ended", effects: [], context: { settled: true } });
+    },
+  );
   it.each(["error", "cancelled", "discovery_timeout", "revoked"])("%s is an end, and no success", (reason) => {
-    runAfter(requested, stop(reason)).when(exited()).then({ state: "ended", effects: [effect("settle", { ok: false })] });
+    runAfter(requested, stop(reason))
+      .when(exited())
+      .then({ state: "ended", effects: [effect("settle", { ok: false })] });
   });
   it("also when its process does not end", () => {
     runAfter(requested, spawned, ready, stop()).whenTimer("kill").then({ state: "ended", timers: {} });
@@ -88,24 +125,48 @@ describe("it ends as it should", () => {
 });
 
 describe("it fails", () => {
-  it.each([[[requested]], [[requested, spawned]], [[requested, spawned, ready]]])("when its process ends by itself or cannot start", (...[history]) => {
-    runAfter(...history)
-      .when(exited(3), T0 + 9)
-      .then({ state: "failed", effects: [effect("settle", { ok: false })], context: { endedAt: T0 + 9, failure: { code: "cluster_refused" } }, timers: {} });
-    runAfter(...history).when(failed).then({ state: "failed", context: { failure: { code: "internal", detail: "no such program" } }, timers: {} });
-  });
+  it.each([[[requested]], [[requested, spawned]], [[requested, spawned, ready]]])(
+    "when its process ends by itself or cannot start",
+    (...[history]) => {
+      runAfter(...history)
+        .when(exited(3), T0 + 9)
+        .then({
+          state: "failed",
+          effects: [effect("settle", { ok: false })],
+          context: { endedAt: T0 + 9, failure: { code: "cluster_refused" } },
+          timers: {},
+        });
+      runAfter(...history)
+        .when(failed)
+        .then({ state: "failed", context: { failure: { code: "internal", detail: "no such program" } }, timers: {} });
+    },
+  );
   it("when it does not come up in its time: then its process is ended", () => {
     runAfter(requested, spawned)
       .whenTimer("boot")
-      .then({ state: "failed", effects: [effect("stop"), effect("settle", { ok: false })], context: { endedAt: T0 + OFFLOAD_HELLO_MS, failure: { code: "limit_reached" } }, timers: {} });
+      .then({
+        state: "failed",
+        effects: [effect("stop"), effect("settle", { ok: false })],
+        context: { endedAt: T0 + OFFLOAD_HELLO_MS, failure: { code: "limit_reached" } },
+        timers: {},
+      });
   });
-  it.each([[[requested]], [[requested, spawned]], [[requested, spawned, ready]]])("when its whole time is up", (...[history]) => {
-    runAfter(...history)
-      .whenTimer("whole")
-      .then({ state: "failed", effects: [effect("stop"), effect("settle", { ok: false })], context: { endedAt: T0 + WHOLE_MS }, timers: {} });
-  });
+  it.each([[[requested]], [[requested, spawned]], [[requested, spawned, ready]]])(
+    "when its whole time is up",
+    (...[history]) => {
+      runAfter(...history)
+        .whenTimer("whole")
+        .then({
+          state: "failed",
+          effects: [effect("stop"), effect("settle", { ok: false })],
+          context: { endedAt: T0 + WHOLE_MS },
+          timers: {},
+        });
+    },
+  );
   it("and what it says later means nothing", () => {
-    for (const event of [spawned, ready, stop(), exited(), failed, requested]) runAfter(requested, failed).when(event).thenRefused();
+    for (const event of [spawned, ready, stop(), exited(), failed, requested])
+      runAfter(requested, failed).when(event).thenRefused();
   });
 });
 

@@ -27,24 +27,41 @@ describe("we open it", () => {
   it("it knocks, with the public keys that were agreed on", () => {
     sessionAfter()
       .when(initiated)
-      .then({ state: { open: "knocking" }, effects: [knock], context: { role: "initiator", peer: ALICE, spk: 3, otk: 7 } });
+      .then({
+        state: { open: "knocking" },
+        effects: [knock],
+        context: { role: "initiator", peer: ALICE, spk: 3, otk: 7 },
+      });
   });
   it("knocks again after a restart, until the relay has the knock", () => {
-    sessionAfter(initiated).whenResumed().then({ state: { open: "knocking" }, effects: [knock] });
-    sessionAfter(initiated, knockSent).then({ state: { open: "knocked" } }).whenResumed().thenRefused();
+    sessionAfter(initiated)
+      .whenResumed()
+      .then({ state: { open: "knocking" }, effects: [knock] });
+    sessionAfter(initiated, knockSent)
+      .then({ state: { open: "knocked" } })
+      .whenResumed()
+      .thenRefused();
   });
   it("is established when the peer accepts, before or after the relay said that it has the knock", () => {
-    sessionAfter(initiated, knockSent).when(confirmed).then({ state: { open: "established" } });
-    sessionAfter(initiated).when(confirmed).then({ state: { open: "established" } });
+    sessionAfter(initiated, knockSent)
+      .when(confirmed)
+      .then({ state: { open: "established" } });
+    sessionAfter(initiated)
+      .when(confirmed)
+      .then({ state: { open: "established" } });
   });
   it("or by the first message that it reads: nobody else could have written it", () => {
     sessionAfter(initiated, knockSent)
       .when(decrypted(), T0 + 5)
       .then({ state: { open: "established" }, context: { decrypted: 1, lastHeard: T0 + 5 } });
-    sessionAfter(initiated).when(decrypted()).then({ state: { open: "established" } });
+    sessionAfter(initiated)
+      .when(decrypted())
+      .then({ state: { open: "established" } });
   });
   it("can be written with before it is established", () => {
-    sessionAfter(initiated).when(encrypted).then({ state: { open: "knocking" }, context: { encrypted: 1 }, effects: [] });
+    sessionAfter(initiated)
+      .when(encrypted)
+      .then({ state: { open: "knocking" }, context: { encrypted: 1 }, effects: [] });
   });
 });
 
@@ -61,7 +78,9 @@ describe("the peer opens it", () => {
       .thenRefused();
   });
   it("reads messages while the answer is under way", () => {
-    sessionAfter(accepted).when(decrypted()).then({ state: { open: "answering" }, context: { decrypted: 1 } });
+    sessionAfter(accepted)
+      .when(decrypted())
+      .then({ state: { open: "answering" }, context: { decrypted: 1 } });
   });
 });
 
@@ -80,8 +99,19 @@ describe("it is closed", () => {
     ["while it answers", [accepted]],
     ["when it is established", [accepted, knockSent]],
   ])("%s, and then nothing moves it", (_, history) => {
-    const over = sessionAfter(...history).when(closed).then({ state: "closed", context: { closed: "refused" }, effects: [] });
-    for (const event of [initiated, accepted, knockSent, confirmed, encrypted, decrypted(), closed, { type: "RESUMED" }])
+    const over = sessionAfter(...history)
+      .when(closed)
+      .then({ state: "closed", context: { closed: "refused" }, effects: [] });
+    for (const event of [
+      initiated,
+      accepted,
+      knockSent,
+      confirmed,
+      encrypted,
+      decrypted(),
+      closed,
+      { type: "RESUMED" },
+    ])
       over.when(event).thenRefused();
   });
 });
@@ -97,5 +127,12 @@ describe("it is opened once", () => {
 
 keepsTheLaws(session, {
   life: [initiated, encrypted, knockSent, confirmed, decrypted({ turned: true }), encrypted, closed],
-  restful: ["fresh", { open: "knocking" }, { open: "knocked" }, { open: "answering" }, { open: "established" }, "closed"],
+  restful: [
+    "fresh",
+    { open: "knocking" },
+    { open: "knocked" },
+    { open: "answering" },
+    { open: "established" },
+    "closed",
+  ],
 });

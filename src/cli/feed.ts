@@ -1,0 +1,117 @@
+import { z } from "zod";
+import type { Mesh } from "../actors/mesh.ts";
+import { asMeshError } from "../errors.ts";
+import { INBOX_PAGE_MAX } from "../limits.ts";
+import { progressOf, shortOf } from "./offload.ts";
+import { block, line, momentOf, styled } from "./output.ts";
+
+// What happens at a home, as lines for people.
+
+/** What `watch` tells: first how every stream stands (no event), then each change of one. */
+const News = z.object({
+  stream: z.string(),
+  state: z.object({ value: z.unknown(), context: z.unknown() }),
+  event: z.looseObject({ type: z.string() }).nullable(),
+});
+type News = z.infer<typeof News>;
+
+const Conversation = z.object({ peer: z.string(), name: z.string().nullable() });
+const Message = z.object({ id: z.string(), kind: z.string() });
+const Messages = z.object({ ids: z.array(z.string()) });
+const Pairing = z.object({ cluster: z.string() });
+const LinkState = z.object({ closed: z.object({ reason: z.string() }).nullable() });
+
+/** Turns news into lines. Words are fetched where there are any: the news itself carries none. */
+export function createFeed(mesh: Mesh, print: (text: string) => void) {
+  const names = new Map<string, string>();
+  const nameOf = (did: string) => styled("bold", line(names.get(did) ?? did));
+  const say = (text: string) => print(`${styled("dim", momentOf(new Date()))}  ${text}`);
+  /** Chat that was handed in while this feed ran and has not left yet. */
+  const leaving = new Set<string>();
+  /** What was said last about the link and each offload that goes on. */
+  const said = new Map<string, string>();
+  const ended = new Set<string>();
+
+  let work = Promise.resolve();
+  const later = (task: () => Promise<void>) => {
+    work = work.then(task).catch((error: unknown) => {
+      const { code, message } = asMeshError(error);
+      // The end of the home is told where it was opened.
+      if (code !== "closed" && code !== "aborted") say(line(message));
+    });
+  };
+
+  const tellMessage = async (peer: string, id: string) => {
+    const { messages } = await mesh.call("inbox", { from: peer, all: true, limit: INBOX_PAGE_MAX });
+    const body = messages.find((message) => message.id === id)?.body;
+    if (body === undefined) say(`${nameOf(peer)} sent a message: see it with kars-mesh inbox`);
+    else if (body.includes("\n")) say(`${nameOf(peer)}:\n${block(body)}`);
+    else say(`${nameOf(peer)}: ${line(body)}`);
+  };
+
+  const tellOffload = async (id: string) => {
+    const view = await mesh.call("offload_status", { id });
+    if (!("offload_id" in view) || ended.has(id)) return;
+    const text = progressOf(view);
+    if (view.ended_at !== null) ended.add(id);
+    else if (said.get(id) === text) return;
+    said.set(id, text);
+    say(`offload ${shortOf(id)}  ${text}`);
+    for (const { path } of view.status === "done" ? view.files : []) print(`  ${line(path)}`);
+    if (view.error) print(block(view.error.message));
+  };
+
+  const takeConversation = ({ state, event }: News) => {
+    const { peer, name } = Conversation.parse(state.context);
+    if (name !== null) names.set(peer, name);
+    if (event?.type === "SEND") {
+      const { id, kind } = Message.parse(event);
+      if (kind === "chat") leaving.add(id);
+    } else if (event?.type === "TRANSMITTED") {
+      for (const id of Messages.parse(event).ids) if (leaving.delete(id)) say(`sent to ${nameOf(peer)}`);
+    } else if (event?.type === "UNDELIVERABLE") {
+      for (const id of Messages.parse(event).ids)
+        if (leaving.delete(id)) say(`a message to ${nameOf(peer)} cannot be delivered`);
+    } else if (event?.type === "RECEIVED") {
+      const { id, kind } = Message.parse(event);
+      if (kind === "chat") later(() => tellMessage(peer, id));
+    }
+  };
+
+  const takeLink = ({ state }: News) => {
+    const closed = LinkState.safeParse(state.context).data?.closed;
+    const reason = closed?.reason ? ` (${line(closed.reason)})` : "";
+    const text = new Map<unknown, string>([
+      ["waiting", `offline${reason}, trying again`],
+      ["refused", `refused by the relay${reason}`],
+    ]).get(state.value);
+    const isOnline = typeof state.value === "object";
+    const news = isOnline ? "online" : text;
+    if (news === undefined || said.get("link") === news) return;
+    said.set("link", news);
+    say(news);
+  };
+
+  const takePairing = ({ state, event }: News) => {
+    if (event?.type === "PUBLISHED") say(`paired with ${line(Pairing.parse(state.context).cluster)}`);
+  };
+
+  return {
+    /** Takes what `watch` tells. */
+    take(told: unknown): void {
+      const news = News.parse(told);
+      const [kind, id = ""] = news.stream.split("/", 2);
+      if (kind === "conversation") takeConversation(news);
+      else if (kind === "link") takeLink(news);
+      else if (kind === "pairing") takePairing(news);
+      else if (kind === "offload") {
+        // Those that had ended before are no news.
+        if (news.event === null && typeof news.state.value === "string" && news.state.value !== "cancelling")
+          ended.add(id);
+        else later(() => tellOffload(id));
+      }
+    },
+    /** Resolves when all that was taken has been told. */
+    idle: () => work,
+  };
+}

@@ -1,0 +1,193 @@
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { documentOf, failure, folder, Laptop, type Program, run, tidyUp } from "./harness.ts";
+
+afterAll(tidyUp);
+
+const COMMANDS: readonly [Program, ...string[]][] = [
+  ["kars-mesh"],
+  ...[
+    ["pair", "whoami", "peers", "send", "inbox", "await", "discover", "run"],
+    ["offload", "status", "cancel", "history", "replay", "inspect", "demo"],
+  ]
+    .flat()
+    .map((name): [Program, string] => ["kars-mesh", name]),
+  ["kars-local"],
+  ["kars-local", "up"],
+  ["kars-local", "pair"],
+  ["kars-local", "pair", "generate"],
+  ["kars-local", "pair", "list"],
+  ["kars-local", "pair", "inspect"],
+  ["kars-local", "pair", "revoke"],
+  ["kars-local", "status"],
+  ["kars-local", "sandboxes"],
+];
+
+describe.concurrent("help", () => {
+  test.each(COMMANDS.map((words) => [words.join(" "), words] as const))(
+    "%s --help",
+    async (name, [program, ...words]) => {
+      const { code, stdout, stderr } = await run(program, [...words, "--help"]);
+      expect([code, stderr]).toEqual([0, ""]);
+      expect(stdout).toContain(`Usage: ${name}`);
+      expect(stdout).toContain("--json");
+      expect(stdout).toContain("--help");
+      expect(stdout).toContain(program === "kars-mesh" ? "KARS_MESH_HOME" : "KARS_LOCAL_HOME");
+    },
+  );
+
+  test.each(["kars-mesh", "kars-local"] as const)("%s --version", async (program) => {
+    expect(await run(program, ["--version"])).toEqual({ code: 0, stdout: "0.1.0\n", stderr: "" });
+  });
+
+  test("what comes in later issues is not listed", async () => {
+    const { stdout } = await run("kars-mesh", ["--help"]);
+    expect(stdout).not.toMatch(/^ {2}(verify|forget|doctor)\b/m);
+  });
+});
+
+describe.concurrent("what is not understood ends with 2 and says where to look", () => {
+  test.each<[Program, string[], RegExp]>([
+    ["kars-mesh", ["sned", "bob", "hi"], /^Unknown command 'sned' \(Did you mean send\?\) See kars-mesh --help\.\n$/],
+    ["kars-mesh", ["send", "bob"], /'message'.* See kars-mesh send --help\.\n$/],
+    ["kars-mesh", ["send"], /'to'/],
+    ["kars-mesh", ["send", "bob", ""], /The message is empty/],
+    ["kars-mesh", ["send", "bob", "-"], /The message is empty/],
+    ["kars-mesh", ["send", "bob", "hi", "--loud"], /--loud/],
+    ["kars-mesh", ["whoami", "twice"], /arguments/],
+    ["kars-mesh", ["inbox", "--limit", "0"], /from 1 to 200/],
+    ["kars-mesh", ["inbox", "--limit", "many"], /from 1 to 200/],
+    ["kars-mesh", ["await", "bob", "--timeout", "soon"], /90s, 45m, 12h or 30d/],
+    ["kars-mesh", ["await", "bob", "--timeout", "1d"], /At most 600s/],
+    ["kars-mesh", ["offload", "do", "this"], /put it in quotes/],
+    ["kars-mesh", ["offload", " "], /The task is empty/],
+    ["kars-mesh", ["offload", "x", "--to", "a", "--capability", "b"], /--capability/],
+    ["kars-mesh", ["offload", "x", "--timeout", "2d"], /At most 1440m/],
+    ["kars-mesh", ["replay"], /'stream'/],
+    ["kars-mesh", ["replay", "x", "--at", "-1"], /whole number/],
+    ["kars-local", ["up", "--port", "70000"], /from 0 to 65535/],
+    ["kars-local", ["pair", "generate"], /--name/],
+    ["kars-local", ["pair", "generate", "--name", "x", "--expires", "30"], /30d/],
+    ["kars-local", ["pair", "generate", "--name", "x", "--expires", "10000d"], /At most 365d/],
+    ["kars-local", ["pair", "generate", "--name", "x", "--slots", "0"], /from 1 to 1000/],
+    ["kars-local", ["pair", "generate", "--name", "x", "--capabilities", ","], /commas/],
+    ["kars-local", ["pair", "remove"], /Unknown command 'remove'.* See kars-local pair --help\.\n$/],
+  ])("%s %j", async (program, args, sentence) => {
+    const home = join(folder(), "state");
+    const flag = program === "kars-mesh" ? "--home" : "--dir";
+    const { code, stdout, stderr } = await run(program, [...args, flag, home]);
+    expect([code, stdout]).toEqual([2, ""]);
+    expect(stderr).toMatch(sentence);
+    expect(stderr).not.toMatch(/\n\s+at |Error:/);
+    expect(existsSync(home)).toBe(false);
+  });
+
+  test.each<[Program, string[]]>([
+    ["kars-mesh", []],
+    ["kars-mesh", ["sned"]],
+    ["kars-mesh", ["inbox", "--limit", "0"]],
+    ["kars-local", []],
+    ["kars-local", ["pair"]],
+    ["kars-local", ["pair", "generate"]],
+  ])("%s %j --json", async (program, args) => {
+    expect(await failure(program, args)).toEqual({ code: 2, error: "input_invalid" });
+  });
+
+  test.each<[Program, string[], string]>([
+    ["kars-mesh", [], "Usage: kars-mesh"],
+    ["kars-local", ["pair"], "Usage: kars-local pair"],
+  ])("%s %j prints the help on stderr", async (program, args, usage) => {
+    const { code, stdout, stderr } = await run(program, args);
+    expect([code, stdout]).toEqual([2, ""]);
+    expect(stderr).toContain(usage);
+  });
+});
+
+const DID = `did:mesh:${"a".repeat(32)}`;
+
+describe.concurrent("an unpaired laptop", () => {
+  const commands = [
+    ["send", "bob", "hi"],
+    ["send", DID, "hi"],
+    ["discover"],
+    ["await", "bob"],
+    ["await", DID],
+    ["offload", "think"],
+  ];
+  test.each(commands.map((command) => [command]))("%j ends with 1 and says what to do", async (command) => {
+    const laptop = new Laptop();
+    const { code, stdout, stderr } = await laptop.run(...command);
+    expect([code, stdout]).toEqual([1, ""]);
+    expect(stderr).toBe(
+      "This laptop is not paired with a cluster. Pair it with a token from the cluster's operator: kars-mesh pair <token>.\n",
+    );
+    expect(await failure("kars-mesh", ["--home", laptop.home, ...command])).toEqual({ code: 1, error: "not_paired" });
+  });
+
+  test.each<[string[], unknown]>([
+    [["whoami"], { did: null, name: null, clusters: [] }],
+    [["inbox"], { messages: [], unread: 0 }],
+    [["peers"], { peers: [] }],
+    [["status"], { offloads: [] }],
+    [["history"], { lines: [], total: 0 }],
+    [["history", "--streams"], { streams: [] }],
+  ])("%j has little to tell", async (command, document) => {
+    const laptop = new Laptop();
+    expect(await laptop.json(...command)).toEqual(document);
+    expect((await laptop.text(...command)).trim()).not.toBe("");
+  });
+
+  test.each<[string[], string]>([
+    [["pair", "kars-pair-nonsense"], "token_mangled"],
+    [["pair", "hello"], "token_mangled"],
+    [["status", "nothing"], "offload_unknown"],
+    [["cancel", "nothing"], "offload_unknown"],
+    [["replay", "offload/nothing"], "input_invalid"],
+    [["history", "nothing"], "input_invalid"],
+  ])("%j ends with 1: %s", async (command, code) => {
+    expect(await failure("kars-mesh", ["--home", new Laptop().home, ...command])).toEqual({ code: 1, error: code });
+  });
+
+  test("a cluster that does not answer", async () => {
+    const body = JSON.stringify({ u: "http://127.0.0.1:9/v1/pair", c: DID, s: "A".repeat(43) });
+    const token = `kars-pair-${Buffer.from(body).toString("base64url")}`;
+    expect(await failure("kars-mesh", ["--home", new Laptop().home, "pair", token])).toEqual({
+      code: 1,
+      error: "cluster_unreachable",
+    });
+  });
+});
+
+describe.concurrent("the state directory", () => {
+  test("is the one of --home, else of KARS_MESH_HOME, else below the person's own", async () => {
+    const [given, named, person] = [folder(), folder(), folder()];
+    const homeLine = async (args: string[], env: Record<string, string>) =>
+      /^home +(.+)$/m.exec((await run("kars-mesh", ["whoami", ...args], { env })).stdout)?.[1];
+    expect(await homeLine(["--home", given], { KARS_MESH_HOME: named })).toBe(given);
+    expect(await homeLine([], { KARS_MESH_HOME: named })).toBe(named);
+    expect(await homeLine([], { HOME: person })).toBe(join(person, ".kars", "mesh"));
+    expect(homedir()).not.toBe(person);
+  });
+
+  test("that cannot be one is an error without a stack", async () => {
+    const path = join(folder(), "file");
+    writeFileSync(path, "");
+    const { code, stdout, stderr } = await run("kars-mesh", ["whoami", "--home", path]);
+    expect([code, stdout]).toEqual([1, ""]);
+    expect(stderr.split("\n")).toHaveLength(2);
+    const ended = await run("kars-mesh", ["whoami", "--home", path, "--json"]);
+    expect(ended.code).toBe(1);
+    expect(documentOf(ended)).toMatchObject({ error: { code: expect.any(String) } });
+  });
+
+  test("that is damaged is named, and left as it is", async () => {
+    const home = folder();
+    mkdirSync(join(home, "journal"), { recursive: true });
+    writeFileSync(join(home, "vault"), "not a vault");
+    const { code, stderr } = await run("kars-mesh", ["whoami", "--home", home]);
+    expect(code).toBe(1);
+    expect(stderr).not.toMatch(/\n\s+at /);
+  });
+});
