@@ -66,6 +66,12 @@ export const isErrorCode = (text: unknown): text is ErrorCode => typeof text ===
 /** The error as one of ours; anything foreign becomes `internal`, with its message but without its stack. */
 export function asMeshError(error: unknown): MeshError {
   if (error instanceof MeshError) return error;
+  // One of ours from another evaluation of this module in the same process.
+  if (error instanceof Error && error.name === "MeshError" && "code" in error && isErrorCode(error.code)) {
+    const same = new MeshError(error.code, undefined, { cause: error });
+    same.message = error.message;
+    return same;
+  }
   if (error instanceof Error && error.name === "AbortError")
     return new MeshError("aborted", undefined, { cause: error });
   const text = error instanceof Error ? error.message : String(error);

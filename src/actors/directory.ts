@@ -31,7 +31,8 @@ export function nameOfPeer(core: Core, did: string): string {
 }
 
 /**
- * The DID that a person or a model means by a DID or a name. A name that was talked to before is the one that is meant.
+ * The DID that a person or a model means by a DID or a name. A name that was addressed before goes on meaning the same
+ * peer; what a peer calls itself settles nothing.
  * @throws MeshError `peer_unknown`, `peer_ambiguous` with the candidates, `registry_unreachable`
  */
 export async function resolvePeer(core: Core, text: string): Promise<string> {
@@ -44,7 +45,7 @@ export async function resolvePeer(core: Core, text: string): Promise<string> {
   }
   const known = [...core.system.streams("conversation")]
     .map(([, state]): ConversationContext => state.snapshot.context)
-    .filter(({ name }) => name === wanted);
+    .filter(({ address }) => address === wanted);
   if (known.length === 1 && known[0]) return known[0].peer;
   const agents = await discover(core, { name: wanted });
   if (agents.length > 1) {
@@ -52,6 +53,8 @@ export async function resolvePeer(core: Core, text: string): Promise<string> {
   }
   const [agent] = agents;
   if (!agent) throw new MeshError("peer_unknown", `"${wanted}" is not known to the registry.`);
-  await core.system.commit([{ stream: conversationOf(agent.did), event: { type: "NAMED", name: wanted } }]).durable;
+  await core.system.commit([
+    { stream: conversationOf(agent.did), event: { type: "NAMED", name: wanted, source: "address" } },
+  ]).durable;
   return agent.did;
 }

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { MeshError } from "../errors.ts";
-import { INBOX_CHARACTERS_MAX } from "../limits.ts";
+import { INBOX_CHARACTERS_MAX, INBOX_PAGE_MAX } from "../limits.ts";
 import { Body } from "../machines/definition.ts";
 import { isChat, parsePayload } from "../wire/payload.ts";
 import { conversationOf } from "./core.ts";
@@ -62,6 +62,23 @@ export async function markRead(
   await node.core.system.commit(entries.filter(({ event }) => event.ids.length > 0)).durable;
 }
 
+/** A page of whole messages: at least one, and then as many as fit. `more` counts those that did not. */
+async function page(
+  node: MeshNode,
+  entries: readonly MessageEntry[],
+  limit: number,
+): Promise<{ messages: InboxMessage[]; more: number }> {
+  const messages: InboxMessage[] = [];
+  let characters = 0;
+  for (const entry of entries.slice(0, limit)) {
+    const message = await show(node, entry);
+    characters += message.body.length;
+    if (messages.length > 0 && characters > INBOX_CHARACTERS_MAX) break;
+    messages.push(message);
+  }
+  return { messages, more: entries.length - messages.length };
+}
+
 /** Unread messages oldest first, then (with `all`) read ones, newest first. `more` counts those that did not fit. */
 export async function readInbox(
   node: MeshNode,
@@ -77,25 +94,17 @@ export async function readInbox(
   );
   const unread = entries.filter(({ state }) => state === "unread");
   const wanted = options.all ? [...unread, ...entries.filter(({ state }) => state === "read").reverse()] : unread;
-  const messages: InboxMessage[] = [];
-  let characters = 0;
-  for (const entry of wanted.slice(0, options.limit)) {
-    const message = await show(node, entry);
-    characters += message.body.length;
-    // A page holds whole messages: at least one, and then as many as fit.
-    if (messages.length > 0 && characters > INBOX_CHARACTERS_MAX) break;
-    messages.push(message);
-  }
+  const { messages, more } = await page(node, wanted, options.limit);
   if (options.markRead)
     await markRead(
       node,
       messages.filter(({ read }) => !read),
     );
-  return { messages, unread: unread.length, more: wanted.length - messages.length };
+  return { messages, unread: unread.length, more };
 }
 
 /**
- * Waits until every sender has an unread message, and takes those: they are read then. A subscription: it is told of each
+ * Waits until every sender has an unread message, and takes those (a page of them): they are read then. A subscription: it is told of each
  * message as it becomes durable.
  */
 export async function awaitMessages(
@@ -119,7 +128,7 @@ export async function awaitMessages(
   const wanted = [...node.core.messages.received()].filter(
     ({ peer, state }) => state === "unread" && senders.includes(peer),
   );
-  const messages = await Promise.all(wanted.map((entry) => show(node, entry)));
+  const { messages } = await page(node, wanted, INBOX_PAGE_MAX);
   await markRead(node, messages);
   return { status: left.length === 0 ? "received" : "timeout", messages, missing: left };
 }

@@ -1,29 +1,14 @@
-import { hash } from "node:crypto";
 import { applySkipped, base64, CryptoError, type Decrypted, decrypt, utf8 } from "../crypto/index.ts";
 import { asMeshError, MeshError } from "../errors.ts";
-import { EARLY_FRAMES_MAX, INBOUND_QUEUE_MAX, RETRY_MIN_MS, TRANSFERS_OPEN_MAX } from "../limits.ts";
+import { EARLY_FRAMES_MAX, INBOUND_QUEUE_MAX, RETRY_MIN_MS } from "../limits.ts";
 import type { ConversationContext, MessageKind } from "../machines/conversation/events.ts";
 import type { Knock, Message, RoutedFrame } from "../wire/frame.ts";
-import { isChat, type Payload, type PayloadOf, parsePayload } from "../wire/payload.ts";
+import { isChat, type Payload, parsePayload } from "../wire/payload.ts";
 import { type Core, conversationOf, sessionOf } from "./core.ts";
 import { Keyring, type Ratchet } from "./keyring.ts";
-import { type Draft, entriesOnly, join } from "./outgoing.ts";
 import type { Sessions } from "./sessions.ts";
 
 // The way in: frame -> trial decryption -> RECEIVED with the moved ratchet -> ack -> the inbox, or the handler of the work.
-
-/** A piece of work that a peer sent. */
-export interface Work {
-  readonly peer: string;
-  readonly id: string;
-  readonly payload: Payload;
-}
-
-/**
- * Takes work over: gives the events that follow from it, which are committed together with its HANDLED. It may be called
- * again for the same work after a crash.
- */
-export type WorkHandler = (work: Work) => Promise<Draft | undefined>;
 
 export interface PeerCounters {
   /** Frames that came twice. */
@@ -52,15 +37,13 @@ const kindOf = (payload: Payload | undefined): MessageKind =>
 export class IncomingMail {
   readonly #core: Core;
   readonly #sessions: Sessions;
-  readonly #handler: WorkHandler;
   readonly counters = new Map<string, PeerCounters>();
   /** Frames that came before a session that could read them, by peer. */
   readonly #early = new Map<string, Message[]>();
 
-  constructor(core: Core, sessions: Sessions, handler: WorkHandler) {
+  constructor(core: Core, sessions: Sessions) {
     this.#core = core;
     this.#sessions = sessions;
-    this.#handler = handler;
   }
 
   /** Takes a frame from the relay. Frames of one peer are dealt with in their order. */
@@ -238,119 +221,6 @@ export class IncomingMail {
     }
     return duplicate ? "duplicate" : "unreadable";
   }
-
-  /** Hands work over, in order. Parts of a larger payload wait here until they are all there. */
-  async handle(peer: string, ids: readonly string[]): Promise<void> {
-    if (ids.length > 0) await this.#core.lanes.run(`work ${peer}`, () => this.#handleAll(peer));
-  }
-
-  async #handleAll(peer: string): Promise<void> {
-    const context = () =>
-      this.#core.system.state(conversationOf(peer))?.snapshot.context as ConversationContext | undefined;
-    for (const item of context()?.handling ?? []) {
-      if (item.kind === "part") {
-        await this.#handlePart(peer, item.id);
-        continue;
-      }
-      const text = await this.#core.bodies.open(peer, item.body);
-      await this.#handOver({ peer, id: item.id, payload: parsePayload(text) }, [item.id]);
-    }
-  }
-
-  async #handOver(
-    work: { readonly peer: string; readonly id: string; readonly payload: Payload | undefined },
-    ids: readonly string[],
-  ): Promise<void> {
-    const { system, note } = this.#core;
-    const { peer, id, payload } = work;
-    const done = entriesOnly({ stream: conversationOf(peer), event: { type: "HANDLED", ids } });
-    let follows: Draft | undefined;
-    if (payload) {
-      try {
-        follows = await this.#handler({ peer, id, payload });
-      } catch (error) {
-        const failure = asMeshError(error);
-        if (failure.code === "closed" || failure.code === "store_io") throw failure;
-        note(`${payload.type} from ${peer} could not be handled: ${failure.message}`);
-      }
-    } else note(`A message from ${peer} was in no form that is understood.`);
-    const draft = follows ? join(follows, done) : done;
-    await system.commit(draft.entries, { secrets: draft.secrets, before: draft.before }).durable;
-  }
-
-  /** Puts a transfer together once its manifest and all its chunks are there. */
-  async #handlePart(peer: string, id: string): Promise<void> {
-    const transfer = this.#transfers.get(peer) ?? new Map<string, Parts>();
-    this.#transfers.set(peer, transfer);
-    const context = this.#core.system.state(conversationOf(peer))?.snapshot.context as ConversationContext | undefined;
-    const item = context?.handling.find((candidate) => candidate.id === id);
-    if (!item || this.#seenParts.has(`${peer} ${id}`)) return;
-    const payload = parsePayload(await this.#core.bodies.open(peer, item.body));
-    if (payload?.type !== "mesh:transfer_manifest" && payload?.type !== "mesh:transfer_chunk") {
-      await this.#handOver({ peer, id, payload: undefined }, [id]);
-      return;
-    }
-    this.#seenParts.add(`${peer} ${id}`);
-    const parts = transfer.get(payload.transfer_id) ?? {
-      ids: [],
-      manifest: undefined,
-      chunks: new Map<number, string>(),
-    };
-    transfer.set(payload.transfer_id, parts);
-    parts.ids.push(id);
-    if (payload.type === "mesh:transfer_manifest") parts.manifest = payload;
-    else parts.chunks.set(payload.chunk_index, id);
-    if (transfer.size > TRANSFERS_OPEN_MAX) await this.#dropOldest(peer, transfer);
-    const { manifest } = parts;
-    if (!manifest || parts.chunks.size < manifest.total_chunks) return;
-    const text = await this.#assemble(peer, manifest, parts);
-    transfer.delete(payload.transfer_id);
-    for (const part of parts.ids) this.#seenParts.delete(`${peer} ${part}`);
-    await this.#handOver(
-      { peer, id: payload.transfer_id, payload: text === undefined ? undefined : parsePayload(text) },
-      parts.ids,
-    );
-  }
-
-  readonly #transfers = new Map<string, Map<string, Parts>>();
-  readonly #seenParts = new Set<string>();
-
-  async #dropOldest(peer: string, transfers: Map<string, Parts>): Promise<void> {
-    const [oldest] = transfers;
-    if (!oldest) return;
-    const [transferId, { ids }] = oldest;
-    transfers.delete(transferId);
-    this.#core.note(`Too many unfinished transfers from ${peer}: ${transferId} was dropped.`);
-    await this.#core.system.commit([{ stream: conversationOf(peer), event: { type: "HANDLED", ids: [...ids] } }])
-      .durable;
-  }
-
-  /** The payload's text, or undefined when a hash does not match. */
-  async #assemble(
-    peer: string,
-    manifest: PayloadOf<"mesh:transfer_manifest">,
-    parts: Parts,
-  ): Promise<string | undefined> {
-    if (hash("sha256", manifest.chunk_hashes.join(":"), "hex") !== manifest.manifest_hash) return undefined;
-    const context = this.#core.system.state(conversationOf(peer))?.snapshot.context as ConversationContext | undefined;
-    const slices: Buffer[] = [];
-    for (const [index, expected] of manifest.chunk_hashes.entries()) {
-      const body = context?.handling.find(({ id }) => id === parts.chunks.get(index))?.body;
-      const chunk = body && parsePayload(await this.#core.bodies.open(peer, body));
-      if (chunk?.type !== "mesh:transfer_chunk") return undefined;
-      const slice = Buffer.from(chunk.data, "base64");
-      if (hash("sha256", slice, "hex") !== expected) return undefined;
-      slices.push(slice);
-    }
-    const whole = Buffer.concat(slices);
-    return whole.length === manifest.total_bytes ? whole.toString("utf8") : undefined;
-  }
-}
-
-interface Parts {
-  readonly ids: string[];
-  manifest: PayloadOf<"mesh:transfer_manifest"> | undefined;
-  readonly chunks: Map<number, string>;
 }
 
 /** Plaintext that is not UTF-8 is shown with replacement characters rather than lost. */

@@ -16,7 +16,7 @@ import { readSnapshots, writeSnapshots } from "../store/snapshots.ts";
 import { openVault, vaultExists } from "../store/vault.ts";
 import { Bodies } from "./bodies.ts";
 import type { Core } from "./core.ts";
-import { IncomingMail, type Work, type WorkHandler } from "./incoming.ts";
+import { IncomingMail } from "./incoming.ts";
 import { Keyring } from "./keyring.ts";
 import { Lanes } from "./lanes.ts";
 import { Link } from "./link.ts";
@@ -29,6 +29,7 @@ import { MessagesProjection } from "./projections/messages.ts";
 import { Sessions } from "./sessions.ts";
 import type { PersistedState } from "./state.ts";
 import { ActorSystem, type Performers } from "./system.ts";
+import { Handling, type Work, type WorkHandler } from "./work.ts";
 
 // One node: a state directory, its actors and its link. A laptop is one, so are a controller and a sandbox.
 
@@ -95,7 +96,8 @@ export class MeshNode {
     this.offloads = new Offloads(this.core, options.home);
     const outgoing = new OutgoingMail(this.core);
     const onWork = async (work: Work) => (await options.onWork?.(work)) ?? this.offloads.handle(work);
-    this.incoming = new IncomingMail(this.core, this.sessions, onWork);
+    const handling = new Handling(this.core, onWork);
+    this.incoming = new IncomingMail(this.core, this.sessions);
     system.perform("session", {
       knock: ({ session }: { session: string }) => this.sessions.knock(session),
       answer: ({ session }: { session: string }) => this.sessions.answer(session),
@@ -104,7 +106,7 @@ export class MeshNode {
       establish: ({ peer }: { peer: string }) => this.sessions.establish(peer),
       seal: ({ peer, ids }: Addressed) => outgoing.seal(peer, ids),
       transmit: ({ peer, ids }: Addressed) => outgoing.transmit(peer, ids),
-      handle: ({ peer, ids }: Addressed) => this.incoming.handle(peer, ids),
+      handle: ({ peer, ids }: Addressed) => handling.handle(peer, ids),
       discard: ({ bodies: gone }: { bodies: readonly Body[] }) => bodies.discard(gone),
     });
     system.subscribe(({ commit }) => {

@@ -46,10 +46,11 @@ export const operation = <P extends z.ZodType, R>(params: P, run: Operation<P, R
 const Peer = z.string().min(1).max(200);
 const Wait = z.number().min(0).max(WAIT_MAX_MS);
 
-const controllerOf = (node: MeshNode) => {
+/** The cluster that the node belongs to. @throws MeshError `not_paired` */
+const membershipOf = (node: MeshNode) => {
   const pairing = node.membership.current;
   if (!pairing) throw new MeshError("not_paired");
-  return pairing.controller;
+  return pairing;
 };
 
 /** Everything that waits to leave, over all peers. */
@@ -112,7 +113,7 @@ export const operations = {
         );
       }
       const { core } = node;
-      if (!node.membership.current) throw new MeshError("not_paired");
+      membershipOf(node);
       const peer = await resolvePeer(core, to);
       const messageId = id ?? crypto.randomUUID();
       const known = core.messages.outgoing(peer, messageId);
@@ -149,6 +150,7 @@ export const operations = {
       mark_read: z.boolean().default(false),
     }),
     async ({ all, limit, from, mark_read }, { node }) => {
+      membershipOf(node);
       const peer = from === undefined ? undefined : await resolvePeer(node.core, from);
       return readInbox(node, { all, limit, from: peer, markRead: mark_read });
     },
@@ -165,6 +167,7 @@ export const operations = {
   await: operation(
     z.object({ from: z.array(Peer).min(1).max(AWAIT_SENDERS_MAX), timeout_ms: Wait.default(60_000) }),
     async ({ from, timeout_ms }, { node, signal }) => {
+      membershipOf(node);
       const senders = await Promise.all(from.map((sender) => resolvePeer(node.core, sender)));
       return awaitMessages(node, [...new Set(senders)], timeout_ms, signal);
     },
@@ -208,10 +211,13 @@ export const operations = {
       to: z.string().min(1).max(64).optional(),
       capability: z.string().min(1).max(64).optional(),
       timeout_minutes: z.number().positive().max(OFFLOAD_TIMEOUT_MINUTES_MAX).optional(),
+      /** Chosen by the caller, so that asking again is the same offload again. */
+      id: z.uuid().optional(),
     }),
-    async ({ task, files, to, capability, timeout_minutes }, { node }) => {
+    async ({ task, files, to, capability, timeout_minutes, id: chosen }, { node }) => {
       const id = await node.offloads.begin({
-        controller: controllerOf(node),
+        id: chosen,
+        controller: membershipOf(node).controller,
         task,
         files,
         target: { ...(to === undefined ? {} : { name: to }), ...(capability === undefined ? {} : { capability }) },

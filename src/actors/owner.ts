@@ -84,14 +84,17 @@ function onLines(socket: Socket, take: (json: unknown) => void): void {
     unfinished = newline === -1 ? unfinished + chunk.length : chunk.length - newline;
     if (unfinished > OWNER_MESSAGE_MAX) socket.destroy();
   });
-  createInterface({ input: socket }).on("line", (line) => {
-    try {
-      take(JSON.parse(line));
-    } catch {
-      // Nothing of ours speaks like that.
-      socket.destroy();
-    }
-  });
+  createInterface({ input: socket })
+    // It passes the socket's own errors on; the socket's close follows and is what counts.
+    .on("error", () => socket.destroy())
+    .on("line", (line) => {
+      try {
+        take(JSON.parse(line));
+      } catch {
+        // Nothing of ours speaks like that.
+        socket.destroy();
+      }
+    });
 }
 
 /** Answers the calls of other processes. */

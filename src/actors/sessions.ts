@@ -247,7 +247,7 @@ export class Sessions {
         { stream: sessionOf(knock.id), event },
         ...(agent.name === null
           ? []
-          : [{ stream: conversationOf(knock.from), event: { type: "NAMED", name: agent.name } }]),
+          : [{ stream: conversationOf(knock.from), event: { type: "NAMED", name: agent.name, source: "registry" } }]),
         ...surplus.map((id) => ({
           stream: sessionOf(id),
           event: { type: "CLOSED", reason: "too many sessions with this peer" },

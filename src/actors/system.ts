@@ -1,8 +1,9 @@
 import { MeshError } from "../errors.ts";
-import { RETRY_MIN_MS, SNAPSHOT_EVERY_COMMITS } from "../limits.ts";
+import { SNAPSHOT_EVERY_COMMITS } from "../limits.ts";
 import type { MachineDefinition } from "../machines/definition.ts";
 import type { Commit, Entry, Journal, StoredEvent } from "../store/journal.ts";
 import type { SecretPatch, Secrets } from "../store/secrets.ts";
+import { Deadlines } from "./deadlines.ts";
 import type { Clock } from "./ports.ts";
 import type { Projection } from "./projection.ts";
 import {
@@ -89,11 +90,10 @@ export class ActorSystem {
   readonly #actors = new Map<string, Actor>();
   readonly #performers = new Map<string, Performers>();
   readonly #listeners = new Set<(change: Change) => void>();
-  readonly #timed = new Set<Actor>();
+  readonly #deadlines: Deadlines<Actor>;
   #pending: Decision[] = [];
   #journal: Journal | undefined;
   #secrets: Secrets | undefined;
-  #disarm: (() => void) | undefined;
   #performing = false;
   #position = 0;
 
@@ -102,6 +102,9 @@ export class ActorSystem {
     this.#projections = options.projections;
     this.#clock = options.clock;
     this.#onFault = options.onFault;
+    this.#deadlines = new Deadlines(options.clock, async ({ stream }, id) => {
+      await this.commit([{ stream, event: { type: TIMER_EVENT, id } }]).durable;
+    });
   }
 
   /** Text that changes when snapshots of another program version would mean something else. */
@@ -168,7 +171,7 @@ export class ActorSystem {
   start(): void {
     this.#performing = true;
     this.resume();
-    this.#arm();
+    this.#deadlines.start();
   }
 
   /** Every actor (or those of some kinds) asks again for what is pending. */
@@ -185,8 +188,7 @@ export class ActorSystem {
   /** Ends performing. What is being made durable still becomes so. */
   stop(): void {
     this.#performing = false;
-    this.#disarm?.();
-    this.#disarm = undefined;
+    this.#deadlines.stop();
   }
 
   // Decide and commit
@@ -261,8 +263,7 @@ export class ActorSystem {
   #publish(decision: Decision, commit: Commit | undefined): void {
     for (const { actor, state } of decision.steps) {
       actor.durable = state;
-      if (Object.keys(state.timers).length > 0) this.#timed.add(actor);
-      else this.#timed.delete(actor);
+      this.#deadlines.note(actor);
     }
     if (commit) {
       this.#position = commit.number;
@@ -286,7 +287,7 @@ export class ActorSystem {
       }
     }
     for (const { actor, effects } of decision.steps) this.#performAll(actor, effects);
-    if (this.#performing) this.#arm();
+    this.#deadlines.arm();
   }
 
   // Perform
@@ -311,34 +312,6 @@ export class ActorSystem {
     // A node that is closing, or whose disk refuses, says so to its callers; its effects are asked for again later.
     if (error instanceof MeshError && (error.code === "closed" || error.code === "store_io")) return;
     this.#onFault(error, where);
-  }
-
-  #arm(): void {
-    this.#disarm?.();
-    this.#disarm = undefined;
-    let next = Number.POSITIVE_INFINITY;
-    for (const actor of this.#timed)
-      for (const timer of Object.values(actor.durable.timers)) next = Math.min(next, timer.at);
-    if (next !== Number.POSITIVE_INFINITY) this.#disarm = this.#clock.at(next, () => this.#ring());
-  }
-
-  #ring(): void {
-    const now = this.#clock.now();
-    let rang = false;
-    for (const actor of [...this.#timed]) {
-      for (const [id, timer] of Object.entries(actor.durable.timers)) {
-        if (timer.at > now || !(id in actor.decided.timers)) continue;
-        rang = true;
-        this.commit([{ stream: actor.stream, event: { type: TIMER_EVENT, id } }]).durable.catch((error: unknown) => {
-          this.#fault(error, `deadline of ${actor.stream}`);
-          // A disk that refuses is not asked again at once.
-          this.#disarm?.();
-          this.#disarm = this.#clock.at(this.#clock.now() + RETRY_MIN_MS, () => this.#ring());
-        });
-      }
-    }
-    // What rang arms the rest when it is published.
-    if (!rang) this.#arm();
   }
 
   // Read
@@ -384,8 +357,7 @@ export class ActorSystem {
     actor.decided = state;
     actor.durable = state;
     actor.touched = true;
-    if (Object.keys(state.timers).length > 0) this.#timed.add(actor);
-    else this.#timed.delete(actor);
+    this.#deadlines.note(actor);
   }
 
   #parse(actor: Actor, event: StoredEvent): StoredEvent {

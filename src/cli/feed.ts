@@ -21,6 +21,14 @@ const Messages = z.object({ ids: z.array(z.string()) });
 const Pairing = z.object({ cluster: z.string() });
 const LinkState = z.object({ closed: z.object({ reason: z.string() }).nullable() });
 
+function linkText({ value, context }: News["state"]): string | undefined {
+  if (typeof value === "object") return "online";
+  const closed = LinkState.safeParse(context).data?.closed;
+  const reason = closed?.reason ? ` (${line(closed.reason)})` : "";
+  if (value === "waiting") return `offline${reason}, trying again`;
+  return value === "refused" ? `refused by the relay${reason}` : undefined;
+}
+
 /** Turns news into lines. Words are fetched where there are any: the news itself carries none. */
 export function createFeed(mesh: Mesh, print: (text: string) => void) {
   const names = new Map<string, string>();
@@ -53,9 +61,12 @@ export function createFeed(mesh: Mesh, print: (text: string) => void) {
     const view = await mesh.call("offload_status", { id });
     if (!("offload_id" in view) || ended.has(id)) return;
     const text = progressOf(view);
-    if (view.ended_at !== null) ended.add(id);
-    else if (said.get(id) === text) return;
+    if (said.get(id) === text) return;
     said.set(id, text);
+    if (view.ended_at !== null) {
+      ended.add(id);
+      said.delete(id);
+    }
     say(`offload ${shortOf(id)}  ${text}`);
     for (const { path } of view.status === "done" ? view.files : []) print(`  ${line(path)}`);
     if (view.error) print(block(view.error.message));
@@ -79,17 +90,10 @@ export function createFeed(mesh: Mesh, print: (text: string) => void) {
   };
 
   const takeLink = ({ state }: News) => {
-    const closed = LinkState.safeParse(state.context).data?.closed;
-    const reason = closed?.reason ? ` (${line(closed.reason)})` : "";
-    const text = new Map<unknown, string>([
-      ["waiting", `offline${reason}, trying again`],
-      ["refused", `refused by the relay${reason}`],
-    ]).get(state.value);
-    const isOnline = typeof state.value === "object";
-    const news = isOnline ? "online" : text;
-    if (news === undefined || said.get("link") === news) return;
-    said.set("link", news);
-    say(news);
+    const text = linkText(state);
+    if (text === undefined || said.get("link") === text) return;
+    said.set("link", text);
+    say(text);
   };
 
   const takePairing = ({ state, event }: News) => {

@@ -27,6 +27,8 @@ export async function openHome(io: Io): Promise<Mesh> {
   return openMesh({ home: io.directory, onNote: (text) => io.note(line(text)) });
 }
 
+/** Time enough to look at a relay that is there, for commands that do not depend on it. */
+export const SETTLE_BRIEFLY_MS = 1_000;
 /** How often a command goes again to a home whose owner ended while it asked. */
 const VISITS_MAX = 5;
 

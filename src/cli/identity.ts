@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { atHome, fetchFirst } from "./home.ts";
+import { atHome, fetchFirst, SETTLE_BRIEFLY_MS } from "./home.ts";
 import { age, count, facts, line, table } from "./output.ts";
 import { action, type Io } from "./program.ts";
 
@@ -53,7 +53,7 @@ async function pair(io: Io, token: string, { name }: { name?: string }): Promise
 
 async function whoami(io: Io): Promise<void> {
   await atHome(io, async ({ mesh, settle }) => {
-    await settle();
+    await settle(SETTLE_BRIEFLY_MS);
     const { did, name, clusters, link } = await mesh.call("whoami", {});
     const text = [
       facts([

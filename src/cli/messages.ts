@@ -3,15 +3,13 @@ import { type Command, Option } from "commander";
 import type { InboxMessage } from "../actors/inbox.ts";
 import { INBOX_PAGE_MAX, MESSAGE_SIZE_MAX, SETTLE_MS, WAIT_MAX_MS } from "../limits.ts";
 import { duration, integer } from "./arguments.ts";
-import { atHome, fetchFirst, type Visit } from "./home.ts";
+import { atHome, fetchFirst, SETTLE_BRIEFLY_MS, type Visit } from "./home.ts";
 import { wordsOf } from "./input.ts";
 import { age, block, count, line, styled, time } from "./output.ts";
 import { action, type Io } from "./program.ts";
 
 /** The exit code of a wait that ended without what was waited for. */
 const EXIT_TIMEOUT = 3;
-/** A wait shorter than this still looks at the relay once. */
-const SETTLE_LEAST_MS = 1000;
 
 const WAIT_MAX_S = WAIT_MAX_MS / 1000;
 
@@ -119,7 +117,7 @@ async function awaitSenders(io: Io, from: string[], { timeout }: { timeout: numb
     const { mesh, signal } = visit;
     const begun = Date.now();
     await visit.requirePaired();
-    await visit.settle(Math.min(SETTLE_MS, Math.max(timeout, SETTLE_LEAST_MS)));
+    await visit.settle(Math.min(SETTLE_MS, Math.max(timeout, SETTLE_BRIEFLY_MS)));
     const timeout_ms = Math.max(0, timeout - (Date.now() - begun));
     const { status, messages, missing } = await mesh.call("await", { from, timeout_ms }, { signal });
     if (status === "timeout") {

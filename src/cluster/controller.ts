@@ -1,5 +1,5 @@
 import type { Core } from "../actors/core.ts";
-import type { Work } from "../actors/incoming.ts";
+import type { Work } from "../actors/work.ts";
 import type { MeshNode } from "../actors/node.ts";
 import { compose, type Draft, entriesOnly, join } from "../actors/outgoing.ts";
 import { type ErrorCode, MeshError } from "../errors.ts";

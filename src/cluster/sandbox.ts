@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { basename, join as joinPath } from "node:path";
 import { freeName, safeName, saveFile } from "../actors/files.ts";
-import type { Work } from "../actors/incoming.ts";
+import type { Follow, Work } from "../actors/work.ts";
 import { MeshNode } from "../actors/node.ts";
 import { compose, type Draft } from "../actors/outgoing.ts";
 import { FILE_SIZE_MAX, FILES_MAX, PROGRESS_EVERY_MS } from "../limits.ts";
@@ -146,20 +146,22 @@ export async function runSandbox(
     return names;
   };
 
-  const onWork = async ({ peer, payload, id }: Work): Promise<Draft | undefined> => {
+  const onWork = async ({ peer, payload, id }: Work): Promise<Follow | undefined> => {
     if (peer !== laptop) return undefined;
     if (payload.type === "file_transfer") return takeFile(payload, id);
     if (payload.type !== "offload_task" || payload.request_id !== run || started) return undefined;
     started = true;
-    perform(payload).catch(async (error: unknown) => {
-      hooks.note(String(error));
-      const reason = error instanceof Error ? error.message : String(error);
-      await say(
-        { type: "offload_error", request_id: run, error: reason, phase: "running", code: "cluster_refused" },
-        `${run}.error`,
-      );
-    });
-    return compose(node.core, laptop, { type: "task_received", request_id: run }, `${run}.received`);
+    const begin = () => {
+      perform(payload).catch(async (error: unknown) => {
+        hooks.note(String(error));
+        const reason = error instanceof Error ? error.message : String(error);
+        await say(
+          { type: "offload_error", request_id: run, error: reason, phase: "running", code: "cluster_refused" },
+          `${run}.error`,
+        );
+      });
+    };
+    return { ...compose(node.core, laptop, { type: "task_received", request_id: run }, `${run}.received`), begin };
   };
 
   const node = await MeshNode.open({ home: joinPath(config.directory, "home"), onWork, onNote: hooks.note });

@@ -14,7 +14,11 @@ export function register(api: PluginApi): void {
   const config = configOf(api);
   const node = nodeAt(config.home, (text) => api.logger.info(`${id}: ${text}`));
   for (const tool of TOOLS) api.registerTool((context) => tool.bind(node, config, context), { name: tool.name });
-  api.registerService({ id, start: () => node.keep(), stop: () => node.close() });
+  const start = () =>
+    node.keep().catch((error: unknown) => {
+      throw toolError(error);
+    });
+  api.registerService({ id, start, stop: () => node.close() });
 }
 
 function configOf(api: PluginApi) {

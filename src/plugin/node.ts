@@ -9,6 +9,8 @@ import { failureOf } from "./render.ts";
 
 interface Slot {
   mesh: Promise<Mesh> | undefined;
+  /** The last one that was let go on purpose: calls that end with it are not repeated. */
+  released: Promise<Mesh> | undefined;
   /** A service runs: the node stays up whether or not a tool is called. */
   kept: boolean;
   /** Calls that run now. */
@@ -21,7 +23,7 @@ const SLOTS = Symbol.for("@kars/mesh/nodes/1");
 function slotOf(home: string): Slot {
   const shared = globalThis as typeof globalThis & { [SLOTS]?: Map<string, Slot> };
   shared[SLOTS] ??= new Map();
-  const slot = shared[SLOTS].get(home) ?? { mesh: undefined, kept: false, calls: 0 };
+  const slot = shared[SLOTS].get(home) ?? { mesh: undefined, released: undefined, kept: false, calls: 0 };
   shared[SLOTS].set(home, slot);
   return slot;
 }
@@ -74,7 +76,7 @@ export function nodeAt(home: string, onNote: (text: string) => void): PluginNode
       return await work(mesh);
     } catch (error) {
       const ownerEnded = mesh.role === "caller" && failureOf(error).code === "closed";
-      if (!ownerEnded) throw error;
+      if (!ownerEnded || slotOf(home).released === opening) throw error;
       forget(opening);
       if (!repeatable) throw error;
     }
@@ -91,6 +93,7 @@ export function nodeAt(home: string, onNote: (text: string) => void): PluginNode
     const opening = slot.mesh;
     slot.kept = false;
     slot.mesh = undefined;
+    slot.released = opening;
     // A node that could not be opened has told its caller so.
     const mesh = await opening?.catch(() => undefined);
     await mesh?.close();

@@ -1,44 +1,24 @@
-import { hash } from "node:crypto";
-import { crc32 } from "node:zlib";
 import { MeshError } from "../errors.ts";
 import { GROUP_SIZE_MAX, SEGMENT_SIZE_MAX } from "../limits.ts";
 import { type AppendFile, type Disk, joinPath } from "./disk.ts";
+import {
+  type Commit,
+  damaged,
+  type Entry,
+  formatLine,
+  GENESIS,
+  type Line,
+  lineHash,
+  linesOf,
+  type Place,
+  parseLine,
+  segmentName,
+  toCommit,
+} from "./journal-line.ts";
 
-// The journal: append-only segments, one JSON line a commit.
-//
-//   {"n":7,"t":1763712000000,"g":7,"p":"<hash of line 6>","e":[{"s":"session/…","type":"SEALED",…}],"k":"<sealed>","c":"9b2c1f04"}
-//
-// n numbers the commits from 1. t is the time in epoch milliseconds. g is the number of the first commit that was written
-// with this one: a line that is broken while a later line of the SAME group is whole was torn by a crash, since the group was
-// never synced; one with a later GROUP behind it was damaged afterwards. p is the first 16 bytes of the SHA-256 of the line
-// before, base64url. e holds the events, each with its stream. k holds the secrets that changed, sealed. c is the CRC-32 of
-// all that stands before it.
+// The journal: append-only segments of commits. What is asked for while one group is written shares the next fdatasync.
 
-/** One event of one stream. */
-export interface Entry {
-  readonly stream: string;
-  readonly event: StoredEvent;
-}
-export interface StoredEvent {
-  readonly type: string;
-  readonly [field: string]: unknown;
-}
-
-/** Where a commit's line lies: enough to read it back. */
-export interface Place {
-  readonly segment: string;
-  readonly offset: number;
-  readonly length: number;
-}
-
-export interface Commit {
-  readonly number: number;
-  readonly at: number;
-  readonly entries: readonly Entry[];
-  /** The secrets that changed, sealed; opaque to the journal. */
-  readonly sealed?: string;
-  readonly place: Place;
-}
+export type { Commit, Entry, Place, StoredEvent } from "./journal-line.ts";
 
 /** What is asked of the journal: events and secrets that become durable together. */
 export interface Draft {
@@ -53,64 +33,6 @@ export interface Draft {
 export interface JournalReport {
   /** A torn tail that was cut off: how many bytes, of which segment. */
   readonly cut?: { readonly segment: string; readonly bytes: number };
-}
-
-const CHECKSUM_LENGTH = ',"c":"00000000"}'.length;
-const GENESIS = "";
-
-const lineHash = (line: string) => hash("sha256", line, "base64url").slice(0, 22);
-const checksum = (text: string) => crc32(text).toString(16).padStart(8, "0");
-const segmentName = (first: number) => `${String(first).padStart(12, "0")}.jsonl`;
-
-interface Line {
-  readonly n: number;
-  readonly t: number;
-  readonly g: number;
-  readonly p: string;
-  readonly e: readonly ({ readonly s: string } & StoredEvent)[];
-  readonly k?: string;
-}
-
-const isLine = (value: unknown): value is Line =>
-  typeof value === "object" &&
-  value !== null &&
-  "n" in value &&
-  typeof value.n === "number" &&
-  "t" in value &&
-  typeof value.t === "number" &&
-  "g" in value &&
-  typeof value.g === "number" &&
-  "p" in value &&
-  typeof value.p === "string" &&
-  "e" in value &&
-  Array.isArray(value.e);
-
-/** The line's content, or the reason why it is none. */
-function parseLine(text: string): Line | string {
-  const cut = text.length - CHECKSUM_LENGTH;
-  if (cut < 2 || !text.startsWith(',"c":"', cut)) return "not a commit line";
-  if (checksum(text.slice(0, cut)) !== text.slice(cut + 6, cut + 14)) return "checksum does not match";
-  try {
-    const value: unknown = JSON.parse(text);
-    return isLine(value) ? value : "not a commit line";
-  } catch (error) {
-    return error instanceof Error ? error.message : "not JSON";
-  }
-}
-
-function toCommit(line: Line, place: Place): Commit {
-  const entries = line.e.map(({ s, ...event }) => ({ stream: s, event: event as StoredEvent }));
-  return { number: line.n, at: line.t, entries, place, ...(line.k === undefined ? {} : { sealed: line.k }) };
-}
-
-function* linesOf(bytes: Uint8Array): Generator<{ text: string; offset: number; length: number; ended: boolean }> {
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  for (let offset = 0; offset < buffer.length; ) {
-    const end = buffer.indexOf(10, offset);
-    const stop = end === -1 ? buffer.length : end;
-    yield { text: buffer.toString("utf8", offset, stop), offset, length: stop - offset, ended: end !== -1 };
-    offset = stop + 1;
-  }
 }
 
 interface Waiting {
@@ -276,7 +198,7 @@ export class Journal {
       number++;
       const sealed = draft.seal?.(number);
       const e = draft.entries.map(({ stream, event }) => ({ s: stream, ...event }));
-      const content = JSON.stringify({
+      const line = formatLine({
         n: number,
         t: draft.at,
         g: groupStart,
@@ -284,8 +206,6 @@ export class Journal {
         e,
         ...(sealed === undefined ? {} : { k: sealed }),
       });
-      const open = content.slice(0, -1);
-      const line = `${open},"c":"${checksum(open)}"}`;
       const length = Buffer.byteLength(line);
       commits.push({
         number,
@@ -389,11 +309,4 @@ export async function* readJournal(disk: Disk, directory: string, stream?: strin
       yield toCommit(line, { segment, offset, length });
     }
   }
-}
-
-function damaged(segment: string, line: number | undefined, reason: string): MeshError {
-  return new MeshError(
-    "store_damaged",
-    `Journal segment ${segment}${line === undefined ? "" : `, line ${line}`}: ${reason}.`,
-  );
 }

@@ -216,11 +216,11 @@ const OffloadId = z.preprocess(asText, Id);
 export const OffloadStatusParameters = parameters({
   offload_id: OffloadId.optional().describe("The id that cloud_offload returned. Without it all offloads are listed."),
   wait_seconds: seconds()
-    .default(0)
-    .describe(`How many seconds to wait for the next change: 0 (answer at once) to ${WAIT_MAX_SECONDS}.`),
-  until_done: flag()
-    .default(false)
-    .describe("true: wait until the offload has ended, not only for its next change; wait_seconds bounds it."),
+    .optional()
+    .describe(
+      `How many seconds to wait for the next change: 0 (answer at once, the default) to ${WAIT_MAX_SECONDS} (the default with until_done).`,
+    ),
+  until_done: flag().default(false).describe("true: wait until the offload has ended, not only for its next change."),
 });
 
 export const OffloadCancelParameters = parameters({

@@ -106,5 +106,7 @@ test("a gateway pairs, discovers, sends, receives and awaits", async (context) =
   const { status, body } = await next.invoke("mesh_await", { from: "bob", timeout_seconds: 20 });
   assert.equal(status, 200, next.log());
   assert.match(JSON.stringify(body), /Good morning/);
+  const inbox = await next.invoke("mesh_inbox", { all: true });
+  assert.match(JSON.stringify(inbox.body), /Good morning.*Hello, OpenClaw/);
   await next.stop();
 });

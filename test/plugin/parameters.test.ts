@@ -70,7 +70,7 @@ describe("names that mean the same", () => {
   });
 
   it("takes milliseconds for what they are", () => {
-    expect(MeshAwaitParameters.parse({ from: "bob", timeout_ms: "1500" })).toEqual({
+    expect(MeshAwaitParameters.parse({ from: "bob", timeoutMs: "1500" })).toEqual({
       from: ["bob"],
       timeout_seconds: 1.5,
     });

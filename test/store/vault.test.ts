@@ -1,6 +1,6 @@
-import { chmod, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished } from "vitest";
 import { type Disk, realDisk } from "../../src/store/disk.ts";
 import { Journal } from "../../src/store/journal.ts";
 import { openStoreKey } from "../../src/store/key.ts";
@@ -22,6 +22,7 @@ async function openHome(home: string, disk: Disk = realDisk, storeKey = key) {
     directory: join(home, "journal"),
     onCommit: (commit) => secrets.recover(commit),
   });
+  onTestFinished(() => journal.close());
   return {
     vault,
     secrets,
@@ -307,6 +308,5 @@ describe("the store key", () => {
       code: "store_key_unreadable",
       message: expect.stringContaining("permission denied"),
     });
-    await chmod(home, 0o700);
   });
 });

@@ -177,10 +177,12 @@ describe("no session can be opened", () => {
       .then({ state: "open", effects: [["seal", { peer, ids: ["m1"] }]], context: { session: "theirs" }, timers: {} });
   });
 
-  it("never, when trying again cannot help: then what waited is counted as undeliverable", () => {
-    conversationWith(send("m1"), send("m2"))
+  it("never, when trying again cannot help: then what waits is told to be undeliverable, and a new message tries anew", () => {
+    conversationWith(send("m1"), send("m2"), { type: "UNDELIVERABLE", ids: ["m1", "m2"], code: "peer_unknown" })
       .when(failed(true))
-      .then({ state: "closed", context: { outbox: [], undeliverable: 2 }, timers: {} });
+      .then({ state: "closed", context: { outbox: [], undeliverable: 2 }, timers: {} })
+      .when(send("m3"))
+      .then({ state: "opening", effects: [["establish", { peer }]] });
   });
 
   it("a failure that comes when a session is there already means nothing", () => {
@@ -234,7 +236,6 @@ describe("the session is lost", () => {
       .then({
         state: "open",
         effects: [
-          ["handle", { peer, ids: [] }],
           ["transmit", { peer, ids: ["m2"] }],
           ["seal", { peer, ids: ["m1"] }],
         ],
@@ -246,7 +247,7 @@ describe("the session is lost", () => {
       .when(established("s2"))
       .then({
         state: "open",
-        effects: [["seal", { peer, ids: [] }]],
+        effects: [],
         context: { outbox: [{ sealed: { session: "s1" } }] },
       });
   });

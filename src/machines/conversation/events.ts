@@ -34,8 +34,11 @@ export const ConversationEventSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("HANDLED"), ids: z.array(Id) }),
   /** The person or the agent has seen these. */
   z.object({ type: z.literal("READ"), ids: z.array(Id) }),
-  /** The name under which the peer was found last. A hint for people, never trust. */
-  z.object({ type: z.literal("NAMED"), name: z.string().max(64) }),
+  /**
+   * What the peer calls itself (`registry`), or the name by which we addressed it (`address`). The first is a hint for
+   * people; the second is remembered, so that the name goes on meaning this peer, whoever else takes it.
+   */
+  z.object({ type: z.literal("NAMED"), name: z.string().max(64), source: z.enum(["registry", "address"]) }),
   Resumed,
 ]);
 export type ConversationEvent = Timed<z.infer<typeof ConversationEventSchema>>;
@@ -52,6 +55,8 @@ export interface Outgoing {
 export interface ConversationContext {
   readonly peer: string;
   readonly name: string | null;
+  /** The name by which it was addressed from here. */
+  readonly address: string | null;
   /** The session that sends. */
   readonly session: string | null;
   /** What the relay does not have yet, oldest first. */

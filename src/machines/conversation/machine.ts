@@ -84,6 +84,7 @@ const conversation = setup({
   context: ({ input }) => ({
     peer: input.id,
     name: null,
+    address: null,
     session: null,
     outbox: [],
     handling: [],
@@ -150,7 +151,12 @@ const conversation = setup({
       ],
     },
     SESSION_LOST: { actions: "unseal" },
-    NAMED: { actions: assign(({ event }) => ({ name: event.name })) },
+    NAMED: {
+      actions: assign(({ context, event }) => ({
+        name: event.name,
+        address: event.source === "address" ? event.name : context.address,
+      })),
+    },
     RESUMED: {
       actions: enqueueActions(({ context, enqueue }) => {
         const ids = idsOf(context.handling);

@@ -79,11 +79,12 @@ export const meshAwait = defineTool({
       { from, timeout_ms: timeout_seconds * 1000 },
       { signal },
     );
+    const silent = missing.length === from.length ? from : missing;
     return {
       text: paragraphs(
         status === "received"
           ? `${count(messages.length, "message")} from ${from.join(", ")}.`
-          : `After ${timeout_seconds} s there is nothing from ${missing.join(", ")}. Wait again with mesh_await, or go on; a late answer comes to mesh_inbox.`,
+          : `After ${timeout_seconds} s there is nothing from ${silent.join(", ")}. Wait again with mesh_await, or go on; a late answer comes to mesh_inbox.`,
         messages.length > 0 ? quoteMessages(messages) : undefined,
       ),
       details: { outcome: status, messages, missing },

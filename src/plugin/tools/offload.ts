@@ -1,4 +1,5 @@
 import type { OffloadView } from "../../actors/offloads.ts";
+import { WAIT_MAX_MS } from "../../limits.ts";
 import { CloudOffloadParameters, OffloadCancelParameters, OffloadStatusParameters } from "../../wire/tool.ts";
 import { resolveFiles } from "../files.ts";
 import type { PluginNode } from "../node.ts";
@@ -12,6 +13,9 @@ const ENDED_SHOWN = 20;
 const detailsOf = ({ status, error, ...view }: OffloadView) => ({ ...view, offload_status: status, failure: error });
 
 const answer = (view: OffloadView): Answer => ({ text: renderOffload(view), details: detailsOf(view) });
+
+const isView = (news: unknown): news is OffloadView =>
+  typeof news === "object" && news !== null && "offload_id" in news;
 
 export const cloudOffload = defineTool({
   name: "cloud_offload",
@@ -87,10 +91,10 @@ export const offloadStatus = defineTool({
   parameters: OffloadStatusParameters,
   inbound: true,
   async run({ offload_id, wait_seconds, until_done }, { node, signal, update }) {
-    const wait_ms = wait_seconds * 1000;
+    const wait_ms = wait_seconds === undefined ? (until_done ? WAIT_MAX_MS : 0) : wait_seconds * 1000;
     if (offload_id !== undefined) {
       const params = { id: offload_id, wait_ms, until_over: until_done };
-      const onProgress = (news: unknown) => update(answer(news as OffloadView));
+      const onProgress = (news: unknown) => isView(news) && update(answer(news));
       const view = await node.call("offload_status", params, { signal, repeatable: true, onProgress });
       return "offloads" in view ? { text: renderList(view.offloads), details: view } : answer(view);
     }

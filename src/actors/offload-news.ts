@@ -1,0 +1,175 @@
+import { createHash } from "node:crypto";
+import { join as joinPath } from "node:path";
+import { type ErrorCode, isErrorCode } from "../errors.ts";
+import type { Body } from "../machines/definition.ts";
+import type { UntimedOffloadEvent as Event, OffloadContext } from "../machines/offload/events.ts";
+import type { Payload, PayloadOf } from "../wire/payload.ts";
+import type { Core } from "./core.ts";
+import { freeName, safeName, saveFile } from "./files.ts";
+import { offloadOf, viewOffload } from "./offload-view.ts";
+import { compose, type Draft, entriesOnly, join } from "./outgoing.ts";
+import type { Work } from "./work.ts";
+
+// What a cluster says about an offload, as events of its machine.
+
+/** An event of an offload with words that belong to it. */
+export function told(
+  core: Core,
+  id: string,
+  words: string | undefined,
+  event: (note: { note?: Body }) => Event,
+): Draft {
+  if (words === undefined || words === "") return entriesOnly({ stream: offloadOf(id), event: event({}) });
+  const { body, secrets, before } = core.bodies.seal(offloadOf(id), words);
+  return { entries: [{ stream: offloadOf(id), event: event({ note: body }) }], secrets, ...(before && { before }) };
+}
+
+export class OffloadNews {
+  readonly #core: Core;
+  readonly #folder: string;
+
+  /** @param folder where result files are saved, a folder an offload */
+  constructor(core: Core, folder: string) {
+    this.#core = core;
+    this.#folder = folder;
+  }
+
+  /** The events that a cluster's word about an offload means; undefined when it is about none of ours, or not from who may say it. */
+  async handle({ peer, payload, id: messageId }: Work): Promise<Draft | undefined> {
+    const id =
+      "request_id" in payload && typeof payload.request_id === "string"
+        ? payload.request_id
+        : this.#offloadOfSandbox(peer);
+    const state = id === undefined ? undefined : this.#core.system.decided(offloadOf(id));
+    if (!state || id === undefined) return undefined;
+    const context: OffloadContext = state.snapshot.context;
+    if (context.controller === "") return undefined;
+    const isController = peer === context.controller;
+    const isSandbox = peer === context.sandbox.did;
+    if (isController) return this.#fromController(id, payload);
+    if (isSandbox || payload.type === "offload_hello") return this.#fromSandbox(id, peer, payload, messageId);
+    this.#core.note(`${payload.type} about offload ${id} came from ${peer}, which is not its sandbox; ignored.`);
+    return undefined;
+  }
+
+  /** Older sandboxes send files without naming the offload: it is the one that runs there. */
+  #offloadOfSandbox(peer: string): string | undefined {
+    for (const [, state] of this.#core.system.streams("offload")) {
+      const context: OffloadContext = state.snapshot.context;
+      if (context.sandbox.did === peer && state.snapshot.matches("active")) return context.id;
+    }
+    return undefined;
+  }
+
+  #fromController(id: string, payload: Payload): Draft | undefined {
+    switch (payload.type) {
+      case "offload_status":
+        return told(this.#core, id, payload.message, (note) => ({
+          type: "STATUS",
+          phase: payload.phase,
+          sandbox: payload.sandbox_name ?? null,
+          sandbox_did: payload.sandbox_did ?? null,
+          ...note,
+        }));
+      case "offload_error":
+        if (payload.phase === "cancelled") return entriesOnly({ stream: offloadOf(id), event: { type: "CANCELLED" } });
+        return told(this.#core, id, payload.error, (note) => ({ type: "FAILED", code: codeOf(payload), ...note }));
+      default:
+        return undefined;
+    }
+  }
+
+  async #fromSandbox(id: string, peer: string, payload: Payload, messageId: string): Promise<Draft | undefined> {
+    switch (payload.type) {
+      case "offload_hello":
+        return told(this.#core, id, payload.message, (note) => ({
+          type: "GREETED",
+          did: peer,
+          awaits_task: payload.accepts?.includes("offload_task") ?? false,
+          ...note,
+        }));
+      case "task_received":
+        return entriesOnly({ stream: offloadOf(id), event: { type: "STARTED" } });
+      case "offload_progress":
+        return told(this.#core, id, payload.message, (note) => ({
+          type: "PROGRESSED",
+          stage: payload.stage ?? null,
+          pct: payload.pct ?? null,
+          ...note,
+        }));
+      case "offload_error":
+        return told(this.#core, id, payload.error, (note) => ({ type: "FAILED", code: codeOf(payload), ...note }));
+      case "file_transfer":
+        return this.#receiveFile(id, peer, payload, messageId);
+      case "offload_done":
+        return this.#finish(id, payload);
+      default:
+        return undefined;
+    }
+  }
+
+  #finish(id: string, payload: PayloadOf<"offload_done">): Draft {
+    const { body, secrets, before } = this.#core.bodies.seal(offloadOf(id), payload.summary);
+    const tokens = payload.tokens_used;
+    const event: Event = {
+      type: "FINISHED",
+      body,
+      outputs: payload.output_files.length,
+      tokens: tokens ? { prompt: tokens.prompt ?? 0, completion: tokens.completion ?? 0 } : null,
+      duration_seconds: payload.duration_seconds ?? null,
+    };
+    return { entries: [{ stream: offloadOf(id), event }], secrets, ...(before && { before }) };
+  }
+
+  /** The file lies whole under its name before the event says so; a repetition writes the same bytes to the same place. */
+  async #receiveFile(id: string, peer: string, payload: PayloadOf<"file_transfer">, messageId: string): Promise<Draft> {
+    const bytes = Buffer.from(payload.file_data, "base64");
+    const sha256 = createHash("sha256").update(bytes).digest("hex");
+    const problem =
+      bytes.length !== payload.size_bytes
+        ? `${bytes.length} bytes came where ${payload.size_bytes} were announced`
+        : payload.sha256 !== undefined && payload.sha256 !== sha256
+          ? "the hash does not match"
+          : undefined;
+    const answer = (success: boolean, error?: string) =>
+      compose(
+        this.#core,
+        peer,
+        {
+          type: "file_transfer_ack",
+          file_name: payload.file_name,
+          success,
+          request_id: id,
+          ...(error === undefined ? {} : { error }),
+        },
+        `${messageId}.ack`,
+      );
+    if (problem !== undefined) {
+      this.#core.note(`A result file of offload ${id} is broken: ${problem}.`);
+      return answer(false, problem);
+    }
+    const taken = new Set((await viewOffload(this.#core, this.#folder, id)).files.map(({ name }) => name));
+    const name = freeName(safeName(payload.file_name), taken);
+    let path: string;
+    try {
+      path = await saveFile(joinPath(this.#folder, id), name, bytes);
+    } catch (error) {
+      const reason = `${name} could not be saved: ${error instanceof Error ? error.message : String(error)}`;
+      return told(this.#core, id, reason, (note) => ({ type: "FAILED", code: "store_io", ...note }));
+    }
+    const { body, secrets, before } = this.#core.bodies.seal(offloadOf(id), JSON.stringify({ name, path }));
+    const event: Event = { type: "FILE_SAVED", body, size: bytes.length, sha256 };
+    return join({ entries: [{ stream: offloadOf(id), event }], secrets, ...(before && { before }) }, answer(true));
+  }
+}
+
+/** The refusal's code: its own, or what its words say (older clusters have no codes). */
+function codeOf(payload: PayloadOf<"offload_error">): ErrorCode {
+  if (isErrorCode(payload.code)) return payload.code;
+  const text = payload.error.toLowerCase();
+  if (text.includes("slot")) return "no_free_slot";
+  if (text.includes("capabilit")) return "capability_missing";
+  if (text.includes("budget")) return "budget_exhausted";
+  if (text.includes("expired")) return "token_expired";
+  return "cluster_refused";
+}

@@ -1,0 +1,105 @@
+import { join as joinPath } from "node:path";
+import { z } from "zod";
+import { MeshError } from "../errors.ts";
+import type { Body } from "../machines/definition.ts";
+import type { OffloadContext } from "../machines/offload/events.ts";
+import type { Core } from "./core.ts";
+import type { ActorState } from "./state.ts";
+
+// What is shown of an offload.
+
+export const offloadOf = (id: string): string => `offload/${id}`;
+
+/** What the sealed body of a request says. */
+export const Request = z.object({
+  task: z.string(),
+  files: z.array(z.object({ name: z.string(), path: z.string(), size: z.number(), sha256: z.string() })),
+});
+export const SavedFile = z.object({ name: z.string(), path: z.string() });
+
+export type OffloadStatus = "pending" | "running" | "done" | "error" | "cancelled" | "lost";
+
+/** An offload as tools and command lines show it. */
+export interface OffloadView {
+  readonly offload_id: string;
+  readonly status: OffloadStatus;
+  readonly phase: string;
+  readonly progress: { readonly stage: string | null; readonly pct: number | null; readonly message: string | null };
+  readonly summary: string | null;
+  readonly files: readonly {
+    readonly name: string;
+    readonly path: string;
+    readonly size: number;
+    readonly sha256: string;
+  }[];
+  readonly error: { readonly code: string; readonly message: string } | null;
+  readonly task: string | null;
+  readonly sandbox: string | null;
+  readonly requested_at: string;
+  readonly ended_at: string | null;
+  readonly duration_seconds: number | null;
+  readonly folder: string;
+}
+
+const PENDING: ReadonlySet<string> = new Set(["new", "requested", "accepted", "spawning", "ready"]);
+
+export const phaseOf = ({ snapshot }: ActorState): string => {
+  const { value } = snapshot;
+  return typeof value === "string" ? value : String(value.active ?? Object.keys(value)[0]);
+};
+
+export function statusOf(phase: string): OffloadStatus {
+  if (phase === "done" || phase === "error" || phase === "cancelled" || phase === "lost") return phase;
+  return PENDING.has(phase) ? "pending" : "running";
+}
+export const isOver = (status: OffloadStatus): boolean => status !== "pending" && status !== "running";
+
+/** An offload as it stands. @param folder where result files lie @throws MeshError `offload_unknown` */
+export async function viewOffload(core: Core, folder: string, id: string): Promise<OffloadView> {
+  const state = core.system.state(offloadOf(id));
+  if (!state) throw new MeshError("offload_unknown", `${id}.`);
+  const context: OffloadContext = state.snapshot.context;
+  const scope = offloadOf(id);
+  const peek = async (body: Body | null) => (body ? core.bodies.peek(scope, body) : null);
+  const phase = phaseOf(state);
+  const status = statusOf(phase);
+  const request = await peek(context.request);
+  const note = await peek(context.note);
+  const files = await Promise.all(
+    context.results.map(async ({ body, size, sha256 }) => {
+      const saved = await peek(body);
+      return { ...(saved === null ? { name: "", path: "" } : SavedFile.parse(JSON.parse(saved))), size, sha256 };
+    }),
+  );
+  return {
+    offload_id: id,
+    status,
+    phase,
+    progress: { stage: context.stage, pct: status === "done" ? 100 : context.pct, message: note },
+    summary: await peek(context.summary),
+    files,
+    error: errorOf(status, context, note),
+    task: request === null ? null : Request.parse(JSON.parse(request)).task,
+    sandbox: context.sandbox.name,
+    requested_at: new Date(context.requestedAt).toISOString(),
+    ended_at: context.endedAt === null ? null : new Date(context.endedAt).toISOString(),
+    duration_seconds: context.durationSeconds,
+    folder: joinPath(folder, id),
+  };
+}
+
+function errorOf(status: OffloadStatus, context: OffloadContext, note: string | null): OffloadView["error"] {
+  if (status === "error") {
+    const code = context.failure ?? "cluster_refused";
+    return { code, message: note ?? new MeshError(code).message };
+  }
+  if (status !== "lost") return null;
+  const heard =
+    context.lastHeard === null
+      ? "Nothing was ever heard"
+      : `Nothing was heard since ${new Date(context.lastHeard).toISOString()}`;
+  return {
+    code: "cluster_unreachable",
+    message: `${heard}${context.stage === null ? "" : `, when it was at "${context.stage}"`}.`,
+  };
+}
