@@ -6,9 +6,7 @@ import type { ActorState } from "./state.ts";
 
 /** An actor as far as its deadlines go. */
 export interface Timed {
-  /** Timers that are durable: what is due is due by these. */
-  readonly durable: ActorState;
-  /** A timer that is not here any more was told or cleared already. */
+  /** What the next event will meet: a timer that is not here any more was told or cleared already. */
   readonly decided: ActorState;
 }
 
@@ -25,9 +23,9 @@ export class Deadlines<A extends Timed> {
     this.#ring = ring;
   }
 
-  /** The actor's durable state has changed. */
+  /** The actor's state has changed. */
   note(actor: A): void {
-    if (Object.keys(actor.durable.timers).length > 0) this.#timed.add(actor);
+    if (Object.keys(actor.decided.timers).length > 0) this.#timed.add(actor);
     else this.#timed.delete(actor);
   }
 
@@ -48,8 +46,8 @@ export class Deadlines<A extends Timed> {
     this.#disarm = undefined;
     if (!this.#running) return;
     let next = Number.POSITIVE_INFINITY;
-    for (const { durable } of this.#timed)
-      for (const { at } of Object.values(durable.timers)) next = Math.min(next, at);
+    for (const { decided } of this.#timed)
+      for (const { at } of Object.values(decided.timers)) next = Math.min(next, at);
     if (next !== Number.POSITIVE_INFINITY) this.#disarm = this.#clock.at(next, () => this.#alarm());
   }
 
@@ -57,8 +55,8 @@ export class Deadlines<A extends Timed> {
     const now = this.#clock.now();
     let rang = false;
     for (const actor of [...this.#timed]) {
-      for (const [id, { at }] of Object.entries(actor.durable.timers)) {
-        if (at > now || !(id in actor.decided.timers)) continue;
+      for (const [id, { at }] of Object.entries(actor.decided.timers)) {
+        if (at > now) continue;
         rang = true;
         this.#ring(actor, id).catch(() => this.#later());
       }

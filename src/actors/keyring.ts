@@ -182,6 +182,20 @@ export class Keyring {
     this.#ratchets.set(session, ratchet);
   }
 
+  /** Forgets a session: its ratchet, its skipped keys, and the message keys of frames that it sealed in vain. */
+  forgetPatch(session: string, peer: string, sealed: readonly string[]): SecretPatch {
+    const names = [
+      `ratchet/${session}`,
+      ...this.#secrets.names(`skipped/${session}/`),
+      ...sealed.map((id) => `sent/${peer}/${id}`),
+    ];
+    return Object.fromEntries(names.map((name) => [name, null]));
+  }
+  /** A session was forgotten, and that is decided. */
+  forgot(session: string): void {
+    this.#ratchets.delete(session);
+  }
+
   sentKey(peer: string, id: string): Uint8Array | undefined {
     return decode(this.#secrets.get(`sent/${peer}/${id}`));
   }

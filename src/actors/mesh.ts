@@ -60,12 +60,14 @@ export async function serveNode<T extends OperationTable>(
 }
 
 async function own(options: NodeOptions, ownership: Ownership): Promise<Mesh> {
+  let node: MeshNode | undefined;
   try {
-    const node = await MeshNode.open(options);
+    node = await MeshNode.open(options);
     const mesh = await serveNode(node, ownership, operations);
     node.start();
     return mesh;
   } catch (error) {
+    await node?.close();
     ownership.release();
     throw error;
   }

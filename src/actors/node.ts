@@ -8,7 +8,7 @@ import { offloadDefinition } from "../machines/offload/machine.ts";
 import { pairingDefinition } from "../machines/pairing/machine.ts";
 import { sessionDefinition } from "../machines/session/machine.ts";
 import { Blobs } from "../store/blobs.ts";
-import { joinPath } from "../store/disk.ts";
+import { type Disk, joinPath } from "../store/disk.ts";
 import { Journal } from "../store/journal.ts";
 import { openStoreKey } from "../store/key.ts";
 import { Secrets } from "../store/secrets.ts";
@@ -202,6 +202,15 @@ interface Store {
   readonly messages: MessagesProjection;
 }
 
+/** What a crash left of files that were to replace others: secrets of ended epochs among it. */
+async function removeLeftovers(disk: Disk, home: string): Promise<void> {
+  for (const directory of [home, joinPath(home, "snapshots")]) {
+    for (const name of await disk.list(directory)) {
+      if (name.endsWith(".tmp")) await disk.remove(joinPath(directory, name));
+    }
+  }
+}
+
 /** Only what waits to be sent or handed over lies in blobs. */
 function blobsInUse(system: ActorSystem): Set<string> {
   const used = new Set<string>();
@@ -232,9 +241,11 @@ async function openStore(options: NodeOptions, ports: Ports, useSnapshots = true
   const { disk, random, clock } = ports;
   await disk.makeDirectory(home);
   const directory = joinPath(home, "journal");
-  const hasData = (await vaultExists(disk, home)) || (await disk.list(directory)).length > 0;
+  const hasJournal = (await disk.list(directory)).length > 0;
+  const hasData = hasJournal || (await vaultExists(disk, home));
+  await removeLeftovers(disk, home);
   const key = await openStoreKey(disk, home, hasData, random);
-  const vault = await openVault(disk, home, key, random, clock.now());
+  const vault = await openVault(disk, home, key, random, clock.now(), hasJournal);
   const secrets = new Secrets(vault, random);
   const keyring = new Keyring(secrets, random);
   const messages = new MessagesProjection();
@@ -250,6 +261,7 @@ async function openStore(options: NodeOptions, ports: Ports, useSnapshots = true
   const journal = await Journal.open({
     disk,
     directory,
+    ready: () => secrets.certain(),
     onCommit: (commit) => {
       secrets.recover(commit);
       system.fold(commit);
@@ -261,6 +273,7 @@ async function openStore(options: NodeOptions, ports: Ports, useSnapshots = true
     },
   });
   if (secrets.epoch.position > journal.head) {
+    await journal.close();
     throw new MeshError(
       "store_damaged",
       `The journal ends at commit ${journal.head}, but the vault knows of ${secrets.epoch.position}: it was cut or replaced.`,

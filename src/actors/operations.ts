@@ -114,15 +114,19 @@ export const operations = {
       }
       const { core } = node;
       membershipOf(node);
-      const peer = await resolvePeer(core, to);
       const messageId = id ?? crypto.randomUUID();
-      const known = core.messages.outgoing(peer, messageId);
-      if (known) return { id: messageId, to: peer, state: known.state };
-      const draft = compose(core, peer, { type: "message", content: message }, messageId);
-      const { accepted, durable } = core.system.commit(draft.entries, { secrets: draft.secrets, before: draft.before });
-      if (!accepted[0]) throw new MeshError("limit_reached", `Too many messages wait for ${nameOfPeer(core, peer)}.`);
-      await durable;
-      return { id: messageId, to: peer, state: "queued" };
+      // The order of the calls is the order of the messages, however long finding the peer takes; waiting for the disk is shared.
+      const { peer, state, durable } = await core.lanes.run(`send ${to}`, async () => {
+        const peer = await resolvePeer(core, to);
+        const known = core.messages.outgoing(peer, messageId);
+        if (known) return { peer, state: known.state, durable: undefined };
+        const { entries, secrets, before } = compose(core, peer, { type: "message", content: message }, messageId);
+        const { accepted, durable } = core.system.commit(entries, { secrets, before });
+        if (!accepted[0]) throw new MeshError("limit_reached", `Too many messages wait for ${nameOfPeer(core, peer)}.`);
+        return { peer, state: "queued" as const, durable: { written: durable } };
+      });
+      await durable?.written;
+      return { id: messageId, to: peer, state };
     },
   ),
 

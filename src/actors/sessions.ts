@@ -21,6 +21,7 @@ import type { SessionContext } from "../machines/session/events.ts";
 import type { Knock, KnockAccept, KnockReject } from "../wire/frame.ts";
 import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
 import { Keyring } from "./keyring.ts";
+import type { Draft } from "./outgoing.ts";
 import { nameOf } from "./registry.ts";
 
 // Sessions come to be here: X3DH as initiator and as responder, knocks and their answers. A session is named by its knock, so
@@ -242,24 +243,24 @@ export class Sessions {
       otk: otk ?? null,
     };
     const surplus = this.of(knock.from).slice(SESSIONS_PER_PEER_MAX - 1);
+    const closing = surplus.map((id) => this.#close(id, knock.from, "too many sessions with this peer"));
     await system.commit(
       [
         { stream: sessionOf(knock.id), event },
         ...(agent.name === null
           ? []
           : [{ stream: conversationOf(knock.from), event: { type: "NAMED", name: agent.name, source: "registry" } }]),
-        ...surplus.map((id) => ({
-          stream: sessionOf(id),
-          event: { type: "CLOSED", reason: "too many sessions with this peer" },
-        })),
+        ...closing.flatMap(({ entries }) => entries),
       ],
       {
         secrets: {
+          ...Object.assign({}, ...closing.map(({ secrets }) => secrets)),
           ...Keyring.ratchetPatch(knock.id, { state, associatedData: agreement.associatedData }),
           ...Keyring.consumedPatch(otk ?? null),
         },
       },
     ).durable;
+    for (const id of surplus) keyring.forgot(id);
     return "taken";
   }
 
@@ -301,15 +302,30 @@ export class Sessions {
     const conversation = conversationOf(frame.from);
     const refused = frame.reason === "policy_denied" || frame.reason === "identity_mismatch";
     const ids = refused ? this.#queuedFor(conversation) : [];
-    await system.commit([
-      {
-        stream: sessionOf(frame.knock_id),
-        event: { type: "CLOSED", reason: `rejected: ${(frame.reason ?? "no reason").slice(0, 100)}` },
-      },
-      ...(ids.length > 0
-        ? [{ stream: conversation, event: { type: "UNDELIVERABLE", ids, code: "peer_refused" } }]
-        : []),
-      { stream: conversation, event: { type: "SESSION_LOST", session: frame.knock_id, code: "peer_refused" } },
-    ]).durable;
+    const closing = this.#close(frame.knock_id, frame.from, `rejected: ${(frame.reason ?? "no reason").slice(0, 100)}`);
+    await system.commit(
+      [
+        ...(ids.length > 0
+          ? [{ stream: conversation, event: { type: "UNDELIVERABLE", ids, code: "peer_refused" } }]
+          : []),
+        ...closing.entries,
+      ],
+      { secrets: closing.secrets },
+    ).durable;
+    this.#core.keyring.forgot(frame.knock_id);
+  }
+
+  /** The end of a session: its secrets go with it, and what it had sealed in vain is sealed anew by another. */
+  #close(session: string, peer: string, reason: string): Draft {
+    const conversation = conversationOf(peer);
+    const context: ConversationContext | undefined = this.#core.system.decided(conversation)?.snapshot.context;
+    const sealed = context?.outbox.filter((item) => item.sealed?.session === session).map(({ id }) => id) ?? [];
+    return {
+      entries: [
+        { stream: sessionOf(session), event: { type: "CLOSED", reason } },
+        { stream: conversation, event: { type: "SESSION_LOST", session, code: "peer_refused" } },
+      ],
+      secrets: this.#core.keyring.forgetPatch(session, peer, sealed),
+    };
   }
 }

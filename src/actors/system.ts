@@ -57,7 +57,7 @@ interface Actor {
   readonly definition: MachineDefinition;
   decided: ActorState;
   durable: ActorState;
-  /** Whether any event was ever accepted: an actor nobody has told anything does not exist. */
+  /** Whether any event of it is durable: before that it does not exist for anyone outside. */
   touched: boolean;
 }
 
@@ -160,7 +160,7 @@ export class ActorSystem {
   } {
     const actors: Record<string, PersistedState> = {};
     for (const actor of this.#actors.values())
-      if (!actor.definition.live) actors[actor.stream] = persist(actor.durable);
+      if (actor.touched && !actor.definition.live) actors[actor.stream] = persist(actor.durable);
     const projections = Object.fromEntries(
       this.#projections.map((projection) => [projection.name, projection.capture()]),
     );
@@ -217,7 +217,6 @@ export class ActorSystem {
     }
     for (const [actor, state] of reached) {
       actor.decided = state;
-      actor.touched = true;
       this.#actors.set(actor.stream, actor);
     }
     const decision: Decision = { at, steps, secrets: options.secrets };
@@ -257,12 +256,17 @@ export class ActorSystem {
   onFailure(): void {
     this.#pending = [];
     this.#secrets?.rollBack();
-    for (const actor of this.#actors.values()) actor.decided = actor.durable;
+    for (const actor of this.#actors.values()) {
+      actor.decided = actor.durable;
+      if (actor.touched) this.#deadlines.note(actor);
+      else this.#actors.delete(actor.stream);
+    }
   }
 
   #publish(decision: Decision, commit: Commit | undefined): void {
     for (const { actor, state } of decision.steps) {
       actor.durable = state;
+      actor.touched = true;
       this.#deadlines.note(actor);
     }
     if (commit) {
@@ -318,7 +322,8 @@ export class ActorSystem {
 
   /** The durable state of an actor, or undefined when it has none yet. */
   state(stream: string): ActorState | undefined {
-    return this.#actors.get(stream)?.durable;
+    const actor = this.#actors.get(stream);
+    return actor?.touched ? actor.durable : undefined;
   }
 
   /** What is decided, durable or not: what the next event will meet. Never to be shown outside. */
@@ -328,7 +333,7 @@ export class ActorSystem {
 
   *streams(kind?: string): Generator<readonly [stream: string, state: ActorState]> {
     for (const actor of this.#actors.values())
-      if (kind === undefined || actor.definition.kind === kind) yield [actor.stream, actor.durable];
+      if (actor.touched && (kind === undefined || actor.definition.kind === kind)) yield [actor.stream, actor.durable];
   }
 
   subscribe(listener: (change: Change) => void): () => void {

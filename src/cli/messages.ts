@@ -119,6 +119,7 @@ async function awaitSenders(io: Io, from: string[], { timeout }: { timeout: numb
     await visit.requirePaired();
     await visit.settle(Math.min(SETTLE_MS, Math.max(timeout, SETTLE_BRIEFLY_MS)));
     const timeout_ms = Math.max(0, timeout - (Date.now() - begun));
+    if (timeout_ms > 0) io.note(`Waiting for ${from.map(line).join(", ")}, at most ${timeout / 1000} s.`);
     const { status, messages, missing } = await mesh.call("await", { from, timeout_ms }, { signal });
     if (status === "timeout") {
       process.exitCode = EXIT_TIMEOUT;

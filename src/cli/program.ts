@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import { Command, CommanderError, Option } from "commander";
 import { asMeshError, type ErrorCode } from "../errors.ts";
 import { interruptedBy, interruption, unread } from "./interruption.ts";
-import { json as asJson } from "./output.ts";
+import { json as asJson, block } from "./output.ts";
 
 // What both command lines share: the global options, how results and errors are printed, and how a process ends.
 //
@@ -93,7 +93,8 @@ function report(program: Command, error: unknown): number {
   const wantsJson = process.argv.includes("--json");
   const say = (code: ErrorCode, message: string) => {
     if (wantsJson && !documentPrinted) printDocument({ error: { code, message } });
-    else note(message);
+    // It may repeat what others said.
+    else note(block(message, ""));
   };
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0;
@@ -132,16 +133,23 @@ const flushed = (stream: NodeJS.WriteStream) => new Promise<void>((resolve) => s
 
 /** Runs what was typed, and ends the process. */
 export async function main(program: Command): Promise<void> {
+  let lost: Error | undefined;
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    // Whoever read may have gone: then nothing more need be said. Any other error loses what was asked for.
+    if (error.code !== "EPIPE") lost ??= error;
+    unread();
+  });
+  // There is no place to say that nothing can be said.
+  process.stderr.on("error", unread);
+  let ending = false;
   const end = async (code: number) => {
-    await Promise.all([flushed(process.stdout), flushed(process.stderr)]);
-    process.exit(code);
+    if (ending) return;
+    ending = true;
+    await flushed(process.stdout);
+    if (lost) note(`The output could not be written: ${lost.message}.`);
+    await flushed(process.stderr);
+    process.exit(lost ? 1 : code);
   };
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on("error", (error: NodeJS.ErrnoException) => {
-      // Whoever read has gone: nothing more need be said.
-      if (error.code === "EPIPE") unread();
-    });
-  }
   process.on("uncaughtException", (error) => void end(report(program, error)));
   let code: number;
   try {

@@ -151,6 +151,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
     context: {
       peer: did,
       name,
+      address: name,
       session: id,
       outbox: list(object({ id, kind, body, at: time, sealed: object({ session: id, header, nonce: hidden }) })),
       handling: list(object({ id, kind, body })),
@@ -171,7 +172,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       RECEIVED: { id, session: id, kind, body, size: count, sent_at: time },
       HANDLED: { ids: list(id) },
       READ: { ids: list(id) },
-      NAMED: { name },
+      NAMED: { name, source: oneOf("registry", "address") },
     },
   },
   offload: {

@@ -44,6 +44,8 @@ interface Waiting {
 export interface JournalOptions {
   readonly disk: Disk;
   readonly directory: string;
+  /** Runs before each group: what the lines will be sealed with must be certain by then. */
+  readonly ready?: () => Promise<void>;
   /** Receives every commit on disk, in order, when the journal opens. */
   readonly onCommit?: (commit: Commit) => void;
   /** Called once, before the promises reject, when commits that were asked for could not be made durable. */
@@ -99,13 +101,14 @@ export class Journal {
         if (typeof line !== "string" && line.g > torn.number) throw damaged(segment, torn.line, torn.reason);
         continue;
       }
-      const reason = typeof line === "string" ? line : this.#misfit(line);
-      if (reason !== undefined) {
-        torn = { offset, number: this.head + 1, reason, line: lineNumber };
-        if (!isLast) throw damaged(segment, lineNumber, reason);
+      if (typeof line === "string") {
+        torn = { offset, number: this.head + 1, reason: line, line: lineNumber };
+        if (!isLast) throw damaged(segment, lineNumber, line);
         continue;
       }
-      if (typeof line === "string") continue;
+      // A whole line that does not follow the one before was not torn: something else was changed or is missing.
+      const misfit = this.#misfit(line);
+      if (misfit !== undefined) throw damaged(segment, lineNumber, misfit);
       this.head = line.n;
       this.#headHash = lineHash(text);
       onCommit?.(toCommit(line, { segment, offset, length }));
@@ -146,10 +149,13 @@ export class Journal {
     });
   }
 
-  /** Runs `work` at a moment when every earlier commit is durable and no later one is being written. */
+  /**
+   * Runs `work` at a moment when every earlier commit is durable, no later one is being written, and nothing that was
+   * refused is on disk.
+   */
   exclusive(work: () => Promise<void>): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#queue.push(() => work().then(resolve, reject));
+      this.#queue.push(() => this.#mend().then(work).then(resolve, reject));
       this.#wake();
     });
   }
@@ -176,6 +182,8 @@ export class Journal {
         await this.#writeGroup(group);
       } catch (cause) {
         this.#fail(group, cause);
+        // What was refused is taken off the disk as soon as that can be done: the next group tries again.
+        await this.#mend().catch(() => undefined);
       }
     }
   }
@@ -243,14 +251,19 @@ export class Journal {
     }
   }
 
-  /** The file to write to: freed of what a failed write left, and a fresh segment when the last is full. */
+  /** Takes off the disk what a refused write left there. */
+  async #mend(): Promise<void> {
+    if (!this.#file || !this.#broken) return;
+    await this.#file.truncate(this.#durableSize);
+    await this.#file.sync();
+    this.#broken = false;
+  }
+
+  /** The file to write to: mended, and a fresh segment when the last is full. */
   async #writable(): Promise<AppendFile> {
+    await this.#options.ready?.();
+    await this.#mend();
     let file = this.#file;
-    if (file && this.#broken) {
-      await file.truncate(this.#durableSize);
-      await file.sync();
-      this.#broken = false;
-    }
     if (!file || file.size >= SEGMENT_SIZE_MAX) file = await this.#openSegment(segmentName(this.head + 1));
     return file;
   }
@@ -260,7 +273,10 @@ export class Journal {
     const lost = [...group, ...this.#queue.filter((item) => typeof item !== "function")];
     this.#queue = this.#queue.filter((item) => typeof item === "function");
     this.#options.onFailure?.();
-    const error = new MeshError("store_io", cause instanceof Error ? `${cause.message}.` : undefined, { cause });
+    const error =
+      cause instanceof MeshError && cause.code === "store_io"
+        ? cause
+        : new MeshError("store_io", cause instanceof Error ? `${cause.message}.` : undefined, { cause });
     for (const { reject } of lost) reject(error);
   }
 
@@ -284,6 +300,8 @@ export class Journal {
   async close(): Promise<void> {
     this.#closed = true;
     await this.drained();
+    // If the disk still refuses, the lines stay: commits of which nobody was told that they are durable.
+    await this.#mend().catch(() => undefined);
     await this.#file?.close();
     this.#file = undefined;
   }
@@ -298,15 +316,24 @@ export async function* readJournal(disk: Disk, directory: string, stream?: strin
   const segments = (await disk.list(directory)).filter((name) => name.endsWith(".jsonl"));
   for (const [index, segment] of segments.entries()) {
     const bytes = (await disk.read(joinPath(directory, segment))) ?? new Uint8Array();
+    let previous = 0;
+    let torn: { readonly line: number; readonly reason: string } | undefined;
+    let lineNumber = 0;
     for (const { text, offset, length, ended } of linesOf(bytes)) {
+      lineNumber++;
       // A stream's name stands in the line as it is, so most lines are passed over unparsed.
-      if (ended && stream !== undefined && !text.includes(JSON.stringify(stream))) continue;
-      const line = ended ? parseLine(text) : "the line does not end";
+      const passed = ended && !torn && stream !== undefined && !text.includes(JSON.stringify(stream));
+      const number = Number(/^\{"n":(\d+),/.exec(text)?.[1] ?? previous + 1);
+      const line = passed ? undefined : ended ? parseLine(text) : "the line does not end";
       if (typeof line === "string") {
-        if (index === segments.length - 1) return;
-        throw damaged(segment, undefined, line);
+        if (index < segments.length - 1) throw damaged(segment, lineNumber, line);
+        torn ??= { line: lineNumber, reason: line };
+      } else if (torn) {
+        if (line && line.g > previous + 1) throw damaged(segment, torn.line, torn.reason);
+      } else {
+        previous = number;
+        if (line) yield toCommit(line, { segment, offset, length });
       }
-      yield toCommit(line, { segment, offset, length });
     }
   }
 }

@@ -48,6 +48,7 @@ export class Secrets {
     const text = JSON.stringify(patch);
     return {
       seal: (commitNumber) => {
+        if (!this.#vault.isCertain) throw new MeshError("store_io", "It is not certain which epoch key is on disk.");
         const { epoch, key } = this.#vault.document;
         return `${epoch}.${sealText(Buffer.from(key, "base64"), text, `journal/${epoch}/${commitNumber}`, this.#random)}`;
       },
@@ -94,6 +95,11 @@ export class Secrets {
   } {
     const { epoch, since, position } = this.#vault.document;
     return { number: epoch, since, position, commits: this.#commitsOfEpoch };
+  }
+
+  /** Must hold before anything is sealed: which epoch key is on disk is certain. */
+  certain(): Promise<void> {
+    return this.#vault.settle();
   }
 
   /** Ends the epoch. Must run while no commit is being written (`Journal.exclusive`). */

@@ -50,40 +50,62 @@ function sealedFile(disk: Disk, path: string, key: Uint8Array, random: Random): 
 }
 
 export interface Vault {
+  /** The document that is surely on disk. */
   readonly document: VaultDocument;
+  /** Replaces it. When this fails, either document may be on disk: until `settle` succeeds nothing may be sealed. */
   write(document: VaultDocument): Promise<void>;
+  readonly isCertain: boolean;
+  /** Makes certain which document is on disk, if that is in doubt. */
+  settle(): Promise<void>;
 }
 
 export const vaultExists = async (disk: Disk, home: string): Promise<boolean> => (await disk.list(home)).includes(FILE);
 
 export const freshEpochKey = (random: Random): string => Buffer.from(random(SEAL_KEY_SIZE)).toString("base64");
 
-/** Opens the home's vault, or begins one. @throws MeshError `store_damaged` */
+/** Opens the home's vault, or begins one. @throws MeshError `store_damaged`, also when it is missing beside a journal */
 export async function openVault(
   disk: Disk,
   home: string,
   key: Uint8Array,
   random: Random,
   now: number,
+  hasJournal = false,
 ): Promise<Vault> {
   const empty: VaultDocument = { epoch: 1, key: freshEpochKey(random), position: 0, since: now, secrets: {} };
   const existed = await vaultExists(disk, home);
-  const low = new Low(sealedFile(disk, joinPath(home, FILE), key, random), empty);
+  const file = sealedFile(disk, joinPath(home, FILE), key, random);
+  const low = new Low(file, empty);
   if (existed) await low.read();
+  else if (hasJournal) throw new MeshError("store_damaged", `${joinPath(home, FILE)} is missing.`);
   else await low.write();
+  /** The document that was to be written when its writing failed, while the old one may be gone. */
+  let doubtful: VaultDocument | undefined;
+  const write = async (document: VaultDocument) => {
+    const before = low.data;
+    low.data = document;
+    try {
+      await low.write();
+      doubtful = undefined;
+    } catch (error) {
+      low.data = before;
+      doubtful = document;
+      throw error;
+    }
+  };
   return {
     get document() {
       return low.data;
     },
-    async write(document) {
-      const before = low.data;
-      low.data = document;
-      try {
-        await low.write();
-      } catch (error) {
-        low.data = before;
-        throw error;
-      }
+    get isCertain() {
+      return doubtful === undefined;
+    },
+    write,
+    async settle() {
+      if (!doubtful) return;
+      const onDisk = await file.read();
+      if (onDisk?.epoch === low.data.epoch) doubtful = undefined;
+      else await write(doubtful);
     },
   };
 }

@@ -6,6 +6,7 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import { type Mesh, openMesh } from "../../src/actors/mesh.ts";
 import { claimOwnership } from "../../src/actors/owner.ts";
 import { temporaryDirectory } from "../store/disks.ts";
+import { openWorld } from "./world.ts";
 
 const PEER = `did:mesh:${"a".repeat(32)}`;
 
@@ -13,6 +14,14 @@ async function open(home: string): Promise<Mesh> {
   const mesh = await openMesh({ home });
   onTestFinished(() => mesh.close());
   return mesh;
+}
+
+/** A home that belongs to a mesh, so that it can wait for messages. */
+async function memberHome(): Promise<string> {
+  const world = await openWorld();
+  const node = await world.open("member");
+  await node.close();
+  return world.home("member");
 }
 
 /** Another process that opened the home; gone when the test ends. */
@@ -49,7 +58,7 @@ describe("one home, one process", () => {
     const home = await temporaryDirectory();
     const [owner, caller] = [await open(home), await open(home)];
     expect([owner.role, caller.role]).toEqual(["owner", "caller"]);
-    for (const name of ["whoami", "peers", "offload_status", "inbox"] as const)
+    for (const name of ["whoami", "peers", "offload_status"] as const)
       expect(await caller.call(name, {})).toEqual(await owner.call(name, {}));
   });
 
@@ -76,7 +85,7 @@ describe("one home, one process", () => {
   });
 
   it("a call can be taken back", async () => {
-    const home = await temporaryDirectory();
+    const home = await memberHome();
     for (const mesh of [await open(home), await open(home)]) {
       const taken = new AbortController();
       const waiting = mesh.call("await", { from: [PEER], timeout_ms: 600_000 }, { signal: taken.signal });
@@ -116,7 +125,7 @@ describe("one home, one process", () => {
   });
 
   it("when the owner leaves, its callers are told, and the next to come owns it", async () => {
-    const home = await temporaryDirectory();
+    const home = await memberHome();
     const [owner, caller] = [await open(home), await open(home)];
     const waiting = caller.call("await", { from: [PEER], timeout_ms: 600_000 });
     const told = expect(waiting).rejects.toMatchObject({ code: "closed" });
@@ -129,12 +138,12 @@ describe("one home, one process", () => {
   });
 
   it("when a caller leaves, the owner does not notice", async () => {
-    const home = await temporaryDirectory();
+    const home = await memberHome();
     const [owner, caller] = [await open(home), await open(home)];
     void caller.call("await", { from: [PEER], timeout_ms: 600_000 }).catch(() => undefined);
     await caller.call("whoami", {});
     await caller.close();
-    expect(await owner.call("whoami", {})).toMatchObject({ did: null });
+    expect(await owner.call("whoami", {})).toMatchObject({ name: "member" });
     expect((await open(home)).role).toBe("caller");
   });
 
@@ -165,7 +174,7 @@ describe("two processes", () => {
   });
 
   it("an owner that is killed is taken over at once, a live one never", async () => {
-    const home = await temporaryDirectory();
+    const home = await memberHome();
     const elsewhere = await openElsewhere(home);
     expect(elsewhere.role).toBe("owner");
     expect(await claimOwnership(home)).toBeUndefined();
@@ -180,7 +189,7 @@ describe("two processes", () => {
     const successor = await open(home);
     expect(successor.role).toBe("owner");
     expect(performance.now() - begun).toBeLessThan(5_000);
-    expect(await successor.call("whoami", {})).toMatchObject({ did: null });
+    expect(await successor.call("whoami", {})).toMatchObject({ name: "member" });
     expect((await openElsewhere(home)).role).toBe("caller");
   });
 });

@@ -405,7 +405,7 @@ describe("a disk that is full", () => {
     await again.close();
   });
 
-  it("what was decided on top of a lost commit is lost with it, exclusive work is not", async () => {
+  it("what was decided on top of a lost commit is lost with it; exclusive work waits for a disk that holds nothing refused", async () => {
     const full = new FullDisk();
     const { journal } = await open(await temporaryDirectory(), { disk: full.disk });
     full.syncFails = true;
@@ -414,7 +414,9 @@ describe("a disk that is full", () => {
     const second = journal.append(draft("two"));
     await expect(first).rejects.toMatchObject({ code: "store_io" });
     await expect(second).rejects.toMatchObject({ code: "store_io" });
-    await work;
+    await expect(work).rejects.toThrow("EIO");
+    full.syncFails = false;
+    await journal.exclusive(async () => undefined);
     await journal.close();
   });
 

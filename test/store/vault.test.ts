@@ -20,6 +20,7 @@ async function openHome(home: string, disk: Disk = realDisk, storeKey = key) {
   const journal = await Journal.open({
     disk,
     directory: join(home, "journal"),
+    ready: () => secrets.certain(),
     onCommit: (commit) => secrets.recover(commit),
   });
   onTestFinished(() => journal.close());

@@ -317,10 +317,17 @@ describe("after a restart", () => {
 });
 
 describe("the peer's name", () => {
+  const named = (name: string, source: string): Event => ({ type: "NAMED", name, source });
+
   it("is a hint that the last to say it decides", () => {
-    conversationWith({ type: "NAMED", name: "bob" })
-      .when({ type: "NAMED", name: "robert" })
-      .then({ state: "closed", effects: [], context: { name: "robert", peer: ALICE } });
+    conversationWith(named("bob", "registry"))
+      .when(named("robert", "registry"))
+      .then({ state: "closed", effects: [], context: { name: "robert", address: null, peer: ALICE } });
+  });
+  it("by which it was addressed stays what it was, whatever the peer calls itself later", () => {
+    conversationWith(named("bob", "address"))
+      .when(named("mallory", "registry"))
+      .then({ state: "closed", context: { name: "mallory", address: "bob" } });
   });
 });
 
@@ -336,7 +343,7 @@ keepsTheLaws(conversation, {
     lost("a"),
     { ...established("b"), role: "responder" },
     sealed("b", "b"),
-    { type: "NAMED", name: BOB },
+    { type: "NAMED", name: BOB, source: "registry" },
   ],
   restful: ["closed", "open", "opening"],
 });

@@ -47,6 +47,11 @@ const link = setup({
     heartbeat: effect<Record<never, never>>(),
     /** What waits is put on the wire. */
     resume: effect<Record<never, never>>(),
+    noteFinal: assign(({ event }) =>
+      event.type === "CLOSED"
+        ? { closed: { code: event.code, reason: event.reason }, since: null, caughtUp: false }
+        : {},
+    ),
     noteClose: assign(({ context, event }) =>
       event.type === "CLOSED"
         ? {
@@ -73,7 +78,10 @@ const link = setup({
   context: () => ({ url: "", extensions: [], attempts: 0, chance: 0, closed: null, since: null, caughtUp: false }),
   initial: "down",
   on: {
-    DISCONNECT: { target: ".down", actions: { type: "close", params: {} } },
+    DISCONNECT: {
+      target: ".down",
+      actions: [{ type: "close", params: {} }, assign({ since: null, caughtUp: false })],
+    },
   },
   states: {
     down: {
@@ -96,12 +104,17 @@ const link = setup({
           {
             guard: "isFinal",
             target: "refused",
-            actions: assign(({ event }) => ({ closed: { code: event.code, reason: event.reason } })),
+            actions: "noteFinal",
           },
           { target: "waiting", actions: "noteClose" },
         ],
       },
-      after: { open: { target: "waiting", actions: { type: "close", params: {} } } },
+      after: {
+        open: {
+          target: "waiting",
+          actions: [{ type: "close", params: {} }, assign(({ context }) => ({ attempts: context.attempts + 1 }))],
+        },
+      },
     },
     online: {
       initial: "quiet",
@@ -112,7 +125,7 @@ const link = setup({
           {
             guard: "isFinal",
             target: "refused",
-            actions: assign(({ event }) => ({ closed: { code: event.code, reason: event.reason } })),
+            actions: "noteFinal",
           },
           { target: "waiting", actions: "noteClose" },
         ],

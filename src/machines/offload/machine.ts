@@ -192,6 +192,7 @@ const offload = setup({
         running: {
           on: {
             // Any sign of life begins the stall limit anew.
+            FILE_SAVED: { guard: "isNewFile", target: "running", reenter: true, actions: ["hear", "takeFile"] },
             PROGRESSED: {
               target: "running",
               reenter: true,
@@ -202,6 +203,9 @@ const offload = setup({
         },
         returning: {
           always: { guard: "isComplete", target: "#offload.done" },
+          on: {
+            FILE_SAVED: { guard: "isNewFile", target: "returning", reenter: true, actions: ["hear", "takeFile"] },
+          },
           after: { stall: { target: "#offload.lost", actions: "end" } },
         },
       },
