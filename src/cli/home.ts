@@ -33,15 +33,11 @@ export const SETTLE_BRIEFLY_MS = 1_000;
 const VISITS_MAX = 5;
 
 /**
- * Does one command's work at the home.
- * @param mayRepeat whether the work may be done again from its beginning, when the owner ends before it has answered
+ * Does one command's work at the home. When the process that owns the home ends before it has answered, the work is done again
+ * from its beginning: what it hands in carries ids of its own choice, so that handing it in twice is handing it in once.
  * @throws MeshError
  */
-export async function atHome<T>(
-  io: Io,
-  work: (visit: Visit) => Promise<T>,
-  mayRepeat: () => boolean = () => true,
-): Promise<T> {
+export async function atHome<T>(io: Io, work: (visit: Visit) => Promise<T>): Promise<T> {
   const signal = interruption();
   for (let attempt = 1; ; attempt++) {
     const mesh = await openHome(io);
@@ -49,7 +45,7 @@ export async function atHome<T>(
       return await work(visit(mesh, signal));
     } catch (error) {
       const ownerEnded = mesh.role === "caller" && error instanceof MeshError && error.code === "closed";
-      if (!ownerEnded || signal.aborted || attempt === VISITS_MAX || !mayRepeat()) throw error;
+      if (!ownerEnded || signal.aborted || attempt === VISITS_MAX) throw error;
     } finally {
       await mesh.close();
     }

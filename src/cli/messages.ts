@@ -87,6 +87,7 @@ const show = (messages: readonly InboxMessage[]): string =>
 
 async function inbox(io: Io, options: { all?: true; markRead?: true; limit: number; from?: string }): Promise<void> {
   await atHome(io, async (visit) => {
+    await visit.requirePaired();
     await fetchFirst(io, visit);
     const { messages, unread, more } = await visit.mesh.call(
       "inbox",

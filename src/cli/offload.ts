@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { resolve } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { Mesh } from "../actors/mesh.ts";
@@ -84,50 +85,36 @@ async function offload(io: Io, typed: string, more: readonly string[], options: 
   if (more.length > 0 && options.file === undefined)
     throw new InvalidArgumentError("The task has several words: put it in quotes.");
   const task = await wordsOf([typed], TASK_SIZE_MAX, "task");
-  // The process that owns the home may stand in another directory.
-  const files = [...(options.file ?? []), ...more].map((path) => resolve(path));
-  let id: string | undefined;
-  let asked = false;
-  const begin = async ({ mesh, signal }: Visit): Promise<string> => {
-    asked = true;
-    const view = await mesh.call(
-      "offload",
-      {
-        task,
-        files,
-        ...(options.to === undefined ? {} : { to: options.to }),
-        ...(options.capability === undefined ? {} : { capability: options.capability }),
-        ...(options.timeout === undefined ? {} : { timeout_minutes: options.timeout / 60_000 }),
-      },
-      { signal },
-    );
-    return view.offload_id;
+  const request = {
+    // The same id when the command is repeated: it is the same offload.
+    id: randomUUID(),
+    task,
+    // The process that owns the home may stand in another directory.
+    files: [...(options.file ?? []), ...more].map((path) => resolve(path)),
+    ...(options.to === undefined ? {} : { to: options.to }),
+    ...(options.capability === undefined ? {} : { capability: options.capability }),
+    ...(options.timeout === undefined ? {} : { timeout_minutes: options.timeout / 60_000 }),
   };
-  await atHome(
-    io,
-    async (visit) => {
-      id ??= await begin(visit);
-      if (options.wait) {
-        io.note(`Offload ${id}. Ctrl-C leaves it running.`);
-        await followToTheEnd(io, visit, id);
-        return;
-      }
-      // Its next state is the one in which the request waits to be sent, or is answered.
-      await visit.mesh.call("offload_status", { id, wait_ms: SETTLE_MS }, { signal: visit.signal });
-      await visit.settle();
-      const view = await visit.mesh.call("offload_status", { id });
-      if (!("offload_id" in view)) return;
-      const problem = view.phase === "requested" || view.phase === "accepted" ? await visit.offline() : undefined;
-      if (problem !== undefined)
-        io.note(`${problem} The request goes out when it is back and a process has this home open.`);
-      io.result(
-        document(view),
-        `Offload ${id} is ${view.phase}. Follow it with kars-mesh status ${shortOf(id)} --watch.`,
-      );
-    },
-    // Asked once more it would be a second offload.
-    () => !asked || id !== undefined,
-  );
+  await atHome(io, async (visit) => {
+    const { mesh, signal } = visit;
+    const { offload_id: id } = await mesh.call("offload", request, { signal });
+    if (options.wait) {
+      io.note(`Offload ${id}. Ctrl-C leaves it running.`);
+      return followToTheEnd(io, visit, id);
+    }
+    // Its next state is the one in which the request waits to be sent, or is answered.
+    await mesh.call("offload_status", { id, wait_ms: SETTLE_MS }, { signal });
+    await visit.settle();
+    const view = await mesh.call("offload_status", { id });
+    if (!("offload_id" in view)) return;
+    const problem = view.phase === "requested" || view.phase === "accepted" ? await visit.offline() : undefined;
+    if (problem !== undefined)
+      io.note(`${problem} The request goes out when it is back and a process has this home open.`);
+    io.result(
+      document(view),
+      `Offload ${id} is ${view.phase}. Follow it with kars-mesh status ${shortOf(id)} --watch.`,
+    );
+  });
 }
 
 const SHORT_ID = 8;

@@ -33,9 +33,10 @@ async function run(io: Io): Promise<void> {
           ? `${line(name ?? "This laptop")} stays online here. Ctrl-C ends it.`
           : "Another process keeps this home online: this one follows what happens there.",
       );
-      if (clusters.length === 0) io.note(new MeshError("not_paired").message);
-      const { unread } = await mesh.call("inbox", { limit: 1 });
-      if (unread > 0) io.note(`${count(unread, "unread message")}: see kars-mesh inbox.`);
+      if (clusters.some(({ registry_url }) => registry_url !== null)) {
+        const { unread } = await mesh.call("inbox", { limit: 1 });
+        if (unread > 0) io.note(`${count(unread, "unread message")}: see kars-mesh inbox.`);
+      } else io.note(new MeshError("not_paired").message);
       const feed = createFeed(mesh, (text) => (io.json ? io.note(text) : process.stdout.write(`${text}\n`)));
       await mesh.call("watch", {}, { signal, onProgress: feed.take });
       await feed.idle();

@@ -105,7 +105,7 @@ describe("a connect is taken", () => {
     const server = await world();
     const client = await openSocket(server);
     client.send({ ...connectFrame(alice, server.clock.iso()), extensions: ["accepted", "of-tomorrow"] });
-    expect(await client.next()).toEqual({ v: 1, type: "connected", extensions: ["accepted"] });
+    expect(await client.next()).toEqual({ v: 1, type: "connected", extensions: ["accepted"], pending: 0 });
   });
 
   test("a second one of the same DID replaces the first with 4006, and gets what the first did not ack", async () => {
