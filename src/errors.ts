@@ -39,6 +39,7 @@ const sentences = {
     "The store key cannot be read. Restore it from a backup, or choose another state directory with --home.",
   store_io:
     "The state directory cannot be written. Nothing that was not on disk was sent; check space and permissions.",
+  node_unsupported: "kars-mesh needs Node.js 22.16 or newer; install it from nodejs.org or with a version manager.",
   closed: "The node is shutting down. Try again.",
   aborted: "The operation was cancelled.",
   internal: "Something went wrong inside kars-mesh. This is a defect; please report it.",

@@ -30,7 +30,9 @@ export interface Ownership {
 /** The right to a state directory, or undefined while another process (or another part of this one) has it. */
 export async function claimOwnership(home: string): Promise<Ownership | undefined> {
   mkdirSync(home, { recursive: true, mode: 0o700 });
-  const { DatabaseSync } = await import("node:sqlite");
+  const { DatabaseSync } = await import("node:sqlite").catch((cause: unknown) => {
+    throw new MeshError("node_unsupported", `This is Node.js ${process.version}.`, { cause });
+  });
   let database: InstanceType<typeof DatabaseSync> | undefined;
   try {
     database = new DatabaseSync(join(home, LOCK_FILE));

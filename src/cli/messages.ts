@@ -50,15 +50,18 @@ async function send(io: Io, to: string, typed: string[]): Promise<void> {
   await atHome(io, async (visit) => {
     const { mesh, signal } = visit;
     const { to: did } = await mesh.call("send", { to, message, id }, { signal });
-    let state = "queued";
+    const tell = async (state: string) => io.result({ id, state }, await sentSentence(visit, to, state));
     try {
       await visit.settle();
       const wait_ms = mesh.role === "owner" ? 0 : SETTLE_MS;
-      ({ state } = await mesh.call("sent", { to: did, id, wait_ms }, { signal }));
-    } finally {
-      io.result({ id, state }, await sentSentence(visit, to, state));
+      const { state } = await mesh.call("sent", { to: did, id, wait_ms }, { signal });
+      await tell(state);
+      if (state === "undeliverable") process.exitCode = 1;
+    } catch (error) {
+      // It was accepted before the wait was given up.
+      if (signal.aborted) await tell("queued");
+      throw error;
     }
-    if (state === "undeliverable") process.exitCode = 1;
   });
 }
 

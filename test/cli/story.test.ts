@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
+import { openMesh } from "../../src/actors/mesh.ts";
 import { realNetwork } from "../../src/actors/network.ts";
 import { realClock, realRandom } from "../../src/actors/ports.ts";
 import { Registry } from "../../src/actors/registry.ts";
@@ -313,6 +314,27 @@ describe("two laptops on a cluster", { timeout: STORY_MS }, () => {
     expect(await alice.json<Inbox>("inbox", "--mark-read")).toMatchObject({ messages: [{ body: "still there?" }] });
   });
 
+  test("an unpaired home can be kept open, and is paired through it", async () => {
+    const erin = new Laptop();
+    const online = erin.start("run", "--json");
+    const [line] = await online.says(/^.+\n/);
+    expect(JSON.parse(line)).toEqual({ did: null, name: null, role: "owner", home: erin.home });
+    await online.says(/kars-mesh pair <token>/, "stderr");
+    expect(await erin.json("pair", await cluster.token("erin"))).toMatchObject({ name: "erin" });
+    await online.says(/paired with local\n(.*\n)*.*online\n/, "stderr");
+    expect(await online.end("SIGTERM")).toMatchObject({ code: 0, stdout: line });
+  });
+
+  test("commands that meet at one home, where each may be the owner and end, all get through", async () => {
+    const words = ["a", "b", "c", "d", "e", "f"];
+    const sent = await Promise.all(words.map((word) => alice.json("send", "bob", word)));
+    expect(sent).toEqual(words.map(() => ({ id: expect.stringMatching(UUID), state: expect.any(String) })));
+    // Whatever the last owner left queued goes out when the home is opened next.
+    await alice.json("inbox");
+    const { messages } = await bob.json<Inbox>("inbox", "--mark-read");
+    expect(messages.map(({ body }) => body).sort()).toEqual(words);
+  });
+
   test("history and replay, beside a running owner too", async () => {
     const owner = alice.start("run", "--json");
     await owner.says(/\n/);
@@ -342,7 +364,7 @@ describe("two laptops on a cluster", { timeout: STORY_MS }, () => {
     expect(await alice.text("history", "--streams")).toContain(`conversation/${bobDid}`);
 
     const now = await alice.json<{ value: string; context: { sent: number } }>("replay", short);
-    expect(now).toMatchObject({ stream: `conversation/${bobDid}`, value: "open", context: { sent: 3, unread: 0 } });
+    expect(now).toMatchObject({ stream: `conversation/${bobDid}`, value: "open", context: { sent: 9, unread: 0 } });
     const before = await alice.json("replay", short, "--at", "0");
     expect(before).toMatchObject({ value: "closed", events: 0, number: 0 });
     expect(await alice.text("replay", short)).toMatch(/^state +open$/m);
@@ -395,7 +417,7 @@ describe("two laptops on a cluster", { timeout: STORY_MS }, () => {
   test("a message sent while the cluster is down goes out later", async () => {
     expect(await cluster.process.end()).toMatchObject({ code: 0 });
     const down = await cluster.run("status", "--json");
-    expect(documentOf(down)).toMatchObject({ up: false, grants: 4, ...cluster.urls });
+    expect(documentOf(down)).toMatchObject({ up: false, grants: 5, ...cluster.urls });
     const queued = await alice.run("send", "bob", "later");
     expect(queued.code).toBe(0);
     expect(queued.stdout).toMatch(/^The relay cannot be reached now.*The message to bob is queued\. It goes out when/);
@@ -407,9 +429,25 @@ describe("two laptops on a cluster", { timeout: STORY_MS }, () => {
       error: "registry_unreachable",
     });
 
+    // Given up while it waits for the relay: the message was accepted all the same.
+    const online = alice.start("run");
+    await online.says(/offline.*trying again\n/);
+    const watching = await openMesh({ home: alice.home });
+    expect(watching.role).toBe("caller");
+    const accepted = new Promise<void>((resolve, reject) => {
+      const onProgress = (news: unknown) => JSON.stringify(news).includes('"type":"SEND"') && resolve();
+      watching.call("watch", {}, { onProgress }).catch(reject);
+    });
+    const impatient = alice.start("send", "bob", "and this", "--json");
+    await accepted;
+    const givenUp = await impatient.end();
+    expect(givenUp.code).toBe(130);
+    expect(documentOf(givenUp)).toEqual({ id: expect.any(String), state: "queued" });
+    await Promise.all([watching.close(), online.end()]);
+
     await cluster.again();
     await alice.json("inbox");
     const { messages } = await bob.json<Inbox>("inbox");
-    expect(messages.map(({ body }) => body)).toEqual(["later", "later still"]);
+    expect(messages.map(({ body }) => body)).toEqual(["later", "later still", "and this"]);
   });
 });
