@@ -61,6 +61,9 @@ interface Actor {
   touched: boolean;
 }
 
+/** Nobody has told it anything yet, not even what is still being written. */
+const isFresh = ({ touched, decided, durable }: Actor) => !touched && decided === durable;
+
 interface Decision {
   readonly at: number;
   readonly steps: readonly {
@@ -205,14 +208,14 @@ export class ActorSystem {
       const result = step(actor.definition, reached.get(actor) ?? actor.decided, parsed, at);
       accepted.push(result.accepted);
       if (!result.accepted) {
-        if (!actor.touched && !reached.has(actor)) this.#actors.delete(stream);
+        if (isFresh(actor) && !reached.has(actor)) this.#actors.delete(stream);
         continue;
       }
       reached.set(actor, result.state);
       steps.push({ actor, event: parsed, state: result.state, effects: result.effects });
     }
     if (steps.length === 0 || (options.atomic && accepted.includes(false))) {
-      for (const actor of reached.keys()) if (!actor.touched) this.#actors.delete(actor.stream);
+      for (const actor of reached.keys()) if (isFresh(actor)) this.#actors.delete(actor.stream);
       return { accepted: options.atomic ? accepted.map(() => false) : accepted, durable: Promise.resolve() };
     }
     for (const [actor, state] of reached) {

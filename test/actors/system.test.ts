@@ -112,6 +112,20 @@ describe("refused events", () => {
     expect([...opened.system.streams()].map(([stream]) => stream)).toEqual([A]);
   });
 
+  it("do not make an actor forget what is still being written of it", async () => {
+    const held = new HeldDisk();
+    const opened = await openSystem({ disk: held.disk });
+    const syncing = held.hold();
+    opened.system.commit([add(A, 1)]);
+    await syncing;
+    opened.system.commit([event(A, "DISARM")]);
+    opened.system.commit([add(A, 2), event(B, "NEVER")], { atomic: true });
+    opened.system.commit([add(A, 4)]);
+    held.release();
+    await opened.settled();
+    expect(opened.total(A)).toBe(5);
+  });
+
   it("refuse the whole of an atomic commit, with its secrets", async () => {
     const opened = await openSystem();
     const { accepted, durable } = opened.system.commit([add(A), event(B, "NEVER")], {
