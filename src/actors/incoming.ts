@@ -40,6 +40,8 @@ export class IncomingMail {
   readonly counters = new Map<string, PeerCounters>();
   /** Frames that came before a session that could read them, by peer. */
   readonly #early = new Map<string, Message[]>();
+  /** Messages that are decided and not durable yet. */
+  readonly #arriving = new Map<string, Promise<void>>();
 
   constructor(core: Core, sessions: Sessions) {
     this.#core = core;
@@ -49,15 +51,22 @@ export class IncomingMail {
   /** Takes a frame from the relay. Frames of one peer are dealt with in their order. */
   onFrame(frame: RoutedFrame): void {
     const lane = `in ${frame.from}`;
-    const { lanes, note } = this.#core;
+    const { lanes } = this.#core;
     // A frame that is not taken is not acked either: the relay gives it again.
     if (lanes.length(lane) >= INBOUND_QUEUE_MAX) return;
-    lanes
-      .run(lane, () => this.#take(frame))
-      .catch((error: unknown) => {
-        const { code, message } = asMeshError(error);
-        if (code !== "closed" && code !== "store_io") note(`A frame from ${frame.from} could not be taken: ${message}`);
-      });
+    this.#tell(
+      frame,
+      lanes.run(lane, () => this.#take(frame)),
+    );
+  }
+
+  /** A failure is told, unless it is the end of the node or a disk that refuses: then the relay gives the frame again. */
+  #tell(frame: RoutedFrame, taking: Promise<void>): void {
+    taking.catch((error: unknown) => {
+      const { code, message } = asMeshError(error);
+      if (code === "closed" || code === "store_io") return;
+      this.#core.note(`A frame from ${frame.from} could not be taken: ${message}`);
+    });
   }
 
   async #take(frame: RoutedFrame): Promise<void> {
@@ -71,11 +80,17 @@ export class IncomingMail {
       case "knock_reject":
         await this.#sessions.onKnockReject(frame);
         break;
-      case "message":
-        if ((await this.#takeMessage(frame)) === "later") {
-          this.#keepForLater(frame);
-          return;
-        }
+      case "message": {
+        const durable = this.#takeMessage(frame);
+        if (durable === "later") this.#keepForLater(frame);
+        // The next message need not wait for the disk: it shares the next sync. The ack does wait.
+        else
+          this.#tell(
+            frame,
+            durable.then(() => this.#core.link.ack(frame)),
+          );
+        return;
+      }
     }
     this.#core.link.ack(frame);
   }
@@ -115,19 +130,22 @@ export class IncomingMail {
     this.counters.set(peer, counters);
   }
 
-  async #takeMessage(frame: Message): Promise<Verdict> {
+  /** Decides on a message at once. Gives when it is durable: then it may be acked. */
+  #takeMessage(frame: Message): Promise<void> | "later" {
     const { system, keyring, bodies, messages } = this.#core;
     const peer = frame.from;
-    if (messages.wasReceived(peer, frame.id)) {
+    const key = `${peer} ${frame.id}`;
+    const arriving = this.#arriving.get(key);
+    if (arriving || messages.wasReceived(peer, frame.id)) {
       this.#count(peer, "duplicates");
-      return "taken";
+      return arriving ?? Promise.resolve();
     }
     const candidates = this.#sessions.of(peer);
     if (candidates.length === 0) return "later";
     const opened = this.#open(frame, candidates);
     if (opened === "duplicate" || opened === "unreadable") {
       this.#count(peer, opened === "duplicate" ? "duplicates" : "unreadable");
-      return "taken";
+      return Promise.resolve();
     }
     const { session, ratchet, result } = opened;
     const text = decodeText(result.plaintext);
@@ -182,8 +200,8 @@ export class IncomingMail {
     if (accepted.includes(false))
       throw new MeshError("internal", `Message ${frame.id} of ${peer} met a machine that refused it.`);
     keyring.moved(session, { ...ratchet, state: result.state, skipped: applySkipped(ratchet.skipped, result) });
-    await durable;
-    return "taken";
+    this.#arriving.set(key, durable);
+    return durable.finally(() => this.#arriving.delete(key));
   }
 
   /** The newest session that the peer has proved to hold is the one that sends. */

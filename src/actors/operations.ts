@@ -272,6 +272,7 @@ export const operations = {
     while (node.membership.current && ports.clock.now() < deadline) {
       if (!(await until(node, settled, { timeoutMs: deadline - ports.clock.now(), signal, concerns }))) break;
       await lanes.idle();
+      await node.journal.drained();
       if (settled()) break;
     }
     return { queued: queued(node), online: link.online };

@@ -98,19 +98,21 @@ export class OutgoingMail {
   /** Encrypts messages in order with the session that sends. */
   async seal(peer: string, ids: readonly string[]): Promise<void> {
     const { lanes } = this.#core;
-    await Promise.all(ids.map((id) => lanes.run(`out ${peer}`, () => this.#seal(peer, id))));
+    const sealing = ids.map((id) => lanes.run(`out ${peer}`, () => this.#seal(peer, id)));
+    await Promise.all(sealing.map(async (each) => (await each)?.written));
   }
 
-  async #seal(peer: string, id: string): Promise<void> {
+  /** Decides on a message's encryption, in its turn. Gives when that is durable; the next need not wait for it. */
+  async #seal(peer: string, id: string): Promise<{ readonly written: Promise<void> } | undefined> {
     const { system, bodies, keyring, ports } = this.#core;
     const waiting = (item: Outgoing) => item.id === id && !item.sealed;
     const item = contextOf(this.#core, peer)?.outbox.find(waiting);
-    if (!item) return;
+    if (!item) return undefined;
     const plaintext = utf8.encode(await bodies.open(peer, item.body));
     // From here to the commit nothing is awaited: the ratchet that is read is the one that is moved.
     const context = contextOf(this.#core, peer);
     const session = context?.session;
-    if (!session || !context.outbox.some(waiting)) return;
+    if (!session || !context.outbox.some(waiting)) return undefined;
     const ratchet = keyring.ratchet(session);
     if (!ratchet) throw new MeshError("store_damaged", `The ratchet of session ${session} is missing.`);
     const { associatedData } = ratchet;
@@ -132,16 +134,15 @@ export class OutgoingMail {
         },
       },
     );
-    if (accepted.includes(false)) return;
+    if (accepted.includes(false)) return undefined;
     keyring.moved(session, { ...ratchet, state: sealed.state });
     if (this.#frames.size < FRAMES_KEPT) this.#frames.set(`${peer} ${id}`, base64.encode(sealed.ciphertext));
-    try {
-      await durable;
-    } catch (error) {
+    const written = durable.catch((error: unknown) => {
       // Never sealed: the next attempt has a nonce of its own.
       this.#frames.delete(`${peer} ${id}`);
       throw error;
-    }
+    });
+    return { written };
   }
 
   /** Puts sealed messages on the wire, in order. When the link is down nothing happens: they are asked for again when it is up. */

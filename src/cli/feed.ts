@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { Mesh } from "../actors/mesh.ts";
 import { asMeshError } from "../errors.ts";
 import { INBOX_PAGE_MAX } from "../limits.ts";
-import { progressOf, shortOf } from "./offload.ts";
+import { isOver, progressOf, shortOf } from "./offload-text.ts";
 import { block, line, momentOf, styled } from "./output.ts";
 
 // What happens at a home, as lines for people.
@@ -63,7 +63,7 @@ export function createFeed(mesh: Mesh, print: (text: string) => void) {
     const text = progressOf(view);
     if (said.get(id) === text) return;
     said.set(id, text);
-    if (view.ended_at !== null) {
+    if (isOver(view)) {
       ended.add(id);
       said.delete(id);
     }

@@ -24,7 +24,15 @@ export interface Visit {
 /** Opens the state directory's node, or reaches the process that owns it. What a command line does not need it does not load. */
 export async function openHome(io: Io): Promise<Mesh> {
   const { openMesh } = await import("../actors/mesh.ts");
-  return openMesh({ home: io.directory, onNote: (text) => io.note(line(text)) });
+  let latest = "";
+  return openMesh({
+    home: io.directory,
+    onNote: (text) => {
+      // What is tried again and again is told once.
+      if (text !== latest) io.note(line(text));
+      latest = text;
+    },
+  });
 }
 
 /** Time enough to look at a relay that is there, for commands that do not depend on it. */

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { resolve } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { Mesh } from "../actors/mesh.ts";
-import type { OffloadStatus, OffloadView } from "../actors/offloads.ts";
+import type { OffloadView } from "../actors/offloads.ts";
 import { MeshError } from "../errors.ts";
 import {
   OFFLOAD_TIMEOUT_MINUTES,
@@ -14,7 +14,8 @@ import {
 import { duration, repeated } from "./arguments.ts";
 import { atHome, fetchFirst, type Visit } from "./home.ts";
 import { wordsOf } from "./input.ts";
-import { age, block, cut, facts, line, size, styled, table, time } from "./output.ts";
+import { describe, document, isOver, overview, type Progress, progressOf, said, shortOf } from "./offload-text.ts";
+import { cut } from "./output.ts";
 import { action, type Io } from "./program.ts";
 
 // Work that is handed to the cluster.
@@ -53,23 +54,8 @@ export function addOffloads(program: Command): void {
     .action(action(cancel));
 }
 
-/** An offload in the form that is promised to programs. */
-const document = ({ offload_id, status, phase, progress, summary, files, error }: OffloadView) => ({
-  offload_id,
-  status,
-  phase,
-  progress,
-  summary,
-  files,
-  error,
-});
-
-/** The part of an offload that is shown while it goes on. */
-type Progress = Pick<OffloadView, "phase" | "progress">;
 const isProgress = (news: unknown): news is Progress =>
   typeof news === "object" && news !== null && "phase" in news && "progress" in news;
-
-const isOver = (view: OffloadView) => view.ended_at !== null;
 
 // Commands
 
@@ -117,10 +103,6 @@ async function offload(io: Io, typed: string, more: readonly string[], options: 
   });
 }
 
-const SHORT_ID = 8;
-/** Enough of an id to be typed. */
-export const shortOf = (id: string): string => line(id.slice(0, SHORT_ID));
-
 /** The offload that is meant by its id or the beginning of it. */
 async function idOf(mesh: Mesh, text: string): Promise<string> {
   const all = await mesh.call("offload_status", {});
@@ -153,7 +135,7 @@ async function cancel(io: Io, typed: string): Promise<void> {
     io.result(
       document(view),
       isOver(view)
-        ? `Offload ${id} ${SAID[view.status]}.`
+        ? `Offload ${id} ${said(view.status)}.`
         : `Offload ${id} is being cancelled; the cluster has not confirmed it yet.`,
     );
   });
@@ -226,90 +208,4 @@ function progressLine(io: Io) {
     show: (text: string) => stderr.write(`\r\x1b[K${cut(text, stderr.columns - 1)}`),
     end: () => stderr.write("\r\x1b[K"),
   };
-}
-
-// Words
-
-const PHASE_WIDTH = "cancelling".length;
-const PERCENT_WIDTH = "100%".length;
-/** What a controller calls its steps: the phase and the message say the same. */
-const CONTROLLER_STAGES: ReadonlySet<string | null> = new Set(["validating", "spawning", "scheduled", "ready"]);
-
-/** How far an offload is, in one line. */
-export function progressOf({ phase, progress: { stage, pct, message } }: Progress): string {
-  if (ENDS.has(phase)) return phase;
-  const percent = pct === null ? "" : `${Math.round(pct)}%`;
-  const finer = stage === null || stage === phase || CONTROLLER_STAGES.has(stage) ? "" : `${stage}: `;
-  const words = `${finer}${message ?? ""}`.replace(/: $/, "");
-  return line(`${phase.padEnd(PHASE_WIDTH)}  ${percent.padStart(PERCENT_WIDTH)}  ${words}`.trimEnd());
-}
-
-const ENDS: ReadonlySet<string> = new Set(["done", "error", "cancelled", "lost"]);
-const COLOURS = {
-  pending: "dim",
-  running: "bold",
-  done: "green",
-  error: "red",
-  lost: "red",
-  cancelled: "yellow",
-} as const;
-const SAID = {
-  pending: "is pending",
-  running: "is running",
-  done: "is done",
-  error: "failed",
-  lost: "is lost",
-  cancelled: "was cancelled",
-} as const;
-const said = (status: OffloadStatus) => styled(COLOURS[status], SAID[status]);
-
-function describe(view: OffloadView): string {
-  const { offload_id, status, task, sandbox, requested_at, ended_at, duration_seconds, summary, files, error } = view;
-  const parts = [
-    `Offload ${offload_id} ${said(status)}.`,
-    facts([
-      ["task", task === null ? null : cut(line(task), 200)],
-      ["progress", isOver(view) ? null : progressOf(view)],
-      ["sandbox", sandbox],
-      ["asked", `${time(requested_at)} (${age(requested_at)})`],
-      ["ended", ended_at === null ? null : `${time(ended_at)} (${age(ended_at)})`],
-      ["took", duration_seconds === null ? null : `${duration_seconds} s`],
-    ]),
-    ...(error === null ? [] : [block(error.message, "")]),
-    ...(summary === null ? [] : [block(summary)]),
-    ...(files.length === 0
-      ? []
-      : [
-          table(
-            ["FILE", "SIZE", "PATH"],
-            files.map((file) => [file.name, size(file.size), file.path]),
-          ),
-        ]),
-  ];
-  return parts.join("\n\n");
-}
-
-const TASK_COLUMNS = 40;
-
-const MESSAGE_COLUMNS = 30;
-
-function overview(offloads: readonly OffloadView[]): string {
-  if (offloads.length === 0) return "No offloads. Begin one with kars-mesh offload <task>.";
-  const progress = (view: OffloadView) => {
-    const { status, phase } = view;
-    const { pct, message } = view.progress;
-    if (isOver(view)) return "";
-    const parts = [phase === status ? "" : phase, pct === null ? "" : `${Math.round(pct)}%`, line(message ?? "")];
-    return cut(parts.filter((part) => part !== "").join("  "), MESSAGE_COLUMNS);
-  };
-  return table(
-    ["ID", "STATUS", "PROGRESS", "ASKED", "TASK"],
-    offloads.map((view) => [
-      view.offload_id,
-      view.status,
-      progress(view),
-      age(view.requested_at),
-      cut(line(view.task ?? "(forgotten)"), TASK_COLUMNS),
-    ]),
-  );
 }

@@ -1,7 +1,7 @@
 import type { Core } from "../actors/core.ts";
-import type { Work } from "../actors/work.ts";
 import type { MeshNode } from "../actors/node.ts";
 import { compose, type Draft, entriesOnly, join } from "../actors/outgoing.ts";
+import type { Work } from "../actors/work.ts";
 import { type ErrorCode, MeshError } from "../errors.ts";
 import { OFFLOAD_TIMEOUT_MINUTES, OFFLOAD_TIMEOUT_MINUTES_MAX } from "../limits.ts";
 import type { RunContext } from "../machines/run/events.ts";
