@@ -133,7 +133,7 @@ describe("machines and crypto are pure", () => {
 describe("files", () => {
   const LINES_MAX = 350;
   /** Those that are still to be divided; none may join them. */
-  const TO_BE_DIVIDED = ["actors/system.ts"];
+  const TO_BE_DIVIDED: readonly string[] = [];
   it(`have at most ${LINES_MAX} lines`, () => {
     const long = files
       .map(({ path, text }) => ({ path, lines: text.split("\n").length - 1 }))

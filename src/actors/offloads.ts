@@ -64,9 +64,11 @@ export class Offloads {
     return id;
   }
 
-  /** Asks for an end. @throws MeshError `offload_unknown`, `offload_over` */
+  /** Asks for an end; asking again changes nothing. @throws MeshError `offload_unknown`, `offload_over` */
   async cancel(id: string): Promise<void> {
-    if (!this.#core.system.state(offloadOf(id))) throw new MeshError("offload_unknown", `${id}.`);
+    const state = this.#core.system.state(offloadOf(id));
+    if (!state) throw new MeshError("offload_unknown", `${id}.`);
+    if (state.snapshot.matches("cancelling")) return;
     const { accepted, durable } = this.#core.system.commit([{ stream: offloadOf(id), event: { type: "CANCEL" } }]);
     if (!accepted[0]) throw new MeshError("offload_over");
     await durable;

@@ -19,6 +19,7 @@ import { awaitMessages, markRead, readInbox, until } from "./inbox.ts";
 import type { MeshNode } from "./node.ts";
 import { isOver, type OffloadView, offloadOf } from "./offloads.ts";
 import { compose } from "./outgoing.ts";
+import { queued, settle } from "./settling.ts";
 import { persist } from "./state.ts";
 
 // What callers may ask of a node: the same whether they own it or reach it in another process. Everything that goes in and
@@ -52,16 +53,6 @@ const membershipOf = (node: MeshNode) => {
   if (!pairing) throw new MeshError("not_paired");
   return pairing;
 };
-
-/** Everything that waits to leave, over all peers. */
-function queued(node: MeshNode): number {
-  let count = 0;
-  for (const [, state] of node.core.system.streams("conversation")) {
-    const context: ConversationContext = state.snapshot.context;
-    count += context.outbox.length;
-  }
-  return count;
-}
 
 export const operations = {
   whoami: operation(z.object({}), async (_, { node }) => {
@@ -263,19 +254,8 @@ export const operations = {
 
   /** Fetches what waits and sends what is queued; says what is still queued when the time is up. */
   settle: operation(z.object({ wait_ms: Wait.default(SETTLE_MS) }), async ({ wait_ms }, { node, signal }) => {
-    const { link, lanes, ports } = node.core;
-    const deadline = ports.clock.now() + wait_ms;
-    const settled = () => queued(node) === 0 && link.caughtUp;
-    const concerns = (stream: string) =>
-      stream.startsWith("conversation/") || stream.startsWith("link/") || stream.startsWith("session/");
-    // What was fetched may want an answer, which is queued in its turn.
-    while (node.membership.current && ports.clock.now() < deadline) {
-      if (!(await until(node, settled, { timeoutMs: deadline - ports.clock.now(), signal, concerns }))) break;
-      await lanes.idle();
-      await node.journal.drained();
-      if (settled()) break;
-    }
-    return { queued: queued(node), online: link.online };
+    await settle(node, wait_ms, signal);
+    return { queued: queued(node), online: node.core.link.online };
   }),
 
   /** Tells of every durable change until the caller ends the call: states and events, with all words sealed. */

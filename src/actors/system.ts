@@ -4,18 +4,10 @@ import type { MachineDefinition } from "../machines/definition.ts";
 import type { Commit, Entry, Journal, StoredEvent } from "../store/journal.ts";
 import type { SecretPatch, Secrets } from "../store/secrets.ts";
 import { Deadlines } from "./deadlines.ts";
+import { type Actor, Population } from "./population.ts";
 import type { Clock } from "./ports.ts";
 import type { Projection } from "./projection.ts";
-import {
-  type ActorState,
-  begin,
-  type Effect,
-  type PersistedState,
-  persist,
-  restore,
-  step,
-  TIMER_EVENT,
-} from "./state.ts";
+import { type ActorState, type Effect, type PersistedState, persist, restore, step, TIMER_EVENT } from "./state.ts";
 
 // The actor system: decide -> commit -> publish -> perform.
 //
@@ -52,18 +44,6 @@ export interface Outcome {
 export type Performer = (params: never, stream: string) => void | Promise<void>;
 export type Performers = Readonly<Record<string, Performer>>;
 
-interface Actor {
-  readonly stream: string;
-  readonly definition: MachineDefinition;
-  decided: ActorState;
-  durable: ActorState;
-  /** Whether any event of it is durable: before that it does not exist for anyone outside. */
-  touched: boolean;
-}
-
-/** Nobody has told it anything yet, not even what is still being written. */
-const isFresh = ({ touched, decided, durable }: Actor) => !touched && decided === durable;
-
 interface Decision {
   readonly at: number;
   readonly steps: readonly {
@@ -86,11 +66,10 @@ export interface SystemOptions {
 const RESUMED = { type: "RESUMED" };
 
 export class ActorSystem {
-  readonly #definitions: ReadonlyMap<string, MachineDefinition>;
   readonly #projections: readonly Projection[];
   readonly #clock: Clock;
   readonly #onFault: (error: unknown, where: string) => void;
-  readonly #actors = new Map<string, Actor>();
+  readonly #actors: Population;
   readonly #performers = new Map<string, Performers>();
   readonly #listeners = new Set<(change: Change) => void>();
   readonly #deadlines: Deadlines<Actor>;
@@ -101,7 +80,7 @@ export class ActorSystem {
   #position = 0;
 
   constructor(options: SystemOptions) {
-    this.#definitions = new Map(options.definitions.map((definition) => [definition.kind, definition]));
+    this.#actors = new Population(options.definitions);
     this.#projections = options.projections;
     this.#clock = options.clock;
     this.#onFault = options.onFault;
@@ -113,7 +92,7 @@ export class ActorSystem {
   /** Text that changes when snapshots of another program version would mean something else. */
   get versions(): string {
     const parts = [
-      ...this.#definitions.values(),
+      ...this.#actors.definitions,
       ...this.#projections.map(({ name, version }) => ({ kind: name, version })),
     ];
     return parts.map(({ kind, version }) => `${kind}@${version}`).join(" ");
@@ -138,7 +117,7 @@ export class ActorSystem {
     state: { actors: Record<string, PersistedState>; projections: Record<string, unknown> },
   ): void {
     for (const [stream, persisted] of Object.entries(state.actors)) {
-      const actor = this.#actorOf(stream);
+      const actor = this.#actors.orNew(stream);
       this.#settle(actor, restore(actor.definition, persisted));
     }
     for (const projection of this.#projections) projection.restore(state.projections[projection.name]);
@@ -149,7 +128,7 @@ export class ActorSystem {
   fold(commit: Commit): void {
     if (commit.number <= this.#position) return;
     for (const { stream, event } of commit.entries) {
-      const actor = this.#actorOf(stream);
+      const actor = this.#actors.orNew(stream);
       this.#settle(actor, step(actor.definition, actor.durable, event, commit.at).state);
     }
     for (const projection of this.#projections) projection.apply(commit);
@@ -162,8 +141,9 @@ export class ActorSystem {
     state: { actors: Record<string, PersistedState>; projections: Record<string, unknown> };
   } {
     const actors: Record<string, PersistedState> = {};
-    for (const actor of this.#actors.values())
-      if (actor.touched && !actor.definition.live) actors[actor.stream] = persist(actor.durable);
+    for (const { stream, definition, durable } of this.#actors.existing()) {
+      if (!definition.live) actors[stream] = persist(durable);
+    }
     const projections = Object.fromEntries(
       this.#projections.map((projection) => [projection.name, projection.capture()]),
     );
@@ -180,7 +160,7 @@ export class ActorSystem {
   /** Every actor (or those of some kinds) asks again for what is pending. */
   resume(kinds?: readonly string[]): void {
     const at = this.#clock.now();
-    for (const actor of this.#actors.values()) {
+    for (const actor of this.#actors.existing()) {
       if (kinds && !kinds.includes(actor.definition.kind)) continue;
       const { state, effects } = step(actor.definition, actor.durable, RESUMED, at);
       if (state.snapshot !== actor.durable.snapshot) throw new Error(`RESUMED changed the state of ${actor.stream}`);
@@ -203,25 +183,22 @@ export class ActorSystem {
     const steps: Decision["steps"][number][] = [];
     const reached = new Map<Actor, ActorState>();
     for (const { stream, event } of entries) {
-      const actor = this.#actorOf(stream);
-      const parsed = event.type === TIMER_EVENT ? event : this.#parse(actor, event);
+      const actor = this.#actors.orNew(stream);
+      const parsed = event.type === TIMER_EVENT ? event : Population.parse(actor, event);
       const result = step(actor.definition, reached.get(actor) ?? actor.decided, parsed, at);
       accepted.push(result.accepted);
       if (!result.accepted) {
-        if (isFresh(actor) && !reached.has(actor)) this.#actors.delete(stream);
+        if (!reached.has(actor)) this.#actors.dropIfFresh(actor);
         continue;
       }
       reached.set(actor, result.state);
       steps.push({ actor, event: parsed, state: result.state, effects: result.effects });
     }
     if (steps.length === 0 || (options.atomic && accepted.includes(false))) {
-      for (const actor of reached.keys()) if (isFresh(actor)) this.#actors.delete(actor.stream);
+      for (const actor of reached.keys()) this.#actors.dropIfFresh(actor);
       return { accepted: options.atomic ? accepted.map(() => false) : accepted, durable: Promise.resolve() };
     }
-    for (const [actor, state] of reached) {
-      actor.decided = state;
-      this.#actors.set(actor.stream, actor);
-    }
+    for (const [actor, state] of reached) actor.decided = state;
     const decision: Decision = { at, steps, secrets: options.secrets };
     return { accepted, durable: this.#keep(decision, options) };
   }
@@ -259,17 +236,14 @@ export class ActorSystem {
   onFailure(): void {
     this.#pending = [];
     this.#secrets?.rollBack();
-    for (const actor of this.#actors.values()) {
-      actor.decided = actor.durable;
-      if (actor.touched) this.#deadlines.note(actor);
-      else this.#actors.delete(actor.stream);
-    }
+    this.#actors.rollBack();
+    for (const actor of this.#actors.existing()) this.#deadlines.note(actor);
   }
 
   #publish(decision: Decision, commit: Commit | undefined): void {
     for (const { actor, state } of decision.steps) {
       actor.durable = state;
-      actor.touched = true;
+      actor.exists = true;
       this.#deadlines.note(actor);
     }
     if (commit) {
@@ -326,7 +300,7 @@ export class ActorSystem {
   /** The durable state of an actor, or undefined when it has none yet. */
   state(stream: string): ActorState | undefined {
     const actor = this.#actors.get(stream);
-    return actor?.touched ? actor.durable : undefined;
+    return actor?.exists ? actor.durable : undefined;
   }
 
   /** What is decided, durable or not: what the next event will meet. Never to be shown outside. */
@@ -335,8 +309,9 @@ export class ActorSystem {
   }
 
   *streams(kind?: string): Generator<readonly [stream: string, state: ActorState]> {
-    for (const actor of this.#actors.values())
-      if (actor.touched && (kind === undefined || actor.definition.kind === kind)) yield [actor.stream, actor.durable];
+    for (const { stream, definition, durable } of this.#actors.existing()) {
+      if (kind === undefined || definition.kind === kind) yield [stream, durable];
+    }
   }
 
   subscribe(listener: (change: Change) => void): () => void {
@@ -348,31 +323,10 @@ export class ActorSystem {
     return this.#position % SNAPSHOT_EVERY_COMMITS === 0;
   }
 
-  #actorOf(stream: string): Actor {
-    const known = this.#actors.get(stream);
-    if (known) return known;
-    const slash = stream.indexOf("/");
-    const kind = slash === -1 ? stream : stream.slice(0, slash);
-    const definition = this.#definitions.get(kind);
-    if (!definition) throw new Error(`no machine for the stream ${stream}`);
-    const state = begin(definition, stream.slice(slash + 1));
-    const actor: Actor = { stream, definition, decided: state, durable: state, touched: false };
-    this.#actors.set(stream, actor);
-    return actor;
-  }
-
   #settle(actor: Actor, state: ActorState): void {
     actor.decided = state;
     actor.durable = state;
-    actor.touched = true;
+    actor.exists = true;
     this.#deadlines.note(actor);
-  }
-
-  #parse(actor: Actor, event: StoredEvent): StoredEvent {
-    return this.#events(actor).parse(event);
-  }
-
-  #events(actor: Actor): { parse(event: unknown): StoredEvent } {
-    return actor.definition.events;
   }
 }

@@ -147,11 +147,14 @@ export async function runDemo({ json }: { readonly json: boolean }): Promise<voi
     const actor = start("kars-mesh", "pair", token, "--home", homeOf(name), "--json");
     return Paired.parse(JSON.parse(await actor.firstLine));
   };
-  const limit = setTimeout(() => {
-    console.error("The demo took too long and was given up.");
+  const giveUp = (reason: string, code: number) => {
+    console.error(reason);
     for (const actor of running) actor.end("SIGKILL").catch(() => undefined);
-    process.exit(1);
-  }, DEMO_LIMIT_MS);
+    process.exit(code);
+  };
+  const limit = setTimeout(() => giveUp("The demo took too long and was given up.", 1), DEMO_LIMIT_MS);
+  const interrupt = () => giveUp("The demo was interrupted.", 130);
+  process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
 
   try {
     tell.line(`A cluster and two laptops on this machine, in ${folder}`);
@@ -267,6 +270,7 @@ export async function runDemo({ json }: { readonly json: boolean }): Promise<voi
     throw error;
   } finally {
     clearTimeout(limit);
+    process.off("SIGINT", interrupt).off("SIGTERM", interrupt);
     for (const each of open) await each.close().catch(() => undefined);
     for (const actor of running.reverse()) await actor.end("SIGTERM");
   }
