@@ -113,12 +113,7 @@ export async function awaitMessages(
   timeoutMs: number,
   signal: AbortSignal,
 ): Promise<{ status: "received" | "timeout"; messages: InboxMessage[]; missing: string[] }> {
-  const arrived = () =>
-    new Set([...node.core.messages.received()].filter(({ state }) => state === "unread").map(({ peer }) => peer));
-  const missing = () => {
-    const here = arrived();
-    return senders.filter((sender) => !here.has(sender));
-  };
+  const missing = () => senders.filter((sender) => !node.core.messages.hasUnread(sender));
   await until(node, () => missing().length === 0, {
     timeoutMs,
     signal,

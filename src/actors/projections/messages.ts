@@ -35,6 +35,8 @@ export class MessagesProjection implements Projection {
   #incoming = new Map<string, MessageEntry>();
   #outgoing = new Map<string, MessageEntry>();
   #work = new Set<string>();
+  /** How many unread messages each peer has here. */
+  #unread = new Map<string, number>();
 
   apply(commit: Commit): void {
     for (const { stream, event } of commit.entries) {
@@ -60,17 +62,15 @@ export class MessagesProjection implements Projection {
         return;
       case "RECEIVED":
         if (event.kind === "chat") {
-          this.#incoming.set(keyOf(peer, event.id), {
-            id: event.id,
-            peer,
-            at,
-            direction: "in",
-            state: "unread",
-            place,
-          });
+          const { id } = event;
+          this.#incoming.set(keyOf(peer, id), { id, peer, at, direction: "in", state: "unread", place });
+          this.#unread.set(peer, (this.#unread.get(peer) ?? 0) + 1);
         } else this.#remember(keyOf(peer, event.id));
         return;
       case "READ":
+        for (const id of event.ids) {
+          if (this.incoming(peer, id)?.state === "unread") this.#unread.set(peer, (this.#unread.get(peer) ?? 1) - 1);
+        }
         this.#mark(this.#incoming, peer, event.ids, "read");
         return;
       case "TRANSMITTED":
@@ -101,6 +101,10 @@ export class MessagesProjection implements Projection {
     return this.#incoming.has(key) || this.#work.has(key);
   }
 
+  hasUnread(peer: string): boolean {
+    return (this.#unread.get(peer) ?? 0) > 0;
+  }
+
   outgoing(peer: string, id: string): MessageEntry | undefined {
     return this.#outgoing.get(keyOf(peer, id));
   }
@@ -125,5 +129,9 @@ export class MessagesProjection implements Projection {
     this.#incoming = new Map(incoming.map((entry) => [keyOf(entry.peer, entry.id), entry]));
     this.#outgoing = new Map(outgoing.map((entry) => [keyOf(entry.peer, entry.id), entry]));
     this.#work = new Set(work);
+    this.#unread = new Map();
+    for (const { peer, state: each } of incoming) {
+      if (each === "unread") this.#unread.set(peer, (this.#unread.get(peer) ?? 0) + 1);
+    }
   }
 }

@@ -46,6 +46,19 @@ const conversation = setup({
         ? { outbox: [...context.outbox, { id: event.id, kind: event.kind, body: event.body, at: event.at }] }
         : {},
     ),
+    discardSent: enqueueActions(({ context, event, enqueue }) => {
+      const bodies =
+        event.type === "TRANSMITTED" || event.type === "UNDELIVERABLE" ? blobsOf(context.outbox, event.ids) : [];
+      if (bodies.length > 0) enqueue({ type: "discard", params: { bodies } });
+    }),
+    takeOut: assign(({ context, event }) => {
+      if (event.type !== "TRANSMITTED" && event.type !== "UNDELIVERABLE") return {};
+      const outbox = without(context.outbox, event.ids);
+      const gone = context.outbox.length - outbox.length;
+      return event.type === "TRANSMITTED"
+        ? { outbox, sent: context.sent + gone }
+        : { outbox, undeliverable: context.undeliverable + gone };
+    }),
     /** What the lost session had sealed and the relay never took is sealed anew. */
     unseal: assign(({ context, event }) =>
       event.type === "SESSION_LOST"
@@ -124,32 +137,8 @@ const conversation = setup({
       ],
     },
     READ: { actions: assign(({ context, event }) => ({ unread: Math.max(0, context.unread - event.ids.length) })) },
-    TRANSMITTED: {
-      guard: "isWaiting",
-      actions: [
-        enqueueActions(({ context, event, enqueue }) => {
-          const bodies = blobsOf(context.outbox, event.ids);
-          if (bodies.length > 0) enqueue({ type: "discard", params: { bodies } });
-        }),
-        assign(({ context, event }) => {
-          const outbox = without(context.outbox, event.ids);
-          return { outbox, sent: context.sent + context.outbox.length - outbox.length };
-        }),
-      ],
-    },
-    UNDELIVERABLE: {
-      guard: "isWaiting",
-      actions: [
-        enqueueActions(({ context, event, enqueue }) => {
-          const bodies = blobsOf(context.outbox, event.ids);
-          if (bodies.length > 0) enqueue({ type: "discard", params: { bodies } });
-        }),
-        assign(({ context, event }) => {
-          const outbox = without(context.outbox, event.ids);
-          return { outbox, undeliverable: context.undeliverable + context.outbox.length - outbox.length };
-        }),
-      ],
-    },
+    TRANSMITTED: { guard: "isWaiting", actions: ["discardSent", "takeOut"] },
+    UNDELIVERABLE: { guard: "isWaiting", actions: ["discardSent", "takeOut"] },
     SESSION_LOST: { actions: "unseal" },
     NAMED: {
       actions: assign(({ context, event }) => ({
