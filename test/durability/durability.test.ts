@@ -142,7 +142,7 @@ it("an owner survives a caller whose connection is reset", async () => {
   });
   await once(owner.stdout, "data");
   // A caller that asks a lot, reads nothing and is gone.
-  const script = `const s=require("net").connect(${JSON.stringify(join(home, "owner.sock"))},()=>{s.pause();let n=0;for(let i=0;i<2000;i++)s.write(JSON.stringify({id:i,call:"whoami",params:{}})+"\\n");setTimeout(()=>process.kill(process.pid,"SIGKILL"),300)})`;
+  const script = `const s=require("net").connect(${JSON.stringify(join(home, "owner.sock"))},()=>{s.pause();let n=0;for(let i=0;i<2000;i++)s.write(JSON.stringify({id:i,call:"whoami",params:{}})+"\\n",i<1999?undefined:()=>process.kill(process.pid,"SIGKILL"))})`;
   await once(spawn(process.execPath, ["-e", script]), "exit");
   const another = await openMesh({ home });
   expect(another.role, errors).toBe("caller");
