@@ -61,8 +61,6 @@ export const SEGMENT_SIZE_MAX = 64 * MiB;
 export const GROUP_SIZE_MAX = 32 * MiB;
 /** Sealed bodies up to this many bytes stay in the journal line; larger ones go to a blob file. */
 export const BODY_INLINE_MAX = 32 * KiB;
-/** XState microsteps in one transition; more is a defect of the machine. */
-export const MICROSTEPS_MAX = 100;
 /** One request to a registry or a controller. */
 export const HTTP_TIMEOUT_MS = 15 * SECOND_MS;
 /** The largest HTTP body accepted from a registry, a controller or (by them) from an agent. */

@@ -41,8 +41,8 @@ export class Handling {
   }
 
   async #handleAll(peer: string): Promise<void> {
-    const context = () =>
-      this.#core.system.state(conversationOf(peer))?.snapshot.context as ConversationContext | undefined;
+    const context = (): ConversationContext | undefined =>
+      this.#core.system.state(conversationOf(peer))?.snapshot.context;
     const bodyOf = (id: string) => context()?.handling.find((item) => item.id === id)?.body;
     const transfers = this.#transfers.get(peer) ?? new Transfers(this.#core.bodies, peer);
     this.#transfers.set(peer, transfers);

@@ -70,9 +70,6 @@ export const Message = z.looseObject({
 
 /** Extension: `sender` says whose frame it is, since ids are the sender's own and two may choose the same. */
 export const Ack = z.looseObject({ v: version, type: z.literal("ack"), id: Id, sender: Did.optional() });
-export const Heartbeat = z.looseObject({ v: version, type: z.literal("heartbeat") });
-export const Disconnect = z.looseObject({ v: version, type: z.literal("disconnect") });
-export const FetchPending = z.looseObject({ v: version, type: z.literal("fetch_pending") });
 /** Extension: the relay has the frame of this id on disk. */
 export const Accepted = z.looseObject({ v: version, type: z.literal("accepted"), id: Id });
 export const ErrorFrame = z.looseObject({

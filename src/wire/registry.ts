@@ -19,7 +19,6 @@ export const RegisterRequest = z.object({
   metadata: Metadata.default({}),
 });
 export type RegisterRequest = z.infer<typeof RegisterRequest>;
-export const RegisterResponse = z.looseObject({ did: Did, status: z.string().optional() });
 
 const OneTimePreKey = z.object({ key_id: KeyId, public_key: PublicKey });
 const SignedPreKey = z.object({ key_id: KeyId, public_key: PublicKey, signature: Signature });
@@ -51,8 +50,6 @@ export const AgentRecord = z.looseObject({
   last_seen: z.string().nullish(),
 });
 export type AgentRecord = z.infer<typeof AgentRecord>;
-
-export const Presence = z.looseObject({ did: Did, last_seen: z.string().nullish(), online: z.boolean() });
 
 /** `GET /v1/discover?capability=X&limit=n` */
 export const DiscoverQuery = z.object({

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { ERROR_CODES } from "../../errors.ts";
 import { MessageHeader } from "../../wire/frame.ts";
-import { Did, Id } from "../../wire/text.ts";
+import { Id } from "../../wire/text.ts";
 import { Body, Resumed, type Timed } from "../definition.ts";
 
 /** What a message is for: words for the inbox, a piece of work for a handler, a part of a larger payload. */
@@ -70,5 +70,3 @@ export interface ConversationContext {
   readonly unread: number;
   readonly undeliverable: number;
 }
-
-export const ConversationInput = z.object({ id: Did });
