@@ -1,5 +1,5 @@
 import { MeshError } from "../errors.ts";
-import { EPOCH_COMMITS_MAX, EPOCH_TIME_MAX_MS } from "../limits.ts";
+import { EPOCH_COMMITS_MAX, EPOCH_TIME_MAX_MS, SEGMENT_SIZE_MAX, SNAPSHOT_EVERY_COMMITS } from "../limits.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import { conversationDefinition } from "../machines/conversation/machine.ts";
 import type { Body, MachineDefinition } from "../machines/definition.ts";
@@ -33,9 +33,28 @@ import { Handling, type Work, type WorkHandler } from "./work.ts";
 
 // One node: a state directory, its actors and its link. A laptop is one, so are a controller and a sandbox.
 
+/** When the store turns a page: by default as `limits.ts` says. */
+export interface StoreLimits {
+  /** Bytes of one journal segment. */
+  readonly segmentSize: number;
+  /** Commits of one epoch. */
+  readonly epochCommits: number;
+  /** Time of one epoch, in milliseconds. */
+  readonly epochTimeMs: number;
+  /** Commits between two snapshots. */
+  readonly snapshotCommits: number;
+}
+const STORE_LIMITS: StoreLimits = {
+  segmentSize: SEGMENT_SIZE_MAX,
+  epochCommits: EPOCH_COMMITS_MAX,
+  epochTimeMs: EPOCH_TIME_MAX_MS,
+  snapshotCommits: SNAPSHOT_EVERY_COMMITS,
+};
+
 export interface NodeOptions {
   readonly home: string;
   readonly ports?: Ports;
+  readonly limits?: Partial<StoreLimits>;
   /** Machines beyond a laptop's own, with their effects. */
   readonly definitions?: readonly MachineDefinition[];
   /** Work that is not an offload of ours. */
@@ -55,6 +74,7 @@ export class MeshNode {
   readonly incoming: IncomingMail;
   readonly offloads: Offloads;
   readonly #secrets: Secrets;
+  readonly #limits: StoreLimits;
   readonly #stopped = new AbortController();
   #housekeeping: Promise<void> | undefined;
 
@@ -63,6 +83,7 @@ export class MeshNode {
     this.home = options.home;
     this.journal = journal;
     this.#secrets = secrets;
+    this.#limits = { ...STORE_LIMITS, ...options.limits };
     const note = options.onNote ?? (() => undefined);
     const bodies = new Bodies(keyring, blobs, ports.random);
     const lanes = new Lanes();
@@ -174,8 +195,10 @@ export class MeshNode {
   #keepHouse(): void {
     const { system, ports, note } = this.core;
     const { commits, since } = this.#secrets.epoch;
-    const epochIsOver = commits >= EPOCH_COMMITS_MAX || (commits > 0 && ports.clock.now() - since >= EPOCH_TIME_MAX_MS);
-    if (this.#housekeeping || this.#stopped.signal.aborted || !(epochIsOver || system.needsSnapshot)) return;
+    const { epochCommits, epochTimeMs, snapshotCommits } = this.#limits;
+    const epochIsOver = commits >= epochCommits || (commits > 0 && ports.clock.now() - since >= epochTimeMs);
+    const needsSnapshot = system.position % snapshotCommits === 0;
+    if (this.#housekeeping || this.#stopped.signal.aborted || !(epochIsOver || needsSnapshot)) return;
     const work = async () => {
       if (epochIsOver) await this.#turnEpoch();
       await writeSnapshots(ports.disk, this.home, { versions: system.versions, ...system.capture() });
@@ -261,6 +284,7 @@ async function openStore(options: NodeOptions, ports: Ports, useSnapshots = true
   const journal = await Journal.open({
     disk,
     directory,
+    segmentSize: options.limits?.segmentSize,
     ready: () => secrets.certain(),
     onCommit: (commit) => {
       secrets.recover(commit);

@@ -1,5 +1,4 @@
 import { MeshError } from "../errors.ts";
-import { SNAPSHOT_EVERY_COMMITS } from "../limits.ts";
 import type { MachineDefinition } from "../machines/definition.ts";
 import type { Commit, Entry, Journal, StoredEvent } from "../store/journal.ts";
 import type { SecretPatch, Secrets } from "../store/secrets.ts";
@@ -319,8 +318,9 @@ export class ActorSystem {
     return () => this.#listeners.delete(listener);
   }
 
-  get needsSnapshot(): boolean {
-    return this.#position % SNAPSHOT_EVERY_COMMITS === 0;
+  /** The number of the last commit that is published. */
+  get position(): number {
+    return this.#position;
   }
 
   #settle(actor: Actor, state: ActorState): void {

@@ -44,6 +44,8 @@ interface Waiting {
 export interface JournalOptions {
   readonly disk: Disk;
   readonly directory: string;
+  /** Bytes after which a new segment begins. */
+  readonly segmentSize?: number | undefined;
   /** Runs before each group: what the lines will be sealed with must be certain by then. */
   readonly ready?: () => Promise<void>;
   /** Receives every commit on disk, in order, when the journal opens. */
@@ -264,7 +266,8 @@ export class Journal {
     await this.#options.ready?.();
     await this.#mend();
     let file = this.#file;
-    if (!file || file.size >= SEGMENT_SIZE_MAX) file = await this.#openSegment(segmentName(this.head + 1));
+    const { segmentSize = SEGMENT_SIZE_MAX } = this.#options;
+    if (!file || file.size >= segmentSize) file = await this.#openSegment(segmentName(this.head + 1));
     return file;
   }
 
