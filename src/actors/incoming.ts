@@ -134,9 +134,10 @@ export class IncomingMail {
   #takeMessage(frame: Message): Promise<void> | "later" {
     const { system, keyring, bodies, messages } = this.#core;
     const peer = frame.from;
-    const key = `${peer} ${frame.id}`;
+    const id = frame.message_id ?? frame.id;
+    const key = `${peer} ${id}`;
     const arriving = this.#arriving.get(key);
-    if (arriving || messages.wasReceived(peer, frame.id)) {
+    if (arriving || messages.wasReceived(peer, id)) {
       this.#count(peer, "duplicates");
       return arriving ?? Promise.resolve();
     }
@@ -158,7 +159,7 @@ export class IncomingMail {
           stream: sessionOf(session),
           event: {
             type: "DECRYPTED",
-            message: frame.id,
+            message: id,
             header: frame.header,
             turned: result.turned,
             skipped: result.skippedAdded.length,
@@ -172,7 +173,7 @@ export class IncomingMail {
           stream: conversation,
           event: {
             type: "RECEIVED",
-            id: frame.id,
+            id,
             session,
             kind,
             body: sealed.body,
@@ -198,7 +199,7 @@ export class IncomingMail {
       },
     );
     if (accepted.includes(false))
-      throw new MeshError("internal", `Message ${frame.id} of ${peer} met a machine that refused it.`);
+      throw new MeshError("internal", `Message ${id} of ${peer} met a machine that refused it.`);
     keyring.moved(session, { ...ratchet, state: result.state, skipped: applySkipped(ratchet.skipped, result) });
     this.#arriving.set(key, durable);
     return durable.finally(() => this.#arriving.delete(key));

@@ -123,7 +123,14 @@ export class OutgoingMail {
         { stream: sessionOf(session), event: { type: "ENCRYPTED", message: id, header } },
         {
           stream: conversationOf(peer),
-          event: { type: "SEALED", id, session, header, nonce: base64.encode(sealed.nonce) },
+          event: {
+            type: "SEALED",
+            id,
+            session,
+            header,
+            nonce: base64.encode(sealed.nonce),
+            ...(item.again && { frame: randomUUID() }),
+          },
         },
       ],
       {
@@ -162,10 +169,11 @@ export class OutgoingMail {
       type: "message",
       from: keyring.identity.did,
       to: peer,
-      id,
+      id: item.sealed.frame ?? id,
       ts: isoNow(this.#core),
       header: item.sealed.header,
       ciphertext,
+      ...(item.sealed.frame !== undefined && { message_id: id }),
     };
     link.transmit(frame, (proof) => {
       this.#frames.delete(`${peer} ${id}`);

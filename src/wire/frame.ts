@@ -66,6 +66,11 @@ export const Message = z.looseObject({
   header: MessageHeader,
   /** nonce (12) ‖ ciphertext ‖ tag (16) */
   ciphertext: base64Text(FRAME_SIZE_MAX),
+  /**
+   * Extension: the message that is in this frame, when it was in another frame before and a session was lost. A relay that
+   * holds the first frame would take a second one of the same id for a repetition.
+   */
+  message_id: Id.optional(),
 });
 
 /** Extension: `sender` says whose frame it is, since ids are the sender's own and two may choose the same. */

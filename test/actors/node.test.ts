@@ -1,13 +1,12 @@
 import { cp, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { realNetwork } from "../../src/actors/network.ts";
 import type { MeshNode } from "../../src/actors/node.ts";
-import { type Ports, realPorts } from "../../src/actors/ports.ts";
+import type { Ports } from "../../src/actors/ports.ts";
 import { realDisk } from "../../src/store/disk.ts";
 import { readJournal } from "../../src/store/journal.ts";
 import { filesBelow } from "../store/disks.ts";
-import { call, encodingsOf, offline, openNode, openWorld } from "./world.ts";
+import { call, encodingsOf, filtered, offline, openNode, openWorld } from "./world.ts";
 
 const didOf = ({ core }: MeshNode) => core.keyring.identity.did;
 /** Everything that a node knows, as JSON. */
@@ -54,7 +53,10 @@ describe("a node that is closed and opened again", () => {
     const [alice, bob] = [await world.open("alice"), await world.open("bob")];
     await talk(alice, bob, 1);
     await alice.close();
-    for (const text of ["one", "two ☂", "three"]) await call(bob, "send", { to: didOf(alice), message: text });
+    for (const text of ["one", "two ☂", "three"]) {
+      const { id, to } = await call(bob, "send", { to: didOf(alice), message: text });
+      await call(bob, "sent", { to, id, wait_ms: 10_000 });
+    }
     const back = await world.open("alice");
     await call(back, "settle", {});
     expect(bodiesOf(await call(back, "inbox", {}))).toEqual(["one", "two ☂", "three"]);
@@ -238,27 +240,9 @@ describe("what is on disk", () => {
 describe("on the wire", () => {
   /** The real network, and every text that goes over its sockets. */
   const overheard = (texts: string[]): Ports =>
-    realPorts({
-      ...realNetwork,
-      dial(url, events) {
-        const socket = realNetwork.dial(url, {
-          ...events,
-          received: (text) => {
-            texts.push(text);
-            events.received(text);
-          },
-        });
-        return {
-          send: (text) => {
-            texts.push(text);
-            socket.send(text);
-          },
-          get buffered() {
-            return socket.buffered;
-          },
-          close: () => socket.close(),
-        };
-      },
+    filtered((frame) => {
+      texts.push(JSON.stringify(frame));
+      return true;
     });
 
   it("the relay sees who, which and when, and ciphertext: nothing that was said", async () => {

@@ -49,6 +49,31 @@ const nowhere: Network = {
 };
 export const offline = (): Ports => realPorts(nowhere);
 
+type Frame = Readonly<Record<string, unknown>>;
+
+/** The real network, where only those frames get through that `passes` lets. It sees every frame, both ways. */
+export const filtered = (passes: (frame: Frame, direction: "in" | "out") => boolean): Ports =>
+  realPorts({
+    ...realNetwork,
+    dial(url, events) {
+      const socket = realNetwork.dial(url, {
+        ...events,
+        received: (text) => {
+          if (passes(JSON.parse(text), "in")) events.received(text);
+        },
+      });
+      return {
+        send: (text) => {
+          if (passes(JSON.parse(text), "out")) socket.send(text);
+        },
+        get buffered() {
+          return socket.buffered;
+        },
+        close: () => socket.close(),
+      };
+    },
+  });
+
 export interface World {
   readonly directory: string;
   readonly server: ClusterServer;

@@ -147,6 +147,7 @@ const ALLOWED: Readonly<Record<string, string>> = {
   "conversation.SESSION_LOST.session": CLEAR_ID,
   "conversation.SEALED.id": CLEAR_ID,
   "conversation.SEALED.session": CLEAR_ID,
+  "conversation.SEALED.frame": CLEAR_ID,
   "conversation.SEALED.header.dh": PUBLIC_KEY,
   "conversation.TRANSMITTED.ids[]": CLEAR_ID,
   "conversation.UNDELIVERABLE.ids[]": CLEAR_ID,

@@ -205,6 +205,23 @@ describe("the session is lost", () => {
       .then({ state: "open", effects: [["seal", { peer, ids: ["m1", "m2"] }]] });
   });
 
+  it("what was in a frame before is marked, and keeps the id of its new frame", () => {
+    conversationWith(send("m1"), send("m2"), established(), sealed("m1"))
+      .when(lost())
+      .then({
+        state: "waiting",
+        context: { outbox: [{ id: "m1", again: true }, { id: "m2" }] },
+        timers: { retry: RETRY_MIN_MS * 2 },
+      })
+      .when(established("s2"))
+      .when({ ...sealed("m1", "s2"), frame: "f1" })
+      .then({
+        state: "open",
+        effects: [["transmit", { peer, ids: ["m1"] }]],
+        context: { outbox: [{ id: "m1", sealed: { session: "s2", frame: "f1" } }, { id: "m2" }] },
+      });
+  });
+
   it("with nothing to send there is nothing to open it for", () => {
     conversationWith(established())
       .when(lost())

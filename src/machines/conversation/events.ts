@@ -17,7 +17,15 @@ export const ConversationEventSchema = z.discriminatedUnion("type", [
   /** The session that sent was closed or refused: what it sealed and the relay did not take is sealed anew. */
   z.object({ type: z.literal("SESSION_LOST"), session: Id, code: z.enum(ERROR_CODES) }),
   /** Encrypted: which session, which message number, which nonce. The message key is kept secret until the relay has it. */
-  z.object({ type: z.literal("SEALED"), id: Id, session: Id, header: MessageHeader, nonce: z.string() }),
+  z.object({
+    type: z.literal("SEALED"),
+    id: Id,
+    session: Id,
+    header: MessageHeader,
+    nonce: z.string(),
+    /** The frame's own id, when the message was in a frame before. */
+    frame: Id.optional(),
+  }),
   /** The relay has it: it said so (`accepted`), or it took the bytes and cannot say more (`written`). */
   z.object({ type: z.literal("TRANSMITTED"), ids: z.array(Id), proof: z.enum(["accepted", "written"]) }),
   z.object({ type: z.literal("UNDELIVERABLE"), ids: z.array(Id), code: z.enum(ERROR_CODES) }),
@@ -49,7 +57,14 @@ export interface Outgoing {
   readonly body: Body;
   readonly at: number;
   /** Absent until it is encrypted. */
-  readonly sealed?: { readonly session: string; readonly header: MessageHeader; readonly nonce: string };
+  readonly sealed?: {
+    readonly session: string;
+    readonly header: MessageHeader;
+    readonly nonce: string;
+    readonly frame?: string | undefined;
+  };
+  /** It was encrypted before, in a session that is lost: the relay may hold that frame under the message's id. */
+  readonly again?: true;
 }
 
 export interface ConversationContext {

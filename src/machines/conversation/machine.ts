@@ -21,6 +21,12 @@ const without = <T extends Items[number]>(items: readonly T[], ids: readonly str
 /** Chat is kept; the blobs of work and of parts go with their use. */
 const blobsOf = (items: readonly (Items[number] & { readonly body: Body })[], ids: readonly string[]) =>
   items.filter((item) => ids.includes(item.id) && "blob" in item.body).map((item) => item.body);
+const sealedBy = ({ session, header, nonce, frame }: ConversationEvent & { type: "SEALED" }) => ({
+  session,
+  header,
+  nonce,
+  ...(frame === undefined ? {} : { frame }),
+});
 const waitingFor = (outbox: readonly Outgoing[], sealed: boolean) =>
   idsOf(outbox.filter((item) => (item.sealed !== undefined) === sealed));
 
@@ -65,7 +71,11 @@ const conversation = setup({
         ? {
             session: context.session === event.session ? null : context.session,
             outbox: context.outbox.map(({ sealed, ...item }) =>
-              sealed === undefined || sealed.session === event.session ? item : { ...item, sealed },
+              sealed === undefined
+                ? item
+                : sealed.session === event.session
+                  ? { ...item, again: true as const }
+                  : { ...item, sealed },
             ),
           }
         : {},
@@ -196,9 +206,7 @@ const conversation = setup({
           actions: [
             assign(({ context, event }) => ({
               outbox: context.outbox.map((item) =>
-                item.id === event.id
-                  ? { ...item, sealed: { session: event.session, header: event.header, nonce: event.nonce } }
-                  : item,
+                item.id === event.id ? { ...item, sealed: sealedBy(event) } : item,
               ),
             })),
             { type: "transmit", params: ({ context, event }) => ({ peer: context.peer, ids: [event.id] }) },
