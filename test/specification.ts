@@ -4,8 +4,18 @@
  */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { transition as ofXState } from "xstate";
 import { z } from "zod";
-import { type ActorState, begin, type Effect, persist, restore, step, TIMER_EVENT } from "../src/actors/state.ts";
+import {
+  type ActorState,
+  begin,
+  type Effect,
+  persist,
+  restore,
+  step,
+  TIMER_EVENT,
+  transition,
+} from "../src/actors/state.ts";
 import type { MachineDefinition } from "../src/machines/definition.ts";
 
 export interface Event {
@@ -254,6 +264,21 @@ export function keepsTheLaws(definition: MachineDefinition, { life, restful }: L
         expect(resumed.state.timers).toEqual(state.timers);
         const again = step(definition, resumed.state, { type: "RESUMED" }, now + 1);
         expect(again.effects).toEqual(resumed.effects);
+      });
+    });
+
+    it("a step is XState's own transition", () => {
+      const plain = ([snapshot, actions]: readonly [
+        ActorState["snapshot"],
+        readonly { readonly type: string; readonly params: unknown }[],
+      ]) => JSON.stringify([persist({ snapshot, timers: {} }), actions.map(({ type, params }) => ({ type, params }))]);
+      everywhere(({ snapshot }, at, next) => {
+        if (!next || snapshot.status !== "active") return;
+        const event = { ...next.event, at };
+        const mine = transition(definition.machine, snapshot, event);
+        const theirs = ofXState(definition.machine, snapshot, event);
+        expect(plain(mine)).toBe(plain(theirs));
+        expect(mine[0] === snapshot).toBe(theirs[0] === snapshot);
       });
     });
 

@@ -1,4 +1,10 @@
-import { type AnyMachineSnapshot, initialTransition, transition } from "xstate";
+import {
+  type AnyActorScope,
+  type AnyMachineSnapshot,
+  type AnyStateMachine,
+  createActor,
+  initialTransition,
+} from "xstate";
 import type { MachineDefinition } from "../machines/definition.ts";
 import type { StoredEvent } from "../store/journal.ts";
 
@@ -61,6 +67,40 @@ function fold(
     }
   }
   return { timers, effects };
+}
+
+const ignore = () => undefined;
+const scopes = new WeakMap<AnyStateMachine, AnyActorScope>();
+
+/** The surroundings that XState wants for a machine, of which nothing ever runs. Made once: they cost more than a step. */
+function scopeOf(machine: AnyStateMachine): AnyActorScope {
+  const known = scopes.get(machine);
+  if (known) return known;
+  const self = createActor(machine, { input: { id: "" } });
+  const scope: AnyActorScope = {
+    self,
+    system: self.system,
+    id: "",
+    sessionId: "",
+    defer: ignore,
+    emit: ignore,
+    logger: ignore,
+    stopChild: ignore,
+    actionExecutor: ignore,
+  };
+  scopes.set(machine, scope);
+  return scope;
+}
+
+/** XState's `transition`: the next snapshot, and the actions that it asks for. Nothing is run. */
+export function transition(
+  machine: AnyStateMachine,
+  before: AnyMachineSnapshot,
+  event: { readonly type: string; readonly at: number },
+): [snapshot: AnyMachineSnapshot, actions: Actions] {
+  const actions: { readonly type: string; readonly params: unknown }[] = [];
+  const scope: AnyActorScope = { ...scopeOf(machine), actionExecutor: (action) => actions.push(action) };
+  return [machine.transition(before, event, scope), actions];
 }
 
 /** An actor before its first event. */
