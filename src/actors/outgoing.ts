@@ -130,7 +130,7 @@ export class OutgoingMail {
             session,
             header,
             nonce: base64.encode(sealed.nonce),
-            ...(item.again && { frame: randomUUID() }),
+            ...(item.again && { frame: uuidFrom(ports.random) }),
           },
         },
       ],
