@@ -1,9 +1,8 @@
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
-import { mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { MeshError } from "../errors.ts";
 import { FILE_NAME_MAX, FILE_SIZE_MAX, FILES_MAX } from "../limits.ts";
+import type { Disk } from "../store/disk.ts";
 
 // Files that leave and files that come. The name that crosses the mesh is a bare file name; what comes back lands in the
 // offload's own folder, whole, under a name of its own.
@@ -15,28 +14,31 @@ export interface FileToSend {
   readonly sha256: string;
 }
 
-async function sha256Of(path: string): Promise<string> {
-  const hashing = createHash("sha256");
-  for await (const chunk of createReadStream(path)) hashing.update(chunk);
-  return hashing.digest("hex");
+const sha256Of = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
+
+async function bytesOf(disk: Disk, path: string): Promise<Uint8Array> {
+  const bytes = await disk.read(path);
+  if (!bytes) throw new MeshError("file_unreadable", `${path} is not there any more.`);
+  return bytes;
 }
 
 /**
  * Looks at the files that an offload names. Two of the same name get different names on the mesh.
  * @throws MeshError `file_unreadable`, `file_too_large`, `limit_reached`
  */
-export async function inspectFiles(paths: readonly string[]): Promise<FileToSend[]> {
+export async function inspectFiles(disk: Disk, paths: readonly string[]): Promise<FileToSend[]> {
   if (paths.length > FILES_MAX) throw new MeshError("limit_reached", `At most ${FILES_MAX} files go with one offload.`);
   const files: FileToSend[] = [];
   for (const given of paths) {
     const path = resolve(given);
     try {
-      const info = await stat(path);
-      if (!info.isFile()) throw new MeshError("file_unreadable", `${path} is not a file.`);
-      if (info.size > FILE_SIZE_MAX)
-        throw new MeshError("file_too_large", `${path} has ${info.size} bytes, at most ${FILE_SIZE_MAX} are sent.`);
+      const size = await disk.size(path);
+      if (size === undefined) throw new MeshError("file_unreadable", `${path} is not a file.`);
+      if (size > FILE_SIZE_MAX)
+        throw new MeshError("file_too_large", `${path} has ${size} bytes, at most ${FILE_SIZE_MAX} are sent.`);
       const name = freeName(basename(path), new Set(files.map((file) => file.name)));
-      files.push({ name, path, size: info.size, sha256: await sha256Of(path) });
+      const bytes = await bytesOf(disk, path);
+      files.push({ name, path, size: bytes.length, sha256: sha256Of(bytes) });
     } catch (cause) {
       if (cause instanceof MeshError) throw cause;
       throw new MeshError("file_unreadable", `${path}: ${cause instanceof Error ? cause.message : String(cause)}.`, {
@@ -48,14 +50,14 @@ export async function inspectFiles(paths: readonly string[]): Promise<FileToSend
 }
 
 /** The bytes of a file that was looked at before. @throws MeshError `file_unreadable` when they are other bytes now */
-export async function readInspected(file: FileToSend): Promise<Buffer> {
-  const bytes = await readFile(file.path).catch((cause: unknown) => {
+export async function readInspected(disk: Disk, file: FileToSend): Promise<Uint8Array> {
+  const bytes = await bytesOf(disk, file.path).catch((cause: unknown) => {
+    if (cause instanceof MeshError) throw cause;
     throw new MeshError("file_unreadable", `${file.path}: ${cause instanceof Error ? cause.message : String(cause)}.`, {
       cause,
     });
   });
-  const sha256 = createHash("sha256").update(bytes).digest("hex");
-  if (sha256 !== file.sha256)
+  if (sha256Of(bytes) !== file.sha256)
     throw new MeshError("file_unreadable", `${file.path} was changed after the offload was requested.`);
   return bytes;
 }
@@ -81,22 +83,9 @@ export function freeName(name: string, taken: ReadonlySet<string>): string {
 }
 
 /** Writes a file whole or not at all, durably. Writing the same bytes again to the same place changes nothing. */
-export async function saveFile(directory: string, name: string, bytes: Uint8Array): Promise<string> {
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+export async function saveFile(disk: Disk, directory: string, name: string, bytes: Uint8Array): Promise<string> {
+  await disk.makeDirectory(directory);
   const path = join(directory, name);
-  const temporary = `${path}.part`;
-  const handle = await open(temporary, "w", 0o600);
-  try {
-    await handle.writeFile(bytes);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  try {
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  }
+  await disk.replace(path, bytes);
   return path;
 }

@@ -152,7 +152,7 @@ export class OffloadNews {
     const name = freeName(safeName(payload.file_name), taken);
     let path: string;
     try {
-      path = await saveFile(joinPath(this.#folder, id), name, bytes);
+      path = await saveFile(this.#core.ports.disk, joinPath(this.#folder, id), name, bytes);
     } catch (error) {
       const reason = `${name} could not be saved: ${error instanceof Error ? error.message : String(error)}`;
       return told(this.#core, id, reason, (note) => ({ type: "FAILED", code: "store_io", ...note }));

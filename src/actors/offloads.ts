@@ -1,4 +1,3 @@
-import { randomUUID } from "node:crypto";
 import { join as joinPath } from "node:path";
 import type { z } from "zod";
 import { asMeshError, MeshError } from "../errors.ts";
@@ -10,6 +9,7 @@ import { inspectFiles, readInspected } from "./files.ts";
 import { OffloadNews, told } from "./offload-news.ts";
 import { type OffloadView, offloadOf, Request, viewOffload } from "./offload-view.ts";
 import { compose, type Draft, entriesOnly, join } from "./outgoing.ts";
+import { uuidFrom } from "./uuid.ts";
 import type { Work } from "./work.ts";
 
 export { isOver, type OffloadStatus, type OffloadView, offloadOf } from "./offload-view.ts";
@@ -46,9 +46,9 @@ export class Offloads {
   }): Promise<string> {
     if (Buffer.byteLength(options.task) > TASK_SIZE_MAX)
       throw new MeshError("limit_reached", `A task has at most ${TASK_SIZE_MAX} bytes.`);
-    const id = options.id ?? randomUUID();
+    const id = options.id ?? uuidFrom(this.#core.ports.random);
     if (this.#core.system.decided(offloadOf(id))) return id;
-    const files = await inspectFiles(options.files);
+    const files = await inspectFiles(this.#core.ports.disk, options.files);
     const request: z.infer<typeof Request> = { task: options.task, files };
     const { body, secrets, before } = this.#core.bodies.seal(offloadOf(id), JSON.stringify(request));
     const event: Event = {
@@ -145,11 +145,11 @@ export class Offloads {
     if (peer === null) throw new Error(`offload ${id} has no sandbox`);
     const { task, files } = await this.#requestOf(id);
     for (const [index, file] of files.entries()) {
-      const bytes = await readInspected(file);
+      const bytes = await readInspected(this.#core.ports.disk, file);
       const payload: PayloadOf<"file_transfer"> = {
         type: "file_transfer",
         file_name: file.name,
-        file_data: bytes.toString("base64"),
+        file_data: Buffer.from(bytes).toString("base64"),
         size_bytes: file.size,
         sha256: file.sha256,
         request_id: id,

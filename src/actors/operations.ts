@@ -21,6 +21,7 @@ import { isOver, type OffloadView, offloadOf } from "./offloads.ts";
 import { compose } from "./outgoing.ts";
 import { queued, settle } from "./settling.ts";
 import { persist } from "./state.ts";
+import { uuidFrom } from "./uuid.ts";
 
 // What callers may ask of a node: the same whether they own it or reach it in another process. Everything that goes in and
 // comes out is JSON; what goes in is parsed here.
@@ -105,7 +106,7 @@ export const operations = {
       }
       const { core } = node;
       membershipOf(node);
-      const messageId = id ?? crypto.randomUUID();
+      const messageId = id ?? uuidFrom(core.ports.random);
       // The order of the calls is the order of the messages, however long finding the peer takes; waiting for the disk is shared.
       const { peer, state, durable } = await core.lanes.run(`send ${to}`, async () => {
         const peer = await resolvePeer(core, to);

@@ -1,4 +1,4 @@
-import { hash, randomUUID } from "node:crypto";
+import { hash } from "node:crypto";
 import { base64, encrypt, sealMessage, utf8 } from "../crypto/index.ts";
 import { MeshError } from "../errors.ts";
 import { PAYLOAD_SIZE_MAX, TRANSFER_CHUNK_SIZE, TRANSFER_CHUNKS_MAX } from "../limits.ts";
@@ -9,6 +9,7 @@ import type { Message, MessageHeader } from "../wire/frame.ts";
 import { isChat, type Payload, type PayloadInput, type PayloadOf } from "../wire/payload.ts";
 import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
 import { Keyring } from "./keyring.ts";
+import { uuidFrom } from "./uuid.ts";
 
 // The way out: compose -> SEND -> seal -> SEALED -> transmit -> TRANSMITTED.
 
@@ -45,7 +46,7 @@ const sha256 = (bytes: Uint8Array | string) => hash("sha256", bytes, "hex");
  * @param id unique among all that is ever sent; the same id again is the same message again
  * @throws MeshError `file_too_large` when it has more chunks than a transfer may have
  */
-export function compose(core: Core, peer: string, payload: PayloadInput, id: string = randomUUID()): Draft {
+export function compose(core: Core, peer: string, payload: PayloadInput, id = uuidFrom(core.ports.random)): Draft {
   const text = JSON.stringify(payload);
   const bytes = Buffer.from(text, "utf8");
   if (bytes.length <= PAYLOAD_SIZE_MAX)
@@ -129,7 +130,7 @@ export class OutgoingMail {
             session,
             header,
             nonce: base64.encode(sealed.nonce),
-            ...(item.again && { frame: randomUUID() }),
+            ...(item.again && { frame: uuidFrom(ports.random) }),
           },
         },
       ],

@@ -53,6 +53,16 @@ export const realClock: Clock = {
   },
 };
 
+/** Runs a task again and again until it is called off. */
+export function repeat(clock: Clock, duration: number, task: () => void): () => void {
+  const again = () => {
+    disarm = clock.at(clock.now() + duration, again);
+    task();
+  };
+  let disarm = clock.at(clock.now() + duration, again);
+  return () => disarm();
+}
+
 export const realRandom: Random = (length) => new Uint8Array(randomBytes(length));
 
 export const realPorts = (network: Network): Ports => ({

@@ -52,6 +52,13 @@ async function readBounded(response: Response): Promise<string> {
   return Buffer.concat(chunks).toString("utf8");
 }
 
+/** A signal that aborts after a while, or when the node closes; `ended` lets go of it. */
+function within({ clock, signal }: HttpPorts, duration: number): { signal: AbortSignal; ended: () => void } {
+  const late = new AbortController();
+  const disarm = clock.at(clock.now() + duration, () => late.abort(new DOMException("No answer.", "TimeoutError")));
+  return { signal: AbortSignal.any([late.signal, signal]), ended: disarm };
+}
+
 const isoNow = (clock: Clock) => new Date(clock.now()).toISOString();
 
 /** The status and the JSON body. @throws MeshError with the code `unreachable` when there is no answer */
@@ -62,6 +69,7 @@ async function request(
 ): Promise<{ status: number; json: unknown }> {
   let response: Response;
   let text: string;
+  const { signal, ended } = within(ports, HTTP_TIMEOUT_MS);
   try {
     response = await ports.network.fetch(url, {
       method,
@@ -71,7 +79,7 @@ async function request(
         ...(authorization === undefined ? {} : { authorization }),
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      signal: AbortSignal.any([AbortSignal.timeout(HTTP_TIMEOUT_MS), ports.signal]),
+      signal,
       redirect: "error",
     });
     text = await readBounded(response);
@@ -79,6 +87,8 @@ async function request(
     if (cause instanceof MeshError) throw cause;
     if (ports.signal.aborted) throw new MeshError("closed");
     throw new MeshError(unreachable, `${new URL(url).origin} does not answer.`, { cause });
+  } finally {
+    ended();
   }
   let json: unknown;
   try {

@@ -1,4 +1,3 @@
-import { randomUUID } from "node:crypto";
 import {
   base64,
   base64url,
@@ -23,6 +22,7 @@ import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
 import { Keyring } from "./keyring.ts";
 import type { Draft } from "./outgoing.ts";
 import { nameOf } from "./registry.ts";
+import { uuidFrom } from "./uuid.ts";
 
 // Sessions come to be here: X3DH as initiator and as responder, knocks and their answers. A session is named by its knock, so
 // both ends call it the same.
@@ -93,7 +93,7 @@ export class Sessions {
         peerSignedPreKey: bundle.signedPreKey.publicKey,
         random: ports.random,
       });
-      const id = randomUUID();
+      const id = uuidFrom(ports.random);
       const initiated = {
         type: "INITIATED",
         peer,

@@ -1,6 +1,5 @@
-import type { WebSocket } from "ws";
 import { FRAME_SIZE_MAX } from "../limits.ts";
-import { Delivery, SEND_BUFFER_MAX } from "./delivery.ts";
+import { Delivery, type Outlet, SEND_BUFFER_MAX } from "./delivery.ts";
 import type { Mail } from "./mailbox.ts";
 
 // One socket of the relay: who is at the other end, when it last gave a sign of life, and how much of it is under way.
@@ -11,6 +10,16 @@ const IN_FLIGHT_BYTES_MAX = 4 * 1024 * 1024;
 /** Bytes that wait in a socket when replies are piling up unread: the peer sends and does not read, and is cut off. */
 const REPLY_BUFFER_MAX = SEND_BUFFER_MAX + 2 * FRAME_SIZE_MAX;
 
+/** An opened WebSocket as the relay needs it. */
+export interface RelaySocket extends Outlet {
+  readonly isPaused: boolean;
+  pause(): void;
+  resume(): void;
+  /** Says goodbye and waits for the other side's. */
+  close(code: number, reason: string): void;
+  terminate(): void;
+}
+
 /** Who was let in. */
 interface Peer {
   readonly did: string;
@@ -20,7 +29,10 @@ interface Peer {
 }
 
 export class Connection {
-  readonly socket: WebSocket;
+  readonly socket: RelaySocket;
+  /** Resolves when the socket has ended. */
+  readonly ended: Promise<void>;
+  readonly #end: () => void;
   /** Set once, when the connect was verified. */
   peer: Peer | undefined;
   /** When it was opened, verified or sent its last heartbeat. */
@@ -29,8 +41,11 @@ export class Connection {
   #inFlightFrames = 0;
   #inFlightBytes = 0;
 
-  constructor(socket: WebSocket, now: number) {
+  constructor(socket: RelaySocket, now: number) {
+    const { promise, resolve } = Promise.withResolvers<void>();
     this.socket = socket;
+    this.ended = promise;
+    this.#end = resolve;
     this.aliveAt = now;
   }
 
@@ -67,6 +82,11 @@ export class Connection {
     this.socket.resume();
     // The protocol gives a reason 123 bytes.
     this.socket.close(code, reason.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, 123));
+  }
+
+  /** The socket has ended. */
+  hasEnded(): void {
+    this.#end();
   }
 
   /** Counts a frame that is on its way to disk; call what it returns when it has arrived or failed. */

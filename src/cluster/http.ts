@@ -1,91 +1,11 @@
-import { type IncomingMessage, type OutgoingHttpHeaders, type ServerResponse, STATUS_CODES } from "node:http";
-import type { z } from "zod";
-import { asMeshError, type ErrorCode, MeshError } from "../errors.ts";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import { HTTP_BODY_MAX } from "../limits.ts";
-import { firstIssue } from "./issue.ts";
+import { HttpError, type Reply, type Request } from "./routes.ts";
 
-// The cluster's HTTP: a table of routes, JSON bodies that a schema has seen, and errors that are JSON too.
+// Requests of `node:http`, in and out.
 
 /** Bytes of a body above HTTP_BODY_MAX that are still read and thrown away, so that its sender gets to hear the answer. */
 const BODY_DISCARD_MAX = 8 * HTTP_BODY_MAX;
-
-export type Method = "GET" | "POST" | "PUT" | "DELETE";
-
-/** One request as its route sees it. */
-export interface Call {
-  /** What stands in the path where the route has `:name`, percent-decoded. */
-  readonly params: Readonly<Record<string, string>>;
-  readonly query: URLSearchParams;
-  readonly authorization: string | undefined;
-  /** The body as the schema reads it. @throws HttpError 400 naming the offending field, 413 */
-  body<T extends z.ZodType>(schema: T): Promise<z.infer<T>>;
-}
-
-export interface Answer {
-  readonly status: number;
-  /** Sent as JSON; nothing is sent when it is undefined. */
-  readonly body?: unknown;
-}
-
-export interface Route {
-  readonly method: Method;
-  /** Segments, of which `:name` stands for any one. */
-  readonly path: string;
-  readonly handle: (call: Call) => Answer | Promise<Answer>;
-}
-
-/** A refusal with its HTTP status: `{"error":{"code","message"},"detail":message}`. */
-export class HttpError extends Error {
-  readonly status: number;
-  readonly code: string;
-  readonly headers: OutgoingHttpHeaders;
-  constructor(status: number, code: string, message: string, headers: OutgoingHttpHeaders = {}) {
-    super(message);
-    this.name = "HttpError";
-    this.status = status;
-    this.code = code;
-    this.headers = headers;
-  }
-}
-
-/** What a schema makes of an input. @throws HttpError 400 naming the offending field */
-export function parsed<T extends z.ZodType>(schema: T, input: unknown): z.infer<T> {
-  const result = schema.safeParse(input);
-  if (!result.success) throw new HttpError(400, "input_invalid", firstIssue(result.error));
-  return result.data;
-}
-
-const statuses: Partial<Record<ErrorCode, number>> = {
-  input_invalid: 400,
-  token_mangled: 400,
-  token_invalid: 403,
-  token_expired: 403,
-  token_revoked: 403,
-  cluster_refused: 403,
-  peer_identity_mismatch: 403,
-  capability_missing: 403,
-  budget_exhausted: 403,
-  peer_unknown: 404,
-  peer_without_prekeys: 404,
-  grant_unknown: 404,
-  token_used: 409,
-  grant_exists: 409,
-  no_free_slot: 409,
-  file_too_large: 413,
-  limit_reached: 503,
-  store_io: 503,
-  closed: 503,
-};
-
-/** Any failure as an answer. What is our own fault is told by its code's sentence alone: particulars stay in the log. */
-function refusalOf(error: unknown, log: (line: string) => void): HttpError {
-  if (error instanceof HttpError) return error;
-  const known = asMeshError(error);
-  const status = statuses[known.code] ?? 500;
-  if (status < 500) return new HttpError(status, known.code, known.message);
-  log(`http: ${known.message}`);
-  return new HttpError(status, known.code, new MeshError(known.code).message);
-}
 
 async function readBody(request: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = [];
@@ -104,84 +24,34 @@ async function readBody(request: IncomingMessage): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-function readJson(bytes: Buffer): unknown {
-  try {
-    return JSON.parse(bytes.toString("utf8"));
-  } catch {
-    throw new HttpError(400, "input_invalid", "The body is not JSON.");
-  }
-}
-
-function send(response: ServerResponse, { status, body }: Answer, headers: OutgoingHttpHeaders = {}): void {
+function send(response: ServerResponse, { status, headers, text }: Reply): void {
   if (response.destroyed || response.headersSent) return;
-  const text = body === undefined ? "" : JSON.stringify(body);
-  response.writeHead(status, {
-    ...headers,
-    ...(body === undefined ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(text) }),
-    "cache-control": "no-store",
-  });
+  const length = text === "" ? {} : { "content-length": Buffer.byteLength(text) };
+  response.writeHead(status, { ...headers, ...length });
   response.end(text);
 }
 
-/** The values of a pattern's `:names` in a path's segments, or undefined when it is another path. */
-function match(pattern: readonly string[], segments: readonly string[]): Record<string, string> | undefined {
-  if (pattern.length !== segments.length) return undefined;
-  const params: Record<string, string> = {};
-  for (const [index, part] of pattern.entries()) {
-    const segment = segments[index] ?? "";
-    if (part.startsWith(":")) params[part.slice(1)] = segment;
-    else if (part !== segment) return undefined;
-  }
-  return params;
-}
+/** The client went away in the middle of its body. */
+const isGone = (request: IncomingMessage) => request.destroyed && !request.complete;
 
-function decodeSegment(segment: string): string {
-  try {
-    return decodeURIComponent(segment);
-  } catch {
-    throw new HttpError(400, "input_invalid", "The path is not percent-encoded UTF-8.");
-  }
-}
-
-/**
- * Serves a table of routes. Unknown paths answer 404, other methods of a known path 405. Resolves when the answer has been
- * handed over, and never rejects.
- */
-export function serve(
-  routes: readonly Route[],
-  log: (line: string) => void,
-): (request: IncomingMessage, response: ServerResponse) => Promise<void> {
-  const table = routes.map((route) => ({ route, pattern: route.path.split("/") }));
-
-  async function answer(request: IncomingMessage): Promise<Answer> {
-    const [path = "", query = ""] = (request.url ?? "").split("?", 2);
-    const segments = path.split("/").map(decodeSegment);
-    const there = table.flatMap(({ route, pattern }) => {
-      const params = match(pattern, segments);
-      return params ? [{ route, params }] : [];
-    });
-    const found = there.find(({ route }) => route.method === request.method);
-    if (there.length === 0) throw new HttpError(404, "not_found", STATUS_CODES[404] ?? "");
-    if (!found) {
-      const allow = there.map(({ route }) => route.method).join(", ");
-      throw new HttpError(405, "method_not_allowed", `This path takes ${allow}.`, { allow });
-    }
-    return found.route.handle({
-      params: found.params,
-      query: new URLSearchParams(query),
+/** Serves requests. Resolves when the answer has been handed over, and never rejects. */
+export const serve =
+  (answer: (request: Request) => Promise<Reply>) =>
+  async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const reply = await answer({
+      method: request.method ?? "",
+      url: request.url ?? "",
       authorization: request.headers.authorization,
-      body: async (schema) => parsed(schema, readJson(await readBody(request))),
+      read: async () => {
+        try {
+          return await readBody(request);
+        } catch (error) {
+          // Nobody is left to be answered, and it is nobody's fault here.
+          if (isGone(request)) throw new HttpError(400, "input_invalid", "The body does not end.");
+          throw error;
+        }
+      },
     });
-  }
-
-  return async (request, response) => {
-    try {
-      send(response, await answer(request));
-    } catch (error) {
-      if (request.destroyed && !request.complete) return; // The client went away in the middle of its body.
-      const { status, code, message, headers } = refusalOf(error, log);
-      const text = message.slice(0, 1000);
-      send(response, { status, body: { error: { code, message: text }, detail: text } }, headers);
-    }
+    if (isGone(request)) return;
+    send(response, reply);
   };
-}

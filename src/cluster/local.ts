@@ -1,16 +1,19 @@
 import { join } from "node:path";
 import { z } from "zod";
 import { type Mesh, ownOrAttach, serveNode } from "../actors/mesh.ts";
-import { MeshNode } from "../actors/node.ts";
+import { realNetwork } from "../actors/network.ts";
+import { MeshNode, type StoreLimits } from "../actors/node.ts";
 import { type CallContext, operation, operations } from "../actors/operations.ts";
 import { claimOwnership } from "../actors/owner.ts";
+import { type Ports, realPorts } from "../actors/ports.ts";
 import { MeshError } from "../errors.ts";
 import { grantDefinition } from "../machines/grant/machine.ts";
 import { runDefinition } from "../machines/run/machine.ts";
 import { Capabilities, Name } from "../wire/text.ts";
 import { Controller } from "./controller.ts";
 import { type ClusterUrls, Grants } from "./grants.ts";
-import { Sandboxes } from "./sandboxes.ts";
+import { spawnProcess } from "./sandbox-process.ts";
+import { Sandboxes, type Spawn } from "./sandboxes.ts";
 import { startServer } from "./server.ts";
 
 // The local cluster: relay, registry and controller in one process, sandboxes in their own, one directory for it all.
@@ -79,30 +82,47 @@ export interface ClusterOptions {
 
 const controllerHome = (directory: string) => join(directory, "controller");
 
-async function openHousehold(options: {
+export interface HouseholdOptions {
   readonly directory: string;
+  readonly ports: Ports;
+  readonly spawn: Spawn;
+  readonly limits?: Partial<StoreLimits> | undefined;
   readonly cluster: string;
   readonly runner: string | null;
   readonly urls: (node: MeshNode) => ClusterUrls;
   readonly online: (() => string[]) | undefined;
   readonly onNote: (text: string) => void;
-}): Promise<{ node: MeshNode; household: Household; sandboxes: Sandboxes }> {
+}
+
+/** Opens the controller's node with what belongs to it; it performs nothing before its `start`. */
+export async function openHousehold(
+  options: HouseholdOptions,
+): Promise<{ node: MeshNode; household: Household; sandboxes: Sandboxes }> {
+  const { ports, spawn } = options;
   let controller: Controller | undefined;
   const node = await MeshNode.open({
     home: controllerHome(options.directory),
+    ports,
+    limits: options.limits ?? {},
     definitions: [grantDefinition, runDefinition],
     onWork: async (work) => controller?.handle(work),
     onNote: options.onNote,
   });
   const urls = () => options.urls(node);
   const grants = new Grants(node.core, options.cluster, urls);
-  const sandboxes = new Sandboxes(join(options.directory, "sandboxes"), () => ({
-    controller: node.core.keyring.identity.did,
-    cluster: options.cluster,
-    relay_url: urls().relay_url,
-    registry_url: urls().registry_url,
-    runner: options.runner,
-  }));
+  const sandboxes = new Sandboxes({
+    disk: ports.disk,
+    clock: ports.clock,
+    spawn,
+    directory: join(options.directory, "sandboxes"),
+    cluster: () => ({
+      controller: node.core.keyring.identity.did,
+      cluster: options.cluster,
+      relay_url: urls().relay_url,
+      registry_url: urls().registry_url,
+      runner: options.runner,
+    }),
+  });
   controller = new Controller(node, grants, sandboxes);
   return { node, sandboxes, household: { grants, controller, urls, online: options.online } };
 }
@@ -140,6 +160,8 @@ export async function openCluster(
   const urls = urlsOf(server.url);
   const { node, household, sandboxes } = await openHousehold({
     directory,
+    ports: realPorts(realNetwork),
+    spawn: spawnProcess,
     cluster: name,
     runner: options.runner ?? null,
     urls: () => urls,
@@ -184,6 +206,8 @@ export function openOperator(
   return ownOrAttach<ClusterOperations>(controllerHome(directory), async (ownership) => {
     const { node, household } = await openHousehold({
       directory,
+      ports: realPorts(realNetwork),
+      spawn: spawnProcess,
       cluster: "local",
       runner: null,
       urls: lastUrls,

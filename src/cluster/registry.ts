@@ -3,8 +3,8 @@ import { RELAY_IDLE_MS } from "../limits.ts";
 import { DiscoverQuery, PreKeysUpload, RegisterRequest, ReputationRequest } from "../wire/registry.ts";
 import type { Agent } from "./agent.ts";
 import type { Agents } from "./agents.ts";
-import { type Answer, type Call, HttpError, parsed, type Route } from "./http.ts";
 import { claimRefusal, readAuthorization, registrationProof } from "./proof.ts";
+import { type Answer, type Call, HttpError, parsed, type Route } from "./routes.ts";
 
 // The registry: who is there, what they can do, and the keys to open a session with them. It is trusted with nothing:
 // whoever asks checks the keys against the DID.

@@ -1,11 +1,10 @@
 import { timingSafeEqual } from "node:crypto";
-import type { RawData, WebSocket } from "ws";
 import { z } from "zod";
 import { sha256, utf8 } from "../crypto/index.ts";
 import { asMeshError } from "../errors.ts";
 import { FRAME_SIZE_MAX, RELAY_IDLE_MS } from "../limits.ts";
 import { Ack, CLOSE, Connect, Envelope, EXTENSIONS } from "../wire/frame.ts";
-import { Connection } from "./connection.ts";
+import { Connection, type RelaySocket } from "./connection.ts";
 import { firstIssue } from "./issue.ts";
 import type { Mailboxes } from "./mailboxes.ts";
 import { connectRefusal } from "./proof.ts";
@@ -32,6 +31,8 @@ const Head = z.looseObject({ v: z.literal(1), type: z.string(), from: z.unknown(
 export interface RelayOptions {
   readonly mailboxes: Mailboxes;
   readonly now: () => number;
+  /** Calls back after a while, unless it is taken back before. */
+  readonly after: (milliseconds: number, task: () => void) => () => void;
   /** When set, a connect without this token is closed with 4003. */
   readonly token?: string | undefined;
   /** Told when an agent connects, beats and leaves. */
@@ -39,9 +40,18 @@ export interface RelayOptions {
   readonly log?: ((line: string) => void) | undefined;
 }
 
+/** What the relay is told of a socket that it took. */
+export interface SocketEnd {
+  /** A message; undefined for one that is not text. */
+  received(text: string | undefined): void;
+  /** What went wrong; `closed` follows. */
+  failed(reason: string): void;
+  closed(): void;
+}
+
 export interface Relay {
   /** Takes a freshly opened socket of `/ws`, whose messages are bounded by FRAME_SIZE_MAX. */
-  accept(socket: WebSocket): void;
+  accept(socket: RelaySocket): SocketEnd;
   /** The DIDs that are connected. */
   connections(): string[];
   isConnected(did: string): boolean;
@@ -79,7 +89,7 @@ function countOf(items: Iterable<unknown>): number {
 const stamped = (text: string, from: string) => text.replace("{", `{"from":${JSON.stringify(from)},`);
 
 export function createRelay(options: RelayOptions): Relay {
-  const { mailboxes, now, token, onSign, log } = options;
+  const { mailboxes, now, after, token, onSign, log } = options;
   const all = new Set<Connection>();
   const online = new Map<string, Connection>();
   let isClosing = false;
@@ -174,16 +184,16 @@ export function createRelay(options: RelayOptions): Relay {
     }
   }
 
-  function receive(connection: Connection, data: RawData, isBinary: boolean): void {
+  function receive(connection: Connection, text: string): void {
     // A closing socket still gives what it had read before.
     if (!connection.isOpen) return;
-    const text = isBinary ? "" : data.toString();
     if (connection.peer) handle(connection, connection.peer.did, text);
     else connect(connection, readJson(text));
   }
 
   function forget(connection: Connection): void {
     all.delete(connection);
+    connection.hasEnded();
     const did = connection.peer?.did;
     if (did === undefined || online.get(did) !== connection) return;
     online.delete(did);
@@ -193,16 +203,14 @@ export function createRelay(options: RelayOptions): Relay {
 
   return {
     accept(socket) {
-      if (isClosing) {
-        socket.terminate();
-        return;
-      }
       const connection = new Connection(socket, now());
-      all.add(connection);
-      socket.on("message", (data, isBinary) => receive(connection, data, isBinary));
-      socket.on("close", () => forget(connection));
-      // Every error of a socket (a frame too large, a lost line) is followed by its close, which says all there is to say.
-      socket.on("error", (error) => log?.(`relay: ${connection.peer?.did ?? "a socket"}: ${error.message}`));
+      if (isClosing) socket.terminate();
+      else all.add(connection);
+      return {
+        received: (text = "") => receive(connection, text),
+        failed: (reason) => log?.(`relay: ${connection.peer?.did ?? "a socket"}: ${reason}`),
+        closed: () => forget(connection),
+      };
     },
     connections: () => [...online.keys()].filter((did) => online.get(did)?.isOpen),
     isConnected: (did) => online.get(did)?.isOpen === true,
@@ -217,13 +225,13 @@ export function createRelay(options: RelayOptions): Relay {
     },
     async close() {
       isClosing = true;
-      const ended = [...all].map(({ socket }) => new Promise<void>((resolve) => socket.once("close", () => resolve())));
+      const ended = [...all].map((connection) => connection.ended);
       for (const connection of all) connection.close(1001, "The relay is shutting down.");
-      const impatient = setTimeout(() => {
+      const patient = after(CLOSE_WAIT_MS, () => {
         for (const { socket } of all) socket.terminate();
-      }, CLOSE_WAIT_MS);
+      });
       await Promise.all(ended);
-      clearTimeout(impatient);
+      patient();
     },
   };
 }

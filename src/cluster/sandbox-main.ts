@@ -1,9 +1,14 @@
+import { realNetwork } from "../actors/network.ts";
+import { realPorts } from "../actors/ports.ts";
+import { runTask } from "./runner.ts";
 import { runSandbox } from "./sandbox.ts";
 import { SandboxConfig } from "./sandboxes.ts";
 
 // The process of one sandbox: told once by its parent what it is, and ended with it.
 process.once("message", (message) => {
   runSandbox(SandboxConfig.parse(message), {
+    ports: realPorts(realNetwork),
+    runTask,
     ready: (did) => process.send?.({ ready: did }),
     note: (text) => console.error(text),
   }).then(

@@ -1,13 +1,13 @@
 import { createHash } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { basename, join as joinPath } from "node:path";
 import { freeName, safeName, saveFile } from "../actors/files.ts";
-import { MeshNode } from "../actors/node.ts";
+import { MeshNode, type StoreLimits } from "../actors/node.ts";
 import { compose, type Draft } from "../actors/outgoing.ts";
+import { type Ports, repeat } from "../actors/ports.ts";
 import type { Follow, Work } from "../actors/work.ts";
 import { FILE_SIZE_MAX, FILES_MAX, PROGRESS_EVERY_MS } from "../limits.ts";
 import type { PayloadInput, PayloadOf } from "../wire/payload.ts";
-import { runTask, type TaskProgress } from "./runner.ts";
+import type { TaskOptions, TaskProgress, TaskResult } from "./runner.ts";
 import type { SandboxConfig } from "./sandboxes.ts";
 
 // A sandbox: a node of its own that serves one laptop, once. It says hello, takes files and a task, tells how it goes, and
@@ -15,10 +15,19 @@ import type { SandboxConfig } from "./sandboxes.ts";
 
 const SIGN_OF_LIFE_MS = 20_000;
 
-export async function runSandbox(
-  config: SandboxConfig,
-  hooks: { ready(did: string): void; note(text: string): void },
-): Promise<() => Promise<void>> {
+export interface SandboxOptions {
+  readonly ports: Ports;
+  /** What is done with a task. */
+  readonly runTask: (options: TaskOptions) => Promise<TaskResult>;
+  readonly limits?: Partial<StoreLimits> | undefined;
+  readonly ready: (did: string) => void;
+  readonly note: (text: string) => void;
+}
+
+/** Runs one sandbox. Resolves when it has said hello, with what ends it. */
+export async function runSandbox(config: SandboxConfig, options: SandboxOptions): Promise<() => Promise<void>> {
+  const { ports, runTask, note } = options;
+  const { clock, disk } = ports;
   const { laptop, run } = config;
   const work = joinPath(config.directory, "work");
   const received = new Set<string>();
@@ -51,19 +60,19 @@ export async function runSandbox(
     if (!whole) return answer(false, "the file did not arrive whole");
     if (received.size >= FILES_MAX) return answer(false, "too many files");
     const name = freeName(safeName(payload.file_name), received);
-    await saveFile(work, name, bytes);
+    await saveFile(disk, work, name, bytes);
     received.add(name);
     return answer(true);
   };
 
   const perform = async (task: PayloadOf<"offload_task">) => {
-    const begun = Date.now();
-    const elapsed = () => Math.round((Date.now() - begun) / 100) / 10;
+    const begun = clock.now();
+    const elapsed = () => Math.round((clock.now() - begun) / 100) / 10;
     let count = 0;
     let told = 0;
     let latest: TaskProgress = { stage: "starting", message: "the task begins" };
     const tell = async () => {
-      told = Date.now();
+      told = clock.now();
       await say(
         {
           type: "offload_progress",
@@ -78,12 +87,12 @@ export async function runSandbox(
     };
     // The latest line goes out at most every so often; the one that was held back goes out with the next beat.
     let held = false;
-    const beat = setInterval(() => {
-      if (held || Date.now() - told >= SIGN_OF_LIFE_MS) {
+    const stopBeat = repeat(clock, PROGRESS_EVERY_MS, () => {
+      if (held || clock.now() - told >= SIGN_OF_LIFE_MS) {
         held = false;
-        tell().catch((error: unknown) => hooks.note(String(error)));
+        tell().catch((error: unknown) => note(String(error)));
       }
-    }, PROGRESS_EVERY_MS);
+    });
     try {
       const result = await runTask({
         task: task.task,
@@ -94,12 +103,11 @@ export async function runSandbox(
         onProgress: (progress) => {
           const changed = progress.stage !== latest.stage;
           latest = progress;
-          if (changed || Date.now() - told >= PROGRESS_EVERY_MS)
-            tell().catch((error: unknown) => hooks.note(String(error)));
+          if (changed || clock.now() - told >= PROGRESS_EVERY_MS) tell().catch((error: unknown) => note(String(error)));
           else held = true;
         },
       });
-      clearInterval(beat);
+      stopBeat();
       if (!result.ok) {
         await say(
           { type: "offload_error", request_id: run, error: result.summary, phase: "running", code: "cluster_refused" },
@@ -119,22 +127,23 @@ export async function runSandbox(
         `${run}.done`,
       );
     } finally {
-      clearInterval(beat);
+      stopBeat();
     }
   };
 
   const sendFiles = async (paths: readonly string[]): Promise<string[]> => {
     const names: string[] = [];
     for (const [index, path] of paths.entries()) {
-      const bytes = await readFile(path);
+      const bytes = await disk.read(path);
       const name = freeName(basename(path), new Set(names));
+      if (!bytes) throw new Error(`the result file ${name} is not there any more`);
       if (bytes.length > FILE_SIZE_MAX)
         throw new Error(`the result file ${name} is larger than ${FILE_SIZE_MAX} bytes`);
       await say(
         {
           type: "file_transfer",
           file_name: name,
-          file_data: bytes.toString("base64"),
+          file_data: Buffer.from(bytes).toString("base64"),
           size_bytes: bytes.length,
           sha256: createHash("sha256").update(bytes).digest("hex"),
           request_id: run,
@@ -153,7 +162,7 @@ export async function runSandbox(
     started = true;
     const begin = () => {
       perform(payload).catch(async (error: unknown) => {
-        hooks.note(String(error));
+        note(String(error));
         const reason = error instanceof Error ? error.message : String(error);
         await say(
           { type: "offload_error", request_id: run, error: reason, phase: "running", code: "cluster_refused" },
@@ -164,7 +173,13 @@ export async function runSandbox(
     return { ...compose(node.core, laptop, { type: "task_received", request_id: run }, `${run}.received`), begin };
   };
 
-  const node = await MeshNode.open({ home: joinPath(config.directory, "home"), onWork, onNote: hooks.note });
+  const node = await MeshNode.open({
+    home: joinPath(config.directory, "home"),
+    ports,
+    limits: options.limits ?? {},
+    onWork,
+    onNote: note,
+  });
   node.start();
   await node.membership.join({
     controller: config.controller,
@@ -174,7 +189,7 @@ export async function runSandbox(
     name: config.name,
     capabilities: config.capabilities.filter((capability) => capability !== "offload").concat("sandbox"),
   });
-  hooks.ready(node.core.keyring.identity.did);
+  options.ready(node.core.keyring.identity.did);
   await say(
     {
       type: "offload_hello",
@@ -191,7 +206,7 @@ export async function runSandbox(
     await node.core
       .registry()
       .remove(node.core.keyring.identity)
-      .catch((error: unknown) => hooks.note(String(error)));
+      .catch((error: unknown) => note(String(error)));
     await node.close();
   };
 }

@@ -1,12 +1,9 @@
-import { type ChildProcess, fork } from "node:child_process";
-import { appendFile, mkdir, rm } from "node:fs/promises";
-import { extname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { z } from "zod";
-import { RUN_LOG_MAX } from "../limits.ts";
+import type { Clock } from "../actors/ports.ts";
+import { type Disk, joinPath } from "../store/disk.ts";
 import { Did } from "../wire/text.ts";
 
-// The sandboxes' processes: each a process of its own with its own folder, its own mesh identity and a scrubbed environment.
+// The sandboxes of a cluster: each a process of its own with its own folder, its own mesh identity and a scrubbed environment.
 
 /** What a sandbox is told by its parent, once. */
 export const SandboxConfig = z.object({
@@ -27,35 +24,43 @@ export type SandboxConfig = z.infer<typeof SandboxConfig>;
 /** What every sandbox of a cluster is told alike. */
 export type ClusterConfig = Pick<SandboxConfig, "controller" | "cluster" | "relay_url" | "registry_url" | "runner">;
 
-/** What a sandbox tells its parent. */
-const Report = z.object({ ready: Did });
-
-const STOP_GRACE_MS = 3_000;
-/** What a task's process may see of the cluster's environment. */
-const ENVIRONMENT = ["PATH", "LANG", "LC_ALL", "TZ", "SystemRoot"] as const;
-
-function killGroup({ pid }: ChildProcess): void {
-  if (pid === undefined || process.platform === "win32") return;
-  try {
-    process.kill(-pid, "SIGKILL");
-  } catch {
-    // Nobody is left in it.
-  }
-}
-
-interface Hooks {
+/** What a sandbox's process tells; `exited` last, and once. */
+export interface SandboxHooks {
   ready(did: string): void;
   exited(code: number | null): void;
 }
 
-export class Sandboxes {
-  readonly #directory: string;
-  readonly #cluster: () => ClusterConfig;
-  readonly #running = new Map<string, ChildProcess>();
+export interface SandboxProcess {
+  readonly pid: number;
+  /** Asks it to end, or ends it. */
+  end(force: boolean): void;
+}
 
-  constructor(directory: string, cluster: () => ClusterConfig) {
-    this.#directory = directory;
-    this.#cluster = cluster;
+/** Starts the process of a sandbox, in its folder. Resolves when it runs. */
+export type Spawn = (config: SandboxConfig, hooks: SandboxHooks) => Promise<SandboxProcess>;
+
+const STOP_GRACE_MS = 3_000;
+
+interface Running {
+  readonly process: Promise<SandboxProcess>;
+  readonly exited: Promise<void>;
+}
+
+export interface SandboxesOptions {
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly spawn: Spawn;
+  /** Where the sandboxes have their folders. */
+  readonly directory: string;
+  readonly cluster: () => ClusterConfig;
+}
+
+export class Sandboxes {
+  readonly #options: SandboxesOptions;
+  readonly #running = new Map<string, Running>();
+
+  constructor(options: SandboxesOptions) {
+    this.#options = options;
   }
 
   isRunning(run: string): boolean {
@@ -71,37 +76,13 @@ export class Sandboxes {
       capabilities,
       timeoutMinutes,
     }: { laptop: string; name: string; capabilities: readonly string[]; timeoutMinutes: number },
-    hooks: Hooks,
+    hooks: SandboxHooks,
   ): Promise<number> {
+    const { disk, cluster, spawn } = this.#options;
     const directory = this.#folderOf(run);
-    await mkdir(join(directory, "work"), { recursive: true, mode: 0o700 });
-    const entry = fileURLToPath(new URL(`./sandbox-main${extname(import.meta.url)}`, import.meta.url));
-    const env: Record<string, string> = { HOME: directory, TMPDIR: directory };
-    for (const key of ENVIRONMENT) {
-      const value = process.env[key];
-      if (value !== undefined) env[key] = value;
-    }
-    const child = fork(entry, [], {
-      cwd: join(directory, "work"),
-      env,
-      execArgv: ["--disable-warning=ExperimentalWarning"],
-      stdio: ["ignore", "pipe", "pipe", "ipc"],
-      // A process group of its own, so that nothing it started outlives it.
-      detached: process.platform !== "win32",
-    });
-    this.#running.set(run, child);
-    this.#keepLog(child, join(directory, "log"));
-    child.on("message", (message) => {
-      const report = Report.safeParse(message);
-      if (report.success) hooks.ready(report.data.ready);
-    });
-    child.on("exit", (code) => {
-      this.#running.delete(run);
-      killGroup(child);
-      hooks.exited(code);
-    });
+    await disk.makeDirectory(joinPath(directory, "work"));
     const config: SandboxConfig = {
-      ...this.#cluster(),
+      ...cluster(),
       directory,
       run,
       name,
@@ -109,36 +90,34 @@ export class Sandboxes {
       capabilities: [...capabilities],
       timeout_minutes: timeoutMinutes,
     };
-    const pid = await new Promise<number>((resolve, reject) => {
-      child.once("spawn", () => resolve(child.pid ?? 0));
-      child.once("error", reject);
+    const exited = Promise.withResolvers<void>();
+    const process = spawn(config, {
+      ready: hooks.ready,
+      exited: (code) => {
+        this.#running.delete(run);
+        exited.resolve();
+        hooks.exited(code);
+      },
     });
-    child.send(config);
-    return pid;
-  }
-
-  #keepLog(child: ChildProcess, path: string): void {
-    let left = RUN_LOG_MAX;
-    const keep = (chunk: Buffer) => {
-      const kept = chunk.subarray(0, Math.max(0, left));
-      left -= kept.length;
-      // A log that cannot be written is no reason to end a run.
-      if (kept.length > 0) appendFile(path, kept).catch(() => undefined);
-    };
-    child.stdout?.on("data", keep);
-    child.stderr?.on("data", keep);
+    this.#running.set(run, { process, exited: exited.promise });
+    try {
+      return (await process).pid;
+    } catch (error) {
+      this.#running.delete(run);
+      throw error;
+    }
   }
 
   /** Asks a sandbox to end, and ends it if it does not. False when it does not run. */
   async stop(run: string): Promise<boolean> {
-    const child = this.#running.get(run);
-    if (!child) return false;
-    const exited = new Promise<void>((resolve) => child.once("exit", () => resolve()));
-    child.kill("SIGTERM");
-    const timer = setTimeout(() => child.kill("SIGKILL"), STOP_GRACE_MS);
-    await exited;
-    clearTimeout(timer);
-    killGroup(child);
+    const running = this.#running.get(run);
+    if (!running) return false;
+    const { clock } = this.#options;
+    const process = await running.process;
+    process.end(false);
+    const disarm = clock.at(clock.now() + STOP_GRACE_MS, () => process.end(true));
+    await running.exited;
+    disarm();
     return true;
   }
 
@@ -148,10 +127,10 @@ export class Sandboxes {
 
   /** Removes what a sandbox left, its identity and files among it. */
   remove(run: string): Promise<void> {
-    return rm(this.#folderOf(run), { recursive: true, force: true });
+    return this.#options.disk.remove(this.#folderOf(run));
   }
 
   #folderOf(run: string): string {
-    return join(this.#directory, Buffer.from(run).toString("base64url").slice(0, 100));
+    return joinPath(this.#options.directory, Buffer.from(run).toString("base64url").slice(0, 100));
   }
 }

@@ -1,22 +1,17 @@
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Duplex } from "node:stream";
-import { WebSocketServer } from "ws";
+import { type WebSocket, WebSocketServer } from "ws";
 import { FRAME_SIZE_MAX, HTTP_TIMEOUT_MS } from "../limits.ts";
 import { type Disk, realDisk } from "../store/disk.ts";
-import { PairRequest, type PairResponse } from "../wire/pair.ts";
-import { openAgents } from "./agents.ts";
-import { type Route, serve } from "./http.ts";
-import { openMailboxes } from "./mailboxes.ts";
-import { registryRoutes } from "./registry.ts";
-import { createRelay } from "./relay.ts";
+import type { PairRequest, PairResponse } from "../wire/pair.ts";
+import { serve } from "./http.ts";
+import { openServices } from "./services.ts";
 
 // One port for all of a cluster that an agent talks to: relay, registry and pairing.
 
 /** Sockets of all kinds at once; a further one is closed as soon as it is opened. */
 const CONNECTIONS_MAX = 10_000;
-/** How often idle connections and old mail are looked for. */
-const SWEEP_EVERY_MS = 5_000;
 /** How long requests under way may take when the server closes. */
 const CLOSE_WAIT_MS = 2_000;
 
@@ -57,6 +52,11 @@ function everyInterval(milliseconds: number, task: () => void): () => void {
   return () => clearInterval(timer);
 }
 
+function afterTimeout(milliseconds: number, task: () => void): () => void {
+  const timer = setTimeout(task, milliseconds);
+  return () => clearTimeout(timer);
+}
+
 function listen(server: Server, host: string, port: number): Promise<AddressInfo> {
   return new Promise((resolve, reject) => {
     server.once("error", reject);
@@ -82,23 +82,9 @@ function hostOf({ address, family }: AddressInfo): string {
 export async function startServer(options: ServerOptions): Promise<ClusterServer> {
   const { host, port, directory, disk = realDisk, now = Date.now, every = everyInterval, pair, token } = options;
   const log = options.log ?? (() => undefined);
-  const agents = await openAgents({ disk, directory, now, log });
-  const mailboxes = await openMailboxes({ disk, directory, now, log }).catch(async (error) => {
-    await agents.close();
-    throw error;
-  });
-  const relay = createRelay({ mailboxes, now, token, onSign: agents.seen, log });
-  const routes: readonly Route[] = [
-    ...registryRoutes({ agents, now, isConnected: relay.isConnected }),
-    {
-      method: "POST",
-      path: "/v1/pair",
-      handle: async (call) => ({ status: 200, body: await pair(await call.body(PairRequest)) }),
-    },
-    { method: "GET", path: "/health", handle: () => ({ status: 200, body: { status: "ok" } }) },
-  ];
-
-  const answer = serve(routes, log);
+  const services = await openServices({ disk, directory, now, every, after: afterTimeout, pair, token, log });
+  const { relay } = services;
+  const answer = serve(services.answer);
   const underway = new Set<Promise<void>>();
   const server = createServer(
     { requestTimeout: HTTP_TIMEOUT_MS, headersTimeout: HTTP_TIMEOUT_MS },
@@ -109,38 +95,33 @@ export async function startServer(options: ServerOptions): Promise<ClusterServer
   );
   server.maxConnections = CONNECTIONS_MAX;
   const sockets = new WebSocketServer({ noServer: true, clientTracking: false, maxPayload: FRAME_SIZE_MAX });
+  const take = (opened: WebSocket) => {
+    const end = relay.accept(opened);
+    opened.on("message", (data, isBinary) => end.received(isBinary ? undefined : data.toString()));
+    opened.on("close", () => end.closed());
+    // Every error of a socket (a frame too large, a lost line) is followed by its close, which says all there is to say.
+    opened.on("error", (error) => end.failed(error.message));
+  };
   server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     // A socket that breaks before it is a WebSocket has nobody to tell.
     socket.on("error", (error) => log(`upgrade: ${error.message}`));
-    if (request.url?.split("?", 1)[0] === "/ws")
-      sockets.handleUpgrade(request, socket, head, (opened) => relay.accept(opened));
+    if (request.url?.split("?", 1)[0] === "/ws") sockets.handleUpgrade(request, socket, head, (opened) => take(opened));
     else socket.end("HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
   });
 
-  async function closeStores(): Promise<void> {
-    await mailboxes.close();
-    await agents.close();
-  }
   const address = await listen(server, host, port).catch(async (error) => {
-    await closeStores();
+    await services.close();
     throw error;
   });
-  const callOff = every(SWEEP_EVERY_MS, () => {
-    relay.sweep();
-    void mailboxes.tidy();
-    void agents.tidy();
-  });
-
   async function close(): Promise<void> {
-    callOff();
     const ended = new Promise<void>((resolve) => server.close(() => resolve()));
     await relay.close();
-    const impatient = setTimeout(() => server.closeAllConnections(), CLOSE_WAIT_MS);
+    const patient = afterTimeout(CLOSE_WAIT_MS, () => server.closeAllConnections());
     await Promise.all(underway);
-    clearTimeout(impatient);
+    patient();
     server.closeAllConnections();
     await ended;
-    await closeStores();
+    await services.close();
   }
   let closing: Promise<void> | undefined;
 

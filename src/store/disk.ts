@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
-import { type FileHandle, link, mkdir, open, readdir, readFile, rename, rm, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { type FileSystem, nodeFileSystem, type OpenFile } from "./file-system.ts";
 
 // The file system as the store needs it: a port, so that a simulated disk can stand in its place.
 
@@ -22,6 +22,8 @@ export interface Disk {
   read(path: string): Promise<Uint8Array | undefined>;
   /** `length` bytes from `offset`. @throws when the file is shorter */
   readRange(path: string, offset: number, length: number): Promise<Uint8Array>;
+  /** The size of a plain file in bytes; undefined when it is something else. @throws when there is nothing */
+  size(path: string): Promise<number | undefined>;
   /** Replaces the file atomically and durably: write beside it, fsync, rename, fsync the directory. */
   replace(path: string, bytes: Uint8Array): Promise<void>;
   /** Creates the file atomically and durably. False when one of that name exists. */
@@ -36,7 +38,7 @@ export interface Disk {
 
 const isMissing = (error: unknown) => error instanceof Error && "code" in error && error.code === "ENOENT";
 
-async function syncDirectory(path: string): Promise<void> {
+async function syncDirectory({ open }: FileSystem, path: string): Promise<void> {
   // Windows cannot open a directory; its renames are durable without.
   if (process.platform === "win32") return;
   const handle = await open(path, "r");
@@ -47,8 +49,7 @@ async function syncDirectory(path: string): Promise<void> {
   }
 }
 
-async function writeBeside(path: string, bytes: Uint8Array): Promise<string> {
-  const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
+async function writeBeside({ open }: FileSystem, temporary: string, bytes: Uint8Array): Promise<void> {
   const handle = await open(temporary, "wx", 0o600);
   try {
     await handle.chmod(0o600);
@@ -57,13 +58,12 @@ async function writeBeside(path: string, bytes: Uint8Array): Promise<string> {
   } finally {
     await handle.close();
   }
-  return temporary;
 }
 
-class RealAppendFile implements AppendFile {
+class GrowingFile implements AppendFile {
   size: number;
-  readonly #handle: FileHandle;
-  constructor(handle: FileHandle, size: number) {
+  readonly #handle: OpenFile;
+  constructor(handle: OpenFile, size: number) {
     this.#handle = handle;
     this.size = size;
   }
@@ -87,21 +87,27 @@ class RealAppendFile implements AppendFile {
   }
 }
 
-export const realDisk: Disk = {
+const freshMark = () => randomBytes(6).toString("hex");
+
+/**
+ * A disk made of the calls of a file system.
+ * @param mark gives a text that no other file beside carries in its name
+ */
+export const diskOn = (files: FileSystem, mark = freshMark): Disk => ({
   async makeDirectory(path) {
-    const first = await mkdir(path, { recursive: true, mode: 0o700 });
-    if (first !== undefined) await syncDirectory(dirname(first));
+    const first = await files.mkdir(path, { recursive: true, mode: 0o700 });
+    if (first !== undefined) await syncDirectory(files, dirname(first));
   },
   async read(path) {
     try {
-      return await readFile(path);
+      return await files.readFile(path);
     } catch (error) {
       if (isMissing(error)) return undefined;
       throw error;
     }
   },
   async readRange(path, offset, length) {
-    const handle = await open(path, "r");
+    const handle = await files.open(path, "r");
     try {
       const bytes = new Uint8Array(length);
       let done = 0;
@@ -115,50 +121,58 @@ export const realDisk: Disk = {
       await handle.close();
     }
   },
+  async size(path) {
+    const info = await files.stat(path);
+    return info.isFile() ? info.size : undefined;
+  },
   async replace(path, bytes) {
-    const temporary = await writeBeside(path, bytes);
+    const temporary = `${path}.${mark()}.tmp`;
+    await writeBeside(files, temporary, bytes);
     try {
-      await rename(temporary, path);
+      await files.rename(temporary, path);
     } catch (error) {
-      await rm(temporary, { force: true });
+      await files.rm(temporary, { force: true });
       throw error;
     }
-    await syncDirectory(dirname(path));
+    await syncDirectory(files, dirname(path));
   },
   async create(path, bytes) {
-    const temporary = await writeBeside(path, bytes);
+    const temporary = `${path}.${mark()}.tmp`;
+    await writeBeside(files, temporary, bytes);
     try {
-      await link(temporary, path);
+      await files.link(temporary, path);
     } catch (error) {
       if (error instanceof Error && "code" in error && error.code === "EEXIST") return false;
       throw error;
     } finally {
-      await unlink(temporary);
+      await files.unlink(temporary);
     }
-    await syncDirectory(dirname(path));
+    await syncDirectory(files, dirname(path));
     return true;
   },
   async append(path) {
-    const handle = await open(path, "a+", 0o600).then(async (created) => {
+    const handle = await files.open(path, "a+", 0o600).then(async (created) => {
       await created.close();
-      return open(path, "r+");
+      return files.open(path, "r+");
     });
     await handle.chmod(0o600);
     const { size } = await handle.stat();
-    if (size === 0) await syncDirectory(dirname(path));
-    return new RealAppendFile(handle, size);
+    if (size === 0) await syncDirectory(files, dirname(path));
+    return new GrowingFile(handle, size);
   },
   async list(directory) {
     try {
-      return (await readdir(directory)).sort();
+      return (await files.readdir(directory)).sort();
     } catch (error) {
       if (isMissing(error)) return [];
       throw error;
     }
   },
   async remove(path) {
-    await rm(path, { recursive: true, force: true });
+    await files.rm(path, { recursive: true, force: true });
   },
-};
+});
+
+export const realDisk: Disk = diskOn(nodeFileSystem);
 
 export { join as joinPath };

@@ -48,6 +48,7 @@ export class HeldDisk implements Disk {
   makeDirectory = (path: string) => this.#real.makeDirectory(path);
   read = (path: string) => this.#real.read(path);
   readRange = (path: string, offset: number, length: number) => this.#real.readRange(path, offset, length);
+  size = (path: string) => this.#real.size(path);
   replace = (path: string, bytes: Uint8Array) => this.#real.replace(path, bytes);
   create = (path: string, bytes: Uint8Array) => this.#real.create(path, bytes);
   list = (directory: string) => this.#real.list(directory);

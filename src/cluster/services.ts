@@ -1,0 +1,78 @@
+import type { Disk } from "../store/disk.ts";
+import { PairRequest, type PairResponse } from "../wire/pair.ts";
+import { openAgents } from "./agents.ts";
+import { openMailboxes } from "./mailboxes.ts";
+import { registryRoutes } from "./registry.ts";
+import { createRelay, type Relay } from "./relay.ts";
+import { answering, type Reply, type Request, type Route } from "./routes.ts";
+
+// All of a cluster that an agent talks to, whatever carries it: relay, registry and pairing.
+
+/** How often idle connections and old mail are looked for. */
+const SWEEP_EVERY_MS = 5_000;
+
+export interface ServicesOptions {
+  readonly disk: Disk;
+  /** Mail lies in its folder `mail`, the registry's records in `registry`. */
+  readonly directory: string;
+  readonly now: () => number;
+  /** Runs a task again and again until it is called off. */
+  readonly every: (milliseconds: number, task: () => void) => () => void;
+  /** Calls back after a while, unless it is taken back before. */
+  readonly after: (milliseconds: number, task: () => void) => () => void;
+  /** Answers `POST /v1/pair`; a MeshError becomes the refusal. */
+  readonly pair: (request: PairRequest) => Promise<PairResponse>;
+  /** When set, the relay takes only connects that carry it. */
+  readonly token?: string | undefined;
+  /** Bytes of journal below which mail and records are never rewritten. */
+  readonly rewriteSizeMin?: number | undefined;
+  readonly log: (line: string) => void;
+}
+
+export interface Services {
+  readonly relay: Relay;
+  answer(request: Request): Promise<Reply>;
+  /** Ends what recurs; what was taken is durable then. */
+  close(): Promise<void>;
+}
+
+/** Opens the cluster's records. @throws MeshError `store_damaged` when they cannot be read */
+export async function openServices(options: ServicesOptions): Promise<Services> {
+  const { disk, directory, now, every, after, pair, token, log } = options;
+  const store = {
+    disk,
+    directory,
+    now,
+    log,
+    ...(options.rewriteSizeMin !== undefined && { rewriteSizeMin: options.rewriteSizeMin }),
+  };
+  const agents = await openAgents(store);
+  const mailboxes = await openMailboxes(store).catch(async (error) => {
+    await agents.close();
+    throw error;
+  });
+  const relay = createRelay({ mailboxes, now, after, token, onSign: agents.seen, log });
+  const routes: readonly Route[] = [
+    ...registryRoutes({ agents, now, isConnected: relay.isConnected }),
+    {
+      method: "POST",
+      path: "/v1/pair",
+      handle: async (call) => ({ status: 200, body: await pair(await call.body(PairRequest)) }),
+    },
+    { method: "GET", path: "/health", handle: () => ({ status: 200, body: { status: "ok" } }) },
+  ];
+  const callOff = every(SWEEP_EVERY_MS, () => {
+    relay.sweep();
+    void mailboxes.tidy();
+    void agents.tidy();
+  });
+  return {
+    relay,
+    answer: answering(routes, log),
+    async close() {
+      callOff();
+      await mailboxes.close();
+      await agents.close();
+    },
+  };
+}
