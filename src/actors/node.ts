@@ -138,7 +138,7 @@ export class MeshNode {
 
   /**
    * Opens a state directory: vault, snapshots, tail of the journal. Nothing is performed before `start`.
-   * @throws MeshError `store_damaged`, `store_key_unreadable`, `store_io`
+   * @throws MeshError `store_damaged`, `store_newer`, `store_key_unreadable`, `store_io`
    */
   static async open(options: NodeOptions): Promise<MeshNode> {
     const ports = options.ports ?? realPorts(realNetwork);
