@@ -247,6 +247,7 @@ export class ActorSystem {
     this.#secrets?.rollBack();
     this.#actors.rollBack();
     for (const actor of this.#actors.existing()) this.#deadlines.note(actor);
+    this.#deadlines.arm();
   }
 
   #publish(decision: Decision, commit: Commit | undefined): void {
