@@ -35,10 +35,13 @@ const sentences = {
   limit_reached: "A limit was reached.",
   store_locked: "Another process owns this state directory and does not answer. End it, or choose another with --home.",
   store_damaged: "The state directory is damaged. Nothing was changed; see the place named.",
+  store_newer:
+    "The state directory holds what this program does not know: a newer version wrote it, or another program. Nothing was changed; update kars-mesh.",
   store_key_unreadable:
     "The store key cannot be read. Restore it from a backup, or choose another state directory with --home.",
   store_io:
     "The state directory cannot be written. Nothing that was not on disk was sent; check space and permissions.",
+  history_diverged: "The machines of this program make something else of a history than those that recorded it.",
   node_unsupported: "kars-mesh needs Node.js 22.16 or newer; install it from nodejs.org or with a version manager.",
   closed: "The node is shutting down. Try again.",
   aborted: "The operation was cancelled.",

@@ -65,6 +65,8 @@ export const BODY_INLINE_MAX = 32 * KiB;
 export const HTTP_TIMEOUT_MS = 15 * SECOND_MS;
 /** The largest HTTP body accepted from a registry, a controller or (by them) from an agent. */
 export const HTTP_BODY_MAX = 1 * MiB;
+/** The longest that a clock waits without looking at the time: how late a deadline is noticed after the machine has slept. */
+export const CLOCK_STEP_MAX_MS = 30 * SECOND_MS;
 /** Heartbeats to the relay, which calls a silent connection idle after 90 s. */
 export const HEARTBEAT_MS = 30 * SECOND_MS;
 export const RELAY_IDLE_MS = 90 * SECOND_MS;

@@ -1,4 +1,5 @@
 import { RETRY_MIN_MS } from "../limits.ts";
+import { Agenda } from "./agenda.ts";
 import type { Clock } from "./ports.ts";
 import type { ActorState } from "./state.ts";
 
@@ -10,11 +11,19 @@ export interface Timed {
   readonly decided: ActorState;
 }
 
+/** Entries that may be out of date before the agenda is made anew, beside as many as there are actors with deadlines. */
+const STALE_ENTRIES = 64;
+
 export class Deadlines<A extends Timed> {
   readonly #clock: Clock;
   readonly #ring: (actor: A, timer: string) => Promise<void>;
-  readonly #timed = new Set<A>();
+  /** The next deadline of each actor that has one. */
+  readonly #next = new Map<A, number>();
+  /** The same in the order of time, with entries that are out of date: those that are not the actor's next any more. */
+  #agenda = new Agenda<A>();
   #disarm: (() => void) | undefined;
+  /** What the alarm is set to. */
+  #alarmAt: number | undefined;
   #running = false;
 
   /** @param ring tells an actor that a timer is due; rejects when that could not be made durable */
@@ -25,8 +34,18 @@ export class Deadlines<A extends Timed> {
 
   /** The actor's state has changed. */
   note(actor: A): void {
-    if (Object.keys(actor.decided.timers).length > 0) this.#timed.add(actor);
-    else this.#timed.delete(actor);
+    let next = Number.POSITIVE_INFINITY;
+    for (const { at } of Object.values(actor.decided.timers)) next = Math.min(next, at);
+    if (next === Number.POSITIVE_INFINITY) {
+      this.#next.delete(actor);
+      return;
+    }
+    if (this.#next.get(actor) === next) return;
+    this.#next.set(actor, next);
+    this.#agenda.add(next, actor);
+    if (this.#agenda.size <= 2 * this.#next.size + STALE_ENTRIES) return;
+    this.#agenda = new Agenda();
+    for (const [each, at] of this.#next) this.#agenda.add(at, each);
   }
 
   start(): void {
@@ -36,30 +55,46 @@ export class Deadlines<A extends Timed> {
 
   stop(): void {
     this.#running = false;
-    this.#disarm?.();
-    this.#disarm = undefined;
+    this.#setAlarm(undefined);
   }
 
   /** Sets the alarm to the next deadline; one that is past rings as soon as possible. */
   arm(): void {
+    const next = this.#running ? this.#first()?.at : undefined;
+    if (next !== this.#alarmAt) this.#setAlarm(next);
+  }
+
+  /** The earliest entry that is not out of date. */
+  #first(): Agenda<A>["first"] {
+    for (let first = this.#agenda.first; first; first = this.#agenda.first) {
+      if (this.#next.get(first.what) === first.at) return first;
+      this.#agenda.takeFirst();
+    }
+    return undefined;
+  }
+
+  #setAlarm(at: number | undefined): void {
     this.#disarm?.();
-    this.#disarm = undefined;
-    if (!this.#running) return;
-    let next = Number.POSITIVE_INFINITY;
-    for (const { decided } of this.#timed)
-      for (const { at } of Object.values(decided.timers)) next = Math.min(next, at);
-    if (next !== Number.POSITIVE_INFINITY) this.#disarm = this.#clock.at(next, () => this.#alarm());
+    this.#alarmAt = at;
+    this.#disarm = at === undefined ? undefined : this.#clock.at(at, () => this.#alarm());
   }
 
   #alarm(): void {
+    this.#setAlarm(undefined);
     const now = this.#clock.now();
+    const due: A[] = [];
+    for (let first = this.#first(); first && first.at <= now; first = this.#first()) {
+      due.push(first.what);
+      this.#next.delete(first.what);
+    }
     let rang = false;
-    for (const actor of [...this.#timed]) {
+    for (const actor of due) {
       for (const [id, { at }] of Object.entries(actor.decided.timers)) {
         if (at > now) continue;
         rang = true;
         this.#ring(actor, id).catch(() => this.#later());
       }
+      this.note(actor);
     }
     // What rang sets the alarm again when it is published.
     if (!rang) this.arm();
@@ -67,8 +102,6 @@ export class Deadlines<A extends Timed> {
 
   /** A disk that refuses is not asked again at once. */
   #later(): void {
-    if (!this.#running) return;
-    this.#disarm?.();
-    this.#disarm = this.#clock.at(this.#clock.now() + RETRY_MIN_MS, () => this.#alarm());
+    if (this.#running) this.#setAlarm(this.#clock.now() + RETRY_MIN_MS);
   }
 }

@@ -23,7 +23,7 @@ const BodyOfEvent = z.object({ id: z.string(), body: Body });
 
 /** The words of a message, read back from the journal; a note in their place when they were forgotten. */
 async function wordsOf(node: MeshNode, entry: MessageEntry): Promise<string> {
-  const { entries } = await node.journal.read(entry.place);
+  const { entries } = node.core.system.current(await node.journal.read(entry.place));
   for (const { stream, event } of entries) {
     if (stream !== conversationOf(entry.peer)) continue;
     const parsed = BodyOfEvent.safeParse(event);

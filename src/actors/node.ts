@@ -138,7 +138,7 @@ export class MeshNode {
 
   /**
    * Opens a state directory: vault, snapshots, tail of the journal. Nothing is performed before `start`.
-   * @throws MeshError `store_damaged`, `store_key_unreadable`, `store_io`
+   * @throws MeshError `store_damaged`, `store_newer`, `store_key_unreadable`, `store_io`
    */
   static async open(options: NodeOptions): Promise<MeshNode> {
     const ports = options.ports ?? realPorts(realNetwork);
@@ -280,7 +280,12 @@ async function openStore(options: NodeOptions, ports: Ports, useSnapshots = true
       options.onNote?.(`A defect in ${where}: ${error instanceof Error ? error.message : String(error)}`),
   });
   const snapshots = useSnapshots ? await readSnapshots(disk, home, system.versions) : undefined;
-  if (snapshots && isSnapshotState(snapshots.state)) system.restore(snapshots.position, snapshots.state);
+  try {
+    if (snapshots && isSnapshotState(snapshots.state)) system.restore(snapshots.position, snapshots.state);
+  } catch {
+    // A cache that does not fit is no cache; the journal has everything.
+    return openStore(options, ports, false);
+  }
   const journal = await Journal.open({
     disk,
     directory,

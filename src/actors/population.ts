@@ -30,15 +30,19 @@ export class Population {
     return this.#definitions.values();
   }
 
+  /** The machine behind a stream. */
+  definitionOf(stream: string): MachineDefinition | undefined {
+    const slash = stream.indexOf("/");
+    return this.#definitions.get(slash === -1 ? stream : stream.slice(0, slash));
+  }
+
   /** @throws Error when no machine runs streams of that kind */
   orNew(stream: string): Actor {
     const known = this.#actors.get(stream);
     if (known) return known;
-    const slash = stream.indexOf("/");
-    const kind = slash === -1 ? stream : stream.slice(0, slash);
-    const definition = this.#definitions.get(kind);
+    const definition = this.definitionOf(stream);
     if (!definition) throw new Error(`no machine for the stream ${stream}`);
-    const state = begin(definition, stream.slice(slash + 1));
+    const state = begin(definition, stream.slice(stream.indexOf("/") + 1));
     const actor: Actor = { stream, definition, decided: state, durable: state, exists: false };
     this.#actors.set(stream, actor);
     return actor;

@@ -1,13 +1,17 @@
 import { randomBytes } from "node:crypto";
 import { type Disk, realDisk } from "../store/disk.ts";
 import type { Random } from "../store/seal.ts";
+import { realClock } from "./clock.ts";
 
 // Everything impure that the actors use comes through here, so that a simulated world can stand in its place.
 
 export interface Clock {
   /** Epoch milliseconds. */
   now(): number;
-  /** Calls back at that time or later. Returns what takes it back. */
+  /**
+   * Calls back at that time or later, never at once. A clock that is set back meanwhile may call back while `now` is before
+   * that time. Returns what takes it back.
+   */
   at(time: number, callback: () => void): () => void;
 }
 
@@ -37,21 +41,7 @@ export interface Ports {
   readonly network: Network;
 }
 
-/** setTimeout counts milliseconds in 31 bits; a later deadline is approached in steps. */
-const TIMER_MAX_MS = 2 ** 31 - 1;
-
-export const realClock: Clock = {
-  now: () => Date.now(),
-  at(time, callback) {
-    let timer: NodeJS.Timeout;
-    const arm = () => {
-      const left = time - Date.now();
-      timer = left > TIMER_MAX_MS ? setTimeout(arm, TIMER_MAX_MS) : setTimeout(callback, Math.max(0, left));
-    };
-    arm();
-    return () => clearTimeout(timer);
-  },
-};
+export { realClock };
 
 /** Runs a task again and again until it is called off. */
 export function repeat(clock: Clock, duration: number, task: () => void): () => void {

@@ -7,6 +7,7 @@ import { type Actor, Population } from "./population.ts";
 import type { Clock } from "./ports.ts";
 import type { Projection } from "./projection.ts";
 import { type ActorState, type Effect, type PersistedState, persist, restore, step, TIMER_EVENT } from "./state.ts";
+import { entryOf, eventVersionOf, upcast } from "./upcast.ts";
 
 // The actor system: decide -> commit -> publish -> perform.
 //
@@ -88,13 +89,16 @@ export class ActorSystem {
     });
   }
 
-  /** Text that changes when snapshots of another program version would mean something else. */
+  /**
+   * Text that changes when snapshots of another program version would mean something else, or would hide events of a form
+   * that this version cannot read. A change of one machine refuses them all: folding one kind anew reads the whole journal too.
+   */
   get versions(): string {
-    const parts = [
-      ...this.#actors.definitions,
-      ...this.#projections.map(({ name, version }) => ({ kind: name, version })),
-    ];
-    return parts.map(({ kind, version }) => `${kind}@${version}`).join(" ");
+    const machines = [...this.#actors.definitions].map((definition) => {
+      const events = eventVersionOf(definition);
+      return `${definition.kind}@${definition.version}${events === 1 ? "" : `.${events}`}`;
+    });
+    return [...machines, ...this.#projections.map(({ name, version }) => `${name}@${version}`)].join(" ");
   }
 
   /** Gives the system its store, after `fold` has seen all that is on disk. */
@@ -123,9 +127,15 @@ export class ActorSystem {
     this.#position = position;
   }
 
-  /** Folds one commit that is on disk. Nothing is performed. */
-  fold(commit: Commit): void {
-    if (commit.number <= this.#position) return;
+  /** A commit from disk with its events in the forms of today. @throws MeshError `store_newer` */
+  current(stored: Commit): Commit {
+    return upcast(stored, (stream) => this.#actors.definitionOf(stream));
+  }
+
+  /** Folds one commit that is on disk. Nothing is performed. @throws MeshError `store_newer` */
+  fold(stored: Commit): void {
+    if (stored.number <= this.#position) return;
+    const commit = this.current(stored);
     for (const { stream, event } of commit.entries) {
       const actor = this.#actors.orNew(stream);
       this.#settle(actor, step(actor.definition, actor.durable, event, commit.at).state);
@@ -205,7 +215,7 @@ export class ActorSystem {
   async #keep(decision: Decision, { before, secrets }: CommitOptions): Promise<void> {
     const entries = decision.steps
       .filter(({ actor }) => !actor.definition.live)
-      .map(({ actor, event }) => ({ stream: actor.stream, event }));
+      .map(({ actor, event }) => entryOf(actor.definition, actor.stream, event));
     if (entries.length === 0) {
       this.#publish(decision, undefined);
       return;
@@ -237,6 +247,7 @@ export class ActorSystem {
     this.#secrets?.rollBack();
     this.#actors.rollBack();
     for (const actor of this.#actors.existing()) this.#deadlines.note(actor);
+    this.#deadlines.arm();
   }
 
   #publish(decision: Decision, commit: Commit | undefined): void {

@@ -1,19 +1,20 @@
 import type { AnyMachineSnapshot } from "xstate";
 import { type ActorState, begin, type Step, step } from "../actors/state.ts";
+import { upcast } from "../actors/upcast.ts";
+import type { MachineDefinition } from "../machines/definition.ts";
 import { joinPath, realDisk } from "../store/disk.ts";
 import { type Commit, readJournal, type StoredEvent } from "../store/journal.ts";
 import { definitionOf, partsOf } from "./definitions.ts";
 
 // The journal of a home, read without owning it and folded with the machines. Nothing is performed and no key is needed.
 
-/** One event of the journal and what its machine made of it. */
+/** One event of the journal, in the form of today, and what its machine made of it. */
 export interface Folded {
   readonly commit: Commit;
   readonly stream: string;
   readonly event: StoredEvent;
-  /** Undefined when this program has no machine of that kind. */
-  readonly before: ActorState | undefined;
-  /** Undefined when there is no machine, or it threw: then nothing was changed. */
+  readonly before: ActorState;
+  /** Undefined when the machine threw: then nothing was changed. */
   readonly step: Step | undefined;
 }
 
@@ -21,25 +22,31 @@ export interface Folded {
 export const commitsOf = (home: string, stream?: string): AsyncGenerator<Commit> =>
   readJournal(realDisk, joinPath(home, "journal"), stream);
 
-/** Every event of a home, or of one stream, with the step that it is. @throws MeshError `store_damaged` */
+/** What an event makes of a state; undefined when the machine throws, so that a reader goes on where a node could not. */
+export function stepOrNone(
+  definition: MachineDefinition,
+  before: ActorState,
+  event: StoredEvent,
+  at: number,
+): Step | undefined {
+  try {
+    return step(definition, before, event, at);
+  } catch {
+    // Told by the missing step.
+    return undefined;
+  }
+}
+
+/** Every event of a home, or of one stream, with the step that it is. @throws MeshError `store_damaged`, `store_newer` */
 export async function* foldJournal(home: string, only?: string): AsyncGenerator<Folded> {
   const states = new Map<string, ActorState>();
-  for await (const commit of commitsOf(home, only)) {
+  for await (const stored of commitsOf(home, only)) {
+    const commit = upcast(stored, definitionOf);
     for (const { stream, event } of commit.entries) {
-      if (only !== undefined && stream !== only) continue;
       const definition = definitionOf(stream);
-      if (!definition) {
-        yield { commit, stream, event, before: undefined, step: undefined };
-        continue;
-      }
+      if (!definition || (only !== undefined && stream !== only)) continue;
       const before = states.get(stream) ?? begin(definition, partsOf(stream).id);
-      let made: Step | undefined;
-      try {
-        made = step(definition, before, event, commit.at);
-      } catch {
-        // Told by the missing step: a reader of history goes on where a node could not.
-        made = undefined;
-      }
+      const made = stepOrNone(definition, before, event, commit.at);
       states.set(stream, made?.state ?? before);
       yield { commit, stream, event, before, step: made };
     }

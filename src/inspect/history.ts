@@ -30,7 +30,7 @@ export interface HistoryLine {
   readonly stream: string;
   readonly type: string;
   readonly event: ShownEvent;
-  /** The state before and after as short text, such as `open.established`; empty when this program has no such machine. */
+  /** The state before and after as short text, such as `open.established`. */
   readonly from: string;
   readonly to: string;
   /** What the machine asked for. */
@@ -81,7 +81,7 @@ export async function unknownStream(home: string, stream: string): Promise<MeshE
 
 function lineOf({ commit, stream, event, before, step }: Folded): HistoryLine {
   const shown = redactEvent(partsOf(stream).kind, event);
-  const from = before ? stateText(before.snapshot.value) : "";
+  const from = stateText(before.snapshot.value);
   return {
     number: commit.number,
     at: iso(commit.at),
@@ -99,7 +99,7 @@ function lineOf({ commit, stream, event, before, step }: Folded): HistoryLine {
  * A page of a home's history. With `after` it holds whole commits, so that the last line's number begins the next page; a
  * commit with more events than the page holds comes whole all the same.
  * @returns the lines, oldest first, and how many events there are in all
- * @throws MeshError `input_invalid` for a stream that is not there or a page too large; `store_damaged`
+ * @throws MeshError `input_invalid` for a stream that is not there or a page too large; `store_damaged`, `store_newer`
  */
 export async function readHistory(
   home: string,

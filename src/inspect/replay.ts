@@ -51,7 +51,7 @@ const isEmptyList = (value: unknown) => Array.isArray(value) && value.length ===
 
 /**
  * A stream as it stood after commit `at`, or as it stands now.
- * @throws MeshError `input_invalid` when there is no such stream; `store_damaged`
+ * @throws MeshError `input_invalid` when there is no such stream; `store_damaged`, `store_newer`
  */
 export async function replayStream(home: string, stream: string, at = Number.POSITIVE_INFINITY): Promise<Replay> {
   const definition = definitionOf(stream);
@@ -142,7 +142,7 @@ function differencesAt(states: ReadonlyMap<string, ActorState>, messages: Messag
 
 /**
  * Folds everything anew and compares it with the snapshot file, if there is one of this program's versions.
- * @throws MeshError `store_damaged`
+ * @throws MeshError `store_damaged`, `store_newer`
  */
 export async function checkReplay(home: string): Promise<ReplayCheck> {
   const file = await snapshotsOf(home);
@@ -165,9 +165,7 @@ export async function checkReplay(home: string): Promise<ReplayCheck> {
     }
     events++;
     if (made) states.set(stream, made.state);
-    if (!definitionOf(stream))
-      differences.push({ stream, what: `Commit ${commit.number} is of a machine unknown here.` });
-    else if (!made) differences.push({ stream, what: `The machine throws at commit ${commit.number}.` });
+    if (!made) differences.push({ stream, what: `The machine throws at commit ${commit.number}.` });
     else if (!made.accepted)
       differences.push({ stream, what: `The machine has no use for the event of commit ${commit.number}.` });
   }

@@ -3,6 +3,15 @@ import { z } from "zod";
 
 // What the actor system needs to know of a machine.
 
+/** An event at rest. */
+export interface AnyEvent {
+  readonly type: string;
+  readonly [field: string]: unknown;
+}
+
+/** The event of one version as the next version says it. Pure, and defined for every event that was ever written. */
+export type Upcast = (event: AnyEvent) => AnyEvent;
+
 export interface MachineDefinition {
   /** The first part of the names of its streams: `<kind>/<id>`. */
   readonly kind: string;
@@ -11,6 +20,11 @@ export interface MachineDefinition {
   readonly machine: AnyStateMachine;
   /** What may be sent to it; parsed before it is decided. */
   readonly events: z.ZodType<{ readonly type: string }>;
+  /**
+   * `upcasts[n - 1]` brings events of version n to version n + 1; what is written now has the version behind the last. They
+   * meet deadlines (`@timer`) too, since a state that is renamed renames its deadlines. Absent: nothing ever changed.
+   */
+  readonly upcasts?: readonly Upcast[];
   /** A live machine's events are not kept: it starts anew with the process. */
   readonly live?: boolean;
 }

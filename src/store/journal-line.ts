@@ -9,13 +9,15 @@ import { MeshError } from "../errors.ts";
 // n numbers the commits from 1. t is the time in epoch milliseconds. g is the number of the first commit that was written
 // with this one: a line that is broken while a later line of the SAME group is whole was torn by a crash, since the group was
 // never synced; one with a later GROUP behind it was damaged afterwards. p is the first 16 bytes of the SHA-256 of the line
-// before, base64url. e holds the events, each with its stream. k holds the secrets that changed, sealed. c is the CRC-32 of
-// all that stands before it.
+// before, base64url. e holds the events, each with its stream (s) and the version of its form (v, left out when it is 1). k
+// holds the secrets that changed, sealed. c is the CRC-32 of all that stands before it.
 
 /** One event of one stream. */
 export interface Entry {
   readonly stream: string;
   readonly event: StoredEvent;
+  /** The version of the event's form; 1 when absent. */
+  readonly version?: number;
 }
 export interface StoredEvent {
   readonly type: string;
@@ -50,7 +52,7 @@ export interface Line {
   readonly t: number;
   readonly g: number;
   readonly p: string;
-  readonly e: readonly ({ readonly s: string } & StoredEvent)[];
+  readonly e: readonly ({ readonly s: string; readonly v?: number } & StoredEvent)[];
   readonly k?: string;
 }
 
@@ -82,7 +84,11 @@ export function parseLine(text: string): Line | string {
 }
 
 export function toCommit(line: Line, place: Place): Commit {
-  const entries = line.e.map(({ s, ...event }) => ({ stream: s, event: event as StoredEvent }));
+  const entries = line.e.map(({ s, v, ...event }) => ({
+    stream: s,
+    event: event as StoredEvent,
+    ...(v === undefined ? {} : { version: v }),
+  }));
   return { number: line.n, at: line.t, entries, place, ...(line.k === undefined ? {} : { sealed: line.k }) };
 }
 

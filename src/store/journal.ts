@@ -207,7 +207,11 @@ export class Journal {
       await draft.before?.();
       number++;
       const sealed = draft.seal?.(number);
-      const e = draft.entries.map(({ stream, event }) => ({ s: stream, ...event }));
+      const e = draft.entries.map(({ stream, event, version }) => ({
+        s: stream,
+        ...(version === undefined ? {} : { v: version }),
+        ...event,
+      }));
       const line = formatLine({
         n: number,
         t: draft.at,

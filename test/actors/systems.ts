@@ -145,17 +145,23 @@ export interface Opened {
 
 /** Opens a system as a node does: vault, journal, fold. Nothing is performed before `system.start()`. */
 export async function openSystem(
-  options: { readonly home?: string; readonly disk?: Disk; readonly clock?: ManualClock } = {},
+  options: {
+    readonly home?: string;
+    readonly disk?: Disk;
+    readonly clock?: ManualClock;
+    readonly definitions?: readonly MachineDefinition[];
+    readonly projections?: readonly Projection[];
+  } = {},
 ): Promise<Opened> {
-  const { disk = realDisk, clock = new ManualClock() } = options;
+  const { disk = realDisk, clock = new ManualClock(), definitions = [tallyDefinition, liveDefinition] } = options;
   const home = options.home ?? (await temporaryDirectory());
   const random = seededRandom(7);
   const secrets = new Secrets(await openVault(disk, home, new Uint8Array(32), random, 0), random);
   const counts = new CountProjection();
   const log: string[] = [];
   const system = new ActorSystem({
-    definitions: [tallyDefinition, liveDefinition],
-    projections: [counts],
+    definitions,
+    projections: [counts, ...(options.projections ?? [])],
     clock,
     onFault: (error, where) => log.push(`fault in ${where}: ${error instanceof Error ? error.message : error}`),
   });
