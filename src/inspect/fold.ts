@@ -1,6 +1,7 @@
 import type { AnyMachineSnapshot } from "xstate";
 import { type ActorState, begin, type Step, step } from "../actors/state.ts";
 import { joinPath, realDisk } from "../store/disk.ts";
+import { tellingDisk } from "../store/disk-errors.ts";
 import { type Commit, readJournal, type StoredEvent } from "../store/journal.ts";
 import { definitionOf, partsOf } from "./definitions.ts";
 
@@ -19,7 +20,7 @@ export interface Folded {
 
 /** The commits of a home, in order; those that touch one stream if one is named. @throws MeshError `store_damaged` */
 export const commitsOf = (home: string, stream?: string): AsyncGenerator<Commit> =>
-  readJournal(realDisk, joinPath(home, "journal"), stream);
+  readJournal(tellingDisk(realDisk), joinPath(home, "journal"), stream);
 
 /** Every event of a home, or of one stream, with the step that it is. @throws MeshError `store_damaged` */
 export async function* foldJournal(home: string, only?: string): AsyncGenerator<Folded> {
