@@ -40,7 +40,7 @@ const sentences = {
   store_key_unreadable:
     "The store key cannot be read. Restore it from a backup, or choose another state directory with --home.",
   store_io:
-    "The state directory cannot be written. Nothing that was not on disk was sent; check space and permissions.",
+    "The state directory cannot be read or written. Nothing that was not on disk was sent; check space and permissions.",
   history_diverged: "The machines of this program make something else of a history than those that recorded it.",
   node_unsupported: "kars-mesh needs Node.js 22.16 or newer; install it from nodejs.org or with a version manager.",
   closed: "The node is shutting down. Try again.",

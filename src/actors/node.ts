@@ -9,6 +9,7 @@ import { pairingDefinition } from "../machines/pairing/machine.ts";
 import { sessionDefinition } from "../machines/session/machine.ts";
 import { Blobs } from "../store/blobs.ts";
 import { type Disk, joinPath } from "../store/disk.ts";
+import { tellingDisk } from "../store/disk-errors.ts";
 import { Journal } from "../store/journal.ts";
 import { openStoreKey } from "../store/key.ts";
 import { Secrets } from "../store/secrets.ts";
@@ -261,7 +262,8 @@ export const NODE_DEFINITIONS: readonly MachineDefinition[] = [
 
 async function openStore(options: NodeOptions, ports: Ports, useSnapshots = true): Promise<Store> {
   const { home } = options;
-  const { disk, random, clock } = ports;
+  const { random, clock } = ports;
+  const disk = tellingDisk(ports.disk);
   await disk.makeDirectory(home);
   const directory = joinPath(home, "journal");
   const hasJournal = (await disk.list(directory)).length > 0;
@@ -279,16 +281,19 @@ async function openStore(options: NodeOptions, ports: Ports, useSnapshots = true
     onFault: (error, where) =>
       options.onNote?.(`A defect in ${where}: ${error instanceof Error ? error.message : String(error)}`),
   });
-  const snapshots = useSnapshots ? await readSnapshots(disk, home, system.versions) : undefined;
-  try {
-    if (snapshots && isSnapshotState(snapshots.state)) system.restore(snapshots.position, snapshots.state);
-  } catch {
-    // A cache that does not fit is no cache; the journal has everything.
-    return openStore(options, ports, false);
+  const snapshots = await readSnapshots(disk, home, system.versions);
+  if (useSnapshots && snapshots && isSnapshotState(snapshots.state)) {
+    try {
+      system.restore(snapshots.position, snapshots.state);
+    } catch {
+      // A cache that says nothing to this program is no cache; the journal has everything.
+      return openStore(options, ports, false);
+    }
   }
   const journal = await Journal.open({
     disk,
     directory,
+    known: Math.max(secrets.epoch.position, snapshots?.position ?? 0),
     segmentSize: options.limits?.segmentSize,
     ready: () => secrets.certain(),
     onCommit: (commit) => {
@@ -301,17 +306,6 @@ async function openStore(options: NodeOptions, ports: Ports, useSnapshots = true
       keyring.rollBack();
     },
   });
-  if (secrets.epoch.position > journal.head) {
-    await journal.close();
-    throw new MeshError(
-      "store_damaged",
-      `The journal ends at commit ${journal.head}, but the vault knows of ${secrets.epoch.position}: it was cut or replaced.`,
-    );
-  }
-  if (snapshots && snapshots.position > journal.head) {
-    await journal.close();
-    return openStore(options, ports, false);
-  }
   system.attach(journal, secrets);
   const blobs = new Blobs(disk, joinPath(home, "blobs"), random);
   await blobs.sweep(blobsInUse(system));

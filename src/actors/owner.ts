@@ -7,6 +7,7 @@ import { createInterface } from "node:readline";
 import { z } from "zod";
 import { asMeshError, isErrorCode, MeshError } from "../errors.ts";
 import { OWNER_MESSAGE_MAX } from "../limits.ts";
+import { refusedBy } from "../store/disk-errors.ts";
 import type { Mesh } from "./mesh.ts";
 import type { MeshNode } from "./node.ts";
 import { type OperationTable, runOperation } from "./operations.ts";
@@ -29,7 +30,11 @@ export interface Ownership {
 
 /** The right to a state directory, or undefined while another process (or another part of this one) has it. */
 export async function claimOwnership(home: string): Promise<Ownership | undefined> {
-  mkdirSync(home, { recursive: true, mode: 0o700 });
+  try {
+    mkdirSync(home, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    throw refusedBy(home, cause);
+  }
   const { DatabaseSync } = await import("node:sqlite").catch((cause: unknown) => {
     throw new MeshError("node_unsupported", `This is Node.js ${process.version}.`, { cause });
   });

@@ -3,6 +3,7 @@ import { type ActorState, begin, type Step, step } from "../actors/state.ts";
 import { upcast } from "../actors/upcast.ts";
 import type { MachineDefinition } from "../machines/definition.ts";
 import { joinPath, realDisk } from "../store/disk.ts";
+import { tellingDisk } from "../store/disk-errors.ts";
 import { type Commit, readJournal, type StoredEvent } from "../store/journal.ts";
 import { definitionOf, partsOf } from "./definitions.ts";
 
@@ -20,7 +21,7 @@ export interface Folded {
 
 /** The commits of a home, in order; those that touch one stream if one is named. @throws MeshError `store_damaged` */
 export const commitsOf = (home: string, stream?: string): AsyncGenerator<Commit> =>
-  readJournal(realDisk, joinPath(home, "journal"), stream);
+  readJournal(tellingDisk(realDisk), joinPath(home, "journal"), stream);
 
 /** What an event makes of a state; undefined when the machine throws, so that a reader goes on where a node could not. */
 export function stepOrNone(

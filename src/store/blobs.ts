@@ -1,3 +1,4 @@
+import { MeshError } from "../errors.ts";
 import { type Disk, joinPath } from "./disk.ts";
 import type { Random } from "./seal.ts";
 
@@ -32,8 +33,13 @@ export class Blobs {
     };
   }
 
-  read(ref: BlobRef): Promise<Uint8Array> {
-    return this.#disk.readRange(joinPath(this.#directory, ref.blob), 0, ref.size);
+  /** @throws MeshError `store_damaged` when it is missing or too short */
+  async read(ref: BlobRef): Promise<Uint8Array> {
+    const path = joinPath(this.#directory, ref.blob);
+    const bytes = await this.#disk.read(path);
+    if (!bytes) throw new MeshError("store_damaged", `${path} is missing.`);
+    if (bytes.length < ref.size) throw new MeshError("store_damaged", `${path} is cut short.`);
+    return bytes.subarray(0, ref.size);
   }
 
   /** Removes every blob that nothing refers to: what a crash left between its writing and its commit. */

@@ -83,6 +83,18 @@ export function parseLine(text: string): Line | string {
   }
 }
 
+/**
+ * Whether a broken line, or what was read of it, hides a whole line of a later group than `number`'s: the newline between
+ * them is what was changed. Quotes inside of events are escaped, so only a line begins like one.
+ */
+export function hidesLaterGroup(broken: string, number: number): boolean {
+  for (let at = broken.indexOf('{"n":', 1); at !== -1; at = broken.indexOf('{"n":', at + 1)) {
+    const line = parseLine(broken.slice(at));
+    if (typeof line !== "string" && line.g > number) return true;
+  }
+  return false;
+}
+
 export function toCommit(line: Line, place: Place): Commit {
   const entries = line.e.map(({ s, v, ...event }) => ({
     stream: s,

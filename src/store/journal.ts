@@ -7,6 +7,7 @@ import {
   type Entry,
   formatLine,
   GENESIS,
+  hidesLaterGroup,
   type Line,
   lineHash,
   linesOf,
@@ -44,6 +45,8 @@ interface Waiting {
 export interface JournalOptions {
   readonly disk: Disk;
   readonly directory: string;
+  /** A commit that is known from elsewhere to have been durable: a journal that ends before it was cut, not torn. */
+  readonly known?: number;
   /** Bytes after which a new segment begins. */
   readonly segmentSize?: number | undefined;
   /** Runs before each group: what the lines will be sealed with must be certain by then. */
@@ -83,6 +86,8 @@ export class Journal {
     const { disk, directory } = options;
     await disk.makeDirectory(directory);
     const segments = (await disk.list(directory)).filter((name) => name.endsWith(".jsonl"));
+    if (segments.length === 0 && options.known)
+      throw new MeshError("store_damaged", `${directory} is empty, but ${options.known} commits were made.`);
     for (const [index, segment] of segments.entries()) {
       await journal.#recover(segment, index === segments.length - 1);
     }
@@ -105,7 +110,7 @@ export class Journal {
       }
       if (typeof line === "string") {
         torn = { offset, number: this.head + 1, reason: line, line: lineNumber };
-        if (!isLast) throw damaged(segment, lineNumber, line);
+        if (!isLast || hidesLaterGroup(text, torn.number)) throw damaged(segment, lineNumber, line);
         continue;
       }
       // A whole line that does not follow the one before was not torn: something else was changed or is missing.
@@ -114,6 +119,12 @@ export class Journal {
       this.head = line.n;
       this.#headHash = lineHash(text);
       onCommit?.(toCommit(line, { segment, offset, length }));
+    }
+    const { known = 0 } = this.#options;
+    if (isLast && this.head < known) {
+      const reason = torn ? `${torn.reason}, so the` : "the";
+      const end = `${reason} journal ends with commit ${this.head}, but ${known} were made`;
+      throw damaged(segment, torn?.line ?? lineNumber, end);
     }
     if (torn) {
       const file = await disk.append(joinPath(directory, segment));
@@ -321,9 +332,9 @@ export class Journal {
  */
 export async function* readJournal(disk: Disk, directory: string, stream?: string): AsyncGenerator<Commit> {
   const segments = (await disk.list(directory)).filter((name) => name.endsWith(".jsonl"));
+  let previous = 0;
   for (const [index, segment] of segments.entries()) {
     const bytes = (await disk.read(joinPath(directory, segment))) ?? new Uint8Array();
-    let previous = 0;
     let torn: { readonly line: number; readonly reason: string } | undefined;
     let lineNumber = 0;
     for (const { text, offset, length, ended } of linesOf(bytes)) {
@@ -333,7 +344,8 @@ export async function* readJournal(disk: Disk, directory: string, stream?: strin
       const number = Number(/^\{"n":(\d+),/.exec(text)?.[1] ?? previous + 1);
       const line = passed ? undefined : ended ? parseLine(text) : "the line does not end";
       if (typeof line === "string") {
-        if (index < segments.length - 1) throw damaged(segment, lineNumber, line);
+        if (index < segments.length - 1 || hidesLaterGroup(text, previous + 1))
+          throw damaged(segment, lineNumber, line);
         torn ??= { line: lineNumber, reason: line };
       } else if (torn) {
         if (line && line.g > previous + 1) throw damaged(segment, torn.line, torn.reason);

@@ -1,5 +1,6 @@
 import { MeshError } from "../errors.ts";
 import { type Disk, joinPath } from "./disk.ts";
+import { reasonOf } from "./disk-errors.ts";
 import { type Random, SEAL_KEY_SIZE } from "./seal.ts";
 
 // The store key seals the vault. By default it lies beside it in a file that only its owner can read: that protects a home
@@ -20,9 +21,7 @@ export async function openStoreKey(disk: Disk, home: string, hasData: boolean, r
     const bytes = await disk.read(path);
     text = bytes && Buffer.from(bytes).toString("utf8").trim();
   } catch (cause) {
-    throw new MeshError("store_key_unreadable", `${path}: ${cause instanceof Error ? cause.message : String(cause)}.`, {
-      cause,
-    });
+    throw new MeshError("store_key_unreadable", `${path}: ${reasonOf(cause)}.`, { cause });
   }
   if (text !== undefined) {
     const key = new Uint8Array(Buffer.from(text.startsWith(HEADER) ? text.slice(HEADER.length) : "", "base64url"));

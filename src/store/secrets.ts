@@ -71,16 +71,14 @@ export class Secrets {
     if (commit.sealed === undefined || commit.number <= this.#vault.document.position) return;
     const { epoch, key } = this.#vault.document;
     const [mark = "", sealed = ""] = commit.sealed.split(".");
+    const where = `Journal segment ${commit.place.segment}, commit ${commit.number}`;
     if (Number(mark) !== epoch)
-      throw new MeshError(
-        "store_damaged",
-        `Commit ${commit.number} is sealed under epoch ${mark}, the vault is at epoch ${epoch}.`,
-      );
+      throw new MeshError("store_damaged", `${where}: sealed under epoch ${mark}, and the vault is at epoch ${epoch}.`);
     let patch: SecretPatch;
     try {
       patch = JSON.parse(unsealText(Buffer.from(key, "base64"), sealed, `journal/${epoch}/${commit.number}`));
     } catch (cause) {
-      throw new MeshError("store_damaged", `The secrets of commit ${commit.number} do not open.`, { cause });
+      throw new MeshError("store_damaged", `${where}: its secrets do not open.`, { cause });
     }
     applyPatch(this.#durable, patch);
     applyPatch(this.#decided, patch);

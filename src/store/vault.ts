@@ -34,13 +34,16 @@ function sealedFile(disk: Disk, path: string, key: Uint8Array, random: Random): 
       if (!bytes) return null;
       if (!Buffer.from(bytes.subarray(0, MAGIC.length)).equals(MAGIC))
         throw new MeshError("store_damaged", `${path} is not a vault.`);
-      let text: string;
+      let content: unknown;
       try {
-        text = Buffer.from(unseal(key, bytes.subarray(MAGIC.length), PLACE)).toString("utf8");
+        content = JSON.parse(Buffer.from(unseal(key, bytes.subarray(MAGIC.length), PLACE)).toString("utf8"));
       } catch (cause) {
         throw new MeshError("store_damaged", `${path} does not open: another store key, or a changed file.`, { cause });
       }
-      return Document.parse(JSON.parse(text));
+      const document = Document.safeParse(content);
+      // It was sealed with our key: another version of the program wrote it.
+      if (!document.success) throw new MeshError("store_damaged", `${path} holds a vault of another form.`);
+      return document.data;
     },
     async write(document) {
       const sealed = seal(key, new Uint8Array(Buffer.from(JSON.stringify(document), "utf8")), PLACE, random);
