@@ -39,6 +39,12 @@ const sentences = {
     "The state directory holds what this program does not know: a newer version wrote it, or another program. Nothing was changed; update kars-mesh.",
   store_key_unreadable:
     "The store key cannot be read. Restore it from a backup, or choose another state directory with --home.",
+  passphrase_needed:
+    "The store key is protected by a passphrase. Set KARS_MESH_PASSPHRASE or KARS_MESH_PASSPHRASE_FILE for the process that opens this state directory, or run kars-mesh on a terminal.",
+  passphrase_wrong:
+    "The passphrase does not open the store key. Check KARS_MESH_PASSPHRASE or KARS_MESH_PASSPHRASE_FILE, or type it again.",
+  keychain_unavailable:
+    "The store key cannot be fetched from, or put into, the keychain of the operating system. Unlock the keychain in the session that runs this process, then try again.",
   store_io:
     "The state directory cannot be read or written. Nothing that was not on disk was sent; check space and permissions.",
   history_diverged: "The machines of this program make something else of a history than those that recorded it.",

@@ -116,3 +116,11 @@ export const OWNER_WAIT_MS = 10 * SECOND_MS;
 export const OWNER_MESSAGE_MAX = 32 * MiB;
 /** Senders and messages that one answer about history lists unless asked for more. */
 export const HISTORY_PAGE = 200;
+/** Characters of a passphrase that protects the store key: a shorter one is refused, a longer one is not what was meant. */
+export const PASSPHRASE_LENGTH_MIN = 8;
+export const PASSPHRASE_LENGTH_MAX = 1024;
+/** What deriving a key from a passphrase costs: 128 MiB and a good third of a second. */
+export const SCRYPT_COST = { n: 2 ** 17, r: 8, p: 1 } as const;
+/** The most that a store key file may ask of this machine: more is refused as unreadable. */
+export const SCRYPT_MEMORY_MAX = 512 * MiB;
+export const SCRYPT_PARALLEL_MAX = 4;

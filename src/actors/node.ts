@@ -11,12 +11,13 @@ import { Blobs } from "../store/blobs.ts";
 import { type Disk, joinPath } from "../store/disk.ts";
 import { tellingDisk } from "../store/disk-errors.ts";
 import { Journal } from "../store/journal.ts";
-import { openStoreKey } from "../store/key.ts";
+import { openStoreKey, type Protection, type StoreKey, type Unlock, type Wish } from "../store/key.ts";
 import { Secrets } from "../store/secrets.ts";
-import { readSnapshots, writeSnapshots } from "../store/snapshots.ts";
-import { openVault, vaultExists } from "../store/vault.ts";
+import { readSnapshots } from "../store/snapshots.ts";
+import { opensVault, openVault, vaultExists } from "../store/vault.ts";
 import { Bodies } from "./bodies.ts";
 import type { Core } from "./core.ts";
+import { Housekeeping, type Limits } from "./housekeeping.ts";
 import { IncomingMail } from "./incoming.ts";
 import { Keyring } from "./keyring.ts";
 import { Lanes } from "./lanes.ts";
@@ -30,20 +31,15 @@ import { MessagesProjection } from "./projections/messages.ts";
 import { Sessions } from "./sessions.ts";
 import type { PersistedState } from "./state.ts";
 import { ActorSystem, type Performers } from "./system.ts";
+import { environmentUnlock } from "./unlock.ts";
 import { Handling, type Work, type WorkHandler } from "./work.ts";
 
 // One node: a state directory, its actors and its link. A laptop is one, so are a controller and a sandbox.
 
 /** When the store turns a page: by default as `limits.ts` says. */
-export interface StoreLimits {
+export interface StoreLimits extends Limits {
   /** Bytes of one journal segment. */
   readonly segmentSize: number;
-  /** Commits of one epoch. */
-  readonly epochCommits: number;
-  /** Time of one epoch, in milliseconds. */
-  readonly epochTimeMs: number;
-  /** Commits between two snapshots. */
-  readonly snapshotCommits: number;
 }
 const STORE_LIMITS: StoreLimits = {
   segmentSize: SEGMENT_SIZE_MAX,
@@ -56,6 +52,8 @@ export interface NodeOptions {
   readonly home: string;
   readonly ports?: Ports;
   readonly limits?: Partial<StoreLimits>;
+  /** How a store key that does not lie in the open is come by: by the environment, unless given. */
+  readonly unlock?: Unlock;
   /** Machines beyond a laptop's own, with their effects. */
   readonly definitions?: readonly MachineDefinition[];
   /** Work that is not an offload of ours. */
@@ -74,18 +72,27 @@ export class MeshNode {
   readonly sessions: Sessions;
   readonly incoming: IncomingMail;
   readonly offloads: Offloads;
-  readonly #secrets: Secrets;
-  readonly #limits: StoreLimits;
+  readonly #housekeeping: Housekeeping;
+  readonly #storeKey: StoreKey;
   readonly #stopped = new AbortController();
-  #housekeeping: Promise<void> | undefined;
 
   private constructor(options: NodeOptions, ports: Ports, store: Store) {
-    const { system, journal, secrets, keyring, blobs, messages } = store;
+    const { system, journal, secrets, storeKey, keyring, blobs, messages } = store;
     this.home = options.home;
     this.journal = journal;
-    this.#secrets = secrets;
-    this.#limits = { ...STORE_LIMITS, ...options.limits };
+    this.#storeKey = storeKey;
     const note = options.onNote ?? (() => undefined);
+    const limits = { ...STORE_LIMITS, ...options.limits };
+    this.#housekeeping = new Housekeeping({
+      home: options.home,
+      ports,
+      system,
+      journal,
+      secrets,
+      storeKey,
+      limits,
+      note,
+    });
     const bodies = new Bodies(keyring, blobs, ports.random);
     const lanes = new Lanes();
     const link = new Link({
@@ -131,15 +138,13 @@ export class MeshNode {
       handle: ({ peer, ids }: Addressed) => handling.handle(peer, ids),
       discard: ({ bodies: gone }: { bodies: readonly Body[] }) => bodies.discard(gone),
     });
-    system.subscribe(({ commit }) => {
-      if (commit) this.#keepHouse();
-    });
     this.sessions.index();
   }
 
   /**
    * Opens a state directory: vault, snapshots, tail of the journal. Nothing is performed before `start`.
-   * @throws MeshError `store_damaged`, `store_newer`, `store_key_unreadable`, `store_io`
+   * @throws MeshError `store_damaged`, `store_newer`, `store_io`, `store_key_unreadable`, `passphrase_*`,
+   * `keychain_unavailable`
    */
   static async open(options: NodeOptions): Promise<MeshNode> {
     const ports = options.ports ?? realPorts(realNetwork);
@@ -160,6 +165,17 @@ export class MeshNode {
   /** Deadlines are armed, pending effects are asked for again, and the link comes up if the node belongs to a cluster. */
   start(): void {
     this.core.system.start();
+    this.#housekeeping.start();
+  }
+
+  /** How the key of the state directory is protected. */
+  get protection(): Protection {
+    return this.#storeKey.protection;
+  }
+
+  /** Draws a new store key, protected as is wished: see `StoreKey.change`. @throws MeshError */
+  changeKey(wish: Wish): Promise<void> {
+    return this.#housekeeping.changeKey(wish);
   }
 
   /** Aborts when the node closes: whoever waits on it ends then. */
@@ -175,40 +191,8 @@ export class MeshNode {
     link.disconnect();
     system.stop();
     await lanes.idle();
-    await this.#housekeeping;
-    await this.journal.drained();
-    try {
-      if (this.#secrets.epoch.commits > 0) await this.#turnEpoch();
-      await writeSnapshots(this.core.ports.disk, this.home, { versions: system.versions, ...system.capture() });
-    } catch (error) {
-      // The journal has everything; what is missed here is done at the next opening's end.
-      this.core.note(`The state directory was closed without tidying up: ${String(error)}`);
-    }
+    await this.#housekeeping.close();
     await this.journal.close();
-  }
-
-  #turnEpoch(): Promise<void> {
-    const { clock } = this.core.ports;
-    return this.journal.exclusive(() => this.#secrets.turnEpoch(this.journal.head, clock.now()));
-  }
-
-  /** Now and then: a snapshot, a fresh epoch. A failure costs nothing but the time of doing it later. */
-  #keepHouse(): void {
-    const { system, ports, note } = this.core;
-    const { commits, since } = this.#secrets.epoch;
-    const { epochCommits, epochTimeMs, snapshotCommits } = this.#limits;
-    const epochIsOver = commits >= epochCommits || (commits > 0 && ports.clock.now() - since >= epochTimeMs);
-    const needsSnapshot = system.position % snapshotCommits === 0;
-    if (this.#housekeeping || this.#stopped.signal.aborted || !(epochIsOver || needsSnapshot)) return;
-    const work = async () => {
-      if (epochIsOver) await this.#turnEpoch();
-      await writeSnapshots(ports.disk, this.home, { versions: system.versions, ...system.capture() });
-    };
-    this.#housekeeping = work()
-      .catch((error: unknown) => note(`Housekeeping is put off: ${String(error)}`))
-      .finally(() => {
-        this.#housekeeping = undefined;
-      });
   }
 }
 
@@ -221,6 +205,7 @@ interface Store {
   readonly system: ActorSystem;
   readonly journal: Journal;
   readonly secrets: Secrets;
+  readonly storeKey: StoreKey;
   readonly keyring: Keyring;
   readonly blobs: Blobs;
   readonly messages: MessagesProjection;
@@ -269,8 +254,10 @@ async function openStore(options: NodeOptions, ports: Ports, useSnapshots = true
   const hasJournal = (await disk.list(directory)).length > 0;
   const hasData = hasJournal || (await vaultExists(disk, home));
   await removeLeftovers(disk, home);
-  const key = await openStoreKey(disk, home, hasData, random);
-  const vault = await openVault(disk, home, key, random, clock.now(), hasJournal);
+  const opens = (key: Uint8Array) => opensVault(disk, home, key);
+  const unlock = options.unlock ?? environmentUnlock;
+  const storeKey = await openStoreKey({ disk, home, random, unlock, hasData, opens });
+  const vault = await openVault(disk, home, storeKey.key, random, clock.now(), hasJournal);
   const secrets = new Secrets(vault, random);
   const keyring = new Keyring(secrets, random);
   const messages = new MessagesProjection();
@@ -309,5 +296,5 @@ async function openStore(options: NodeOptions, ports: Ports, useSnapshots = true
   system.attach(journal, secrets);
   const blobs = new Blobs(disk, joinPath(home, "blobs"), random);
   await blobs.sweep(blobsInUse(system));
-  return { system, journal, secrets, keyring, blobs, messages };
+  return { system, journal, secrets, storeKey, keyring, blobs, messages };
 }

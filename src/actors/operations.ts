@@ -6,6 +6,7 @@ import {
   INBOX_PAGE_MAX,
   MESSAGE_SIZE_MAX,
   OFFLOAD_TIMEOUT_MINUTES_MAX,
+  PASSPHRASE_LENGTH_MAX,
   SETTLE_MS,
   TASK_SIZE_MAX,
   WAIT_MAX_MS,
@@ -252,6 +253,19 @@ export const operations = {
     await node.offloads.cancel(id);
     return node.offloads.view(id);
   }),
+
+  /** Draws a new store key and protects it so. Nothing of it is journaled or noted. */
+  change_key: operation(
+    z.discriminatedUnion("protection", [
+      z.object({ protection: z.literal("file") }),
+      z.object({ protection: z.literal("passphrase"), passphrase: z.string().max(PASSPHRASE_LENGTH_MAX) }),
+      z.object({ protection: z.literal("keychain") }),
+    ]),
+    async (wish, { node }) => {
+      await node.changeKey(wish);
+      return { protection: node.protection };
+    },
+  ),
 
   /** Fetches what waits and sends what is queued; says what is still queued when the time is up. */
   settle: operation(z.object({ wait_ms: Wait.default(SETTLE_MS) }), async ({ wait_ms }, { node, signal }) => {

@@ -1,6 +1,7 @@
 import type { Mesh } from "../actors/mesh.ts";
-import { MeshError } from "../errors.ts";
+import { asMeshError, MeshError } from "../errors.ts";
 import { SETTLE_MS } from "../limits.ts";
+import { askSecretly, someoneIsThere } from "./ask.ts";
 import { interruption } from "./interruption.ts";
 import { line } from "./output.ts";
 import type { Io } from "./program.ts";
@@ -21,18 +22,33 @@ export interface Visit {
   offline(): Promise<string | undefined>;
 }
 
+/** How often a passphrase is asked for before it counts as unknown. */
+const PASSPHRASES_MAX = 3;
+
 /** Opens the state directory's node, or reaches the process that owns it. What a command line does not need it does not load. */
 export async function openHome(io: Io): Promise<Mesh> {
   const { openMesh } = await import("../actors/mesh.ts");
+  const { environmentUnlock } = await import("../actors/unlock.ts");
   let latest = "";
-  return openMesh({
-    home: io.directory,
-    onNote: (text) => {
-      // What is tried again and again is told once.
-      if (text !== latest) io.note(line(text));
-      latest = text;
-    },
-  });
+  const onNote = (text: string) => {
+    // What is tried again and again is told once.
+    if (text !== latest) io.note(line(text));
+    latest = text;
+  };
+  let unlock = environmentUnlock;
+  for (let asked = 0; ; asked++) {
+    try {
+      return await openMesh({ home: io.directory, onNote, unlock });
+    } catch (error) {
+      // Nothing is held while a person types.
+      const { code, message } = asMeshError(error);
+      const isAsked = code === "passphrase_needed" || (code === "passphrase_wrong" && asked > 0);
+      if (!isAsked || asked === PASSPHRASES_MAX || !someoneIsThere()) throw error;
+      if (code === "passphrase_wrong") io.note(line(message));
+      const passphrase = await askSecretly(`Passphrase of ${line(io.directory)}: `);
+      unlock = { ...environmentUnlock, passphrase: async () => passphrase };
+    }
+  }
 }
 
 /** Time enough to look at a relay that is there, for commands that do not depend on it. */

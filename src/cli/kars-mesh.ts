@@ -1,6 +1,7 @@
 #!/usr/bin/env -S node --disable-warning=ExperimentalWarning
 import { addDemo } from "./demonstration.ts";
 import { addDiscovery, addIdentity } from "./identity.ts";
+import { addKey } from "./key.ts";
 import { addLooking } from "./looking.ts";
 import { addMessages } from "./messages.ts";
 import { addOffloads } from "./offload.ts";
@@ -15,6 +16,7 @@ const program = createProgram({
 
 program.commandsGroup("Identity:");
 addIdentity(program);
+addKey(program);
 program.commandsGroup("Messages:");
 addMessages(program);
 addDiscovery(program);

@@ -7,7 +7,10 @@ import { freshEpochKey, type Secret, type Vault } from "./vault.ts";
 // holds them whole as of the epoch's beginning. Turning the epoch rewrites the vault under a fresh key, and what the
 // journal sealed under the old one can be read by nobody any more.
 
-/** Names of secrets and their new values; null forgets one. */
+/**
+ * Names of secrets and their new values; null forgets one. Content keys are named `content/…`: when one is destroyed the epoch
+ * must end, since until then vault and journal still hold it.
+ */
 export type SecretPatch = Readonly<Record<string, Secret>>;
 
 function applyPatch(map: Map<string, Secret>, patch: SecretPatch): void {
@@ -17,6 +20,9 @@ function applyPatch(map: Map<string, Secret>, patch: SecretPatch): void {
   }
 }
 
+const destroysWords = (patch: SecretPatch) =>
+  Object.entries(patch).some(([name, value]) => value === null && name.startsWith("content/"));
+
 export class Secrets {
   /** As decided: what the next commit builds on. */
   #decided: Map<string, Secret>;
@@ -25,6 +31,7 @@ export class Secrets {
   readonly #vault: Vault;
   readonly #random: Random;
   #commitsOfEpoch = 0;
+  #mustEnd = false;
 
   constructor(vault: Vault, random: Random) {
     this.#vault = vault;
@@ -57,8 +64,13 @@ export class Secrets {
 
   /** A commit with this patch became durable. */
   confirm(patch: SecretPatch): void {
+    this.#keep(patch);
+  }
+
+  #keep(patch: SecretPatch): void {
     applyPatch(this.#durable, patch);
     this.#commitsOfEpoch++;
+    this.#mustEnd ||= destroysWords(patch);
   }
 
   /** What was decided and is not durable never happened. */
@@ -80,9 +92,8 @@ export class Secrets {
     } catch (cause) {
       throw new MeshError("store_damaged", `${where}: its secrets do not open.`, { cause });
     }
-    applyPatch(this.#durable, patch);
+    this.#keep(patch);
     applyPatch(this.#decided, patch);
-    this.#commitsOfEpoch++;
   }
 
   get epoch(): {
@@ -90,9 +101,11 @@ export class Secrets {
     readonly since: number;
     readonly commits: number;
     readonly position: number;
+    /** What was destroyed in it is gone only when it has ended. */
+    readonly mustEnd: boolean;
   } {
     const { epoch, since, position } = this.#vault.document;
-    return { number: epoch, since, position, commits: this.#commitsOfEpoch };
+    return { number: epoch, since, position, commits: this.#commitsOfEpoch, mustEnd: this.#mustEnd };
   }
 
   /** Must hold before anything is sealed: which epoch key is on disk is certain. */
@@ -100,16 +113,18 @@ export class Secrets {
     return this.#vault.settle();
   }
 
-  /** Ends the epoch. Must run while no commit is being written (`Journal.exclusive`). */
-  async turnEpoch(position: number, now: number): Promise<void> {
+  /** The store key that the vault is surely sealed with. */
+  get storeKey(): Uint8Array {
+    return this.#vault.key;
+  }
+
+  /** Ends the epoch. Must run while no commit is being written (`Journal.exclusive`). @param storeKey another for the vault */
+  async turnEpoch(position: number, now: number, storeKey?: Uint8Array): Promise<void> {
     const { epoch } = this.#vault.document;
-    await this.#vault.write({
-      epoch: epoch + 1,
-      key: freshEpochKey(this.#random),
-      position,
-      since: now,
-      secrets: Object.fromEntries(this.#durable),
-    });
+    const secrets = Object.fromEntries(this.#durable);
+    const key = freshEpochKey(this.#random);
+    await this.#vault.write({ epoch: epoch + 1, key, position, since: now, secrets }, storeKey);
     this.#commitsOfEpoch = 0;
+    this.#mustEnd = false;
   }
 }

@@ -26,37 +26,64 @@ const Document = z.object({
 });
 export type VaultDocument = z.infer<typeof Document>;
 
+function openDocument(path: string, key: Uint8Array, bytes: Uint8Array): VaultDocument {
+  if (!Buffer.from(bytes.subarray(0, MAGIC.length)).equals(MAGIC))
+    throw new MeshError("store_damaged", `${path} is not a vault.`);
+  let content: unknown;
+  try {
+    content = JSON.parse(Buffer.from(unseal(key, bytes.subarray(MAGIC.length), PLACE)).toString("utf8"));
+  } catch (cause) {
+    throw new MeshError("store_damaged", `${path} does not open: another store key, or a changed file.`, { cause });
+  }
+  const document = Document.safeParse(content);
+  // It was sealed with our key: another version of the program wrote it.
+  if (!document.success) throw new MeshError("store_damaged", `${path} holds a vault of another form.`);
+  return document.data;
+}
+
 /** lowdb's adapter on a sealed file that is replaced atomically. */
-function sealedFile(disk: Disk, path: string, key: Uint8Array, random: Random): Adapter<VaultDocument> {
+function sealedFile(disk: Disk, path: string, key: () => Uint8Array, random: Random): Adapter<VaultDocument> {
   return {
     async read() {
       const bytes = await disk.read(path);
-      if (!bytes) return null;
-      if (!Buffer.from(bytes.subarray(0, MAGIC.length)).equals(MAGIC))
-        throw new MeshError("store_damaged", `${path} is not a vault.`);
-      let content: unknown;
-      try {
-        content = JSON.parse(Buffer.from(unseal(key, bytes.subarray(MAGIC.length), PLACE)).toString("utf8"));
-      } catch (cause) {
-        throw new MeshError("store_damaged", `${path} does not open: another store key, or a changed file.`, { cause });
-      }
-      const document = Document.safeParse(content);
-      // It was sealed with our key: another version of the program wrote it.
-      if (!document.success) throw new MeshError("store_damaged", `${path} holds a vault of another form.`);
-      return document.data;
+      return bytes ? openDocument(path, key(), bytes) : null;
     },
     async write(document) {
-      const sealed = seal(key, new Uint8Array(Buffer.from(JSON.stringify(document), "utf8")), PLACE, random);
+      const sealed = seal(key(), new Uint8Array(Buffer.from(JSON.stringify(document), "utf8")), PLACE, random);
       await disk.replace(path, Buffer.concat([MAGIC, sealed]));
     },
   };
 }
 
+/** Whether these are the bytes of a vault that this key opens, of one epoch if it is named. */
+function isDocument(path: string, key: Uint8Array, bytes: Uint8Array, epoch?: number): boolean {
+  try {
+    const document = openDocument(path, key, bytes);
+    return epoch === undefined || document.epoch === epoch;
+  } catch (error) {
+    if (error instanceof MeshError) return false;
+    throw error;
+  }
+}
+
+/** Whether this key opens the home's vault; a vault that is not there yet any key opens. */
+export async function opensVault(disk: Disk, home: string, key: Uint8Array): Promise<boolean> {
+  const path = joinPath(home, FILE);
+  const bytes = await disk.read(path);
+  if (!bytes) return true;
+  return isDocument(path, key, bytes);
+}
+
 export interface Vault {
   /** The document that is surely on disk. */
   readonly document: VaultDocument;
-  /** Replaces it. When this fails, either document may be on disk: until `settle` succeeds nothing may be sealed. */
-  write(document: VaultDocument): Promise<void>;
+  /** The store key that it is sealed with. */
+  readonly key: Uint8Array;
+  /**
+   * Replaces it, sealed with the same store key unless another is given. When this fails, either document may be on disk:
+   * until `settle` succeeds nothing may be sealed.
+   */
+  write(document: VaultDocument, key?: Uint8Array): Promise<void>;
   readonly isCertain: boolean;
   /** Makes certain which document is on disk, if that is in doubt. */
   settle(): Promise<void>;
@@ -77,22 +104,28 @@ export async function openVault(
 ): Promise<Vault> {
   const empty: VaultDocument = { epoch: 1, key: freshEpochKey(random), position: 0, since: now, secrets: {} };
   const existed = await vaultExists(disk, home);
-  const file = sealedFile(disk, joinPath(home, FILE), key, random);
-  const low = new Low(file, empty);
+  let storeKey = key;
+  const path = joinPath(home, FILE);
+  const low = new Low(
+    sealedFile(disk, path, () => storeKey, random),
+    empty,
+  );
   if (existed) await low.read();
-  else if (hasJournal) throw new MeshError("store_damaged", `${joinPath(home, FILE)} is missing.`);
+  else if (hasJournal) throw new MeshError("store_damaged", `${path} is missing.`);
   else await low.write();
-  /** The document that was to be written when its writing failed, while the old one may be gone. */
-  let doubtful: VaultDocument | undefined;
-  const write = async (document: VaultDocument) => {
-    const before = low.data;
+  /** What was to be written, and with which key, when its writing failed while the old document may be gone. */
+  let doubtful: { readonly document: VaultDocument; readonly under: Uint8Array } | undefined;
+  const write = async (document: VaultDocument, under = storeKey) => {
+    const before = { document: low.data, key: storeKey };
     low.data = document;
+    storeKey = under;
     try {
       await low.write();
       doubtful = undefined;
     } catch (error) {
-      low.data = before;
-      doubtful = document;
+      low.data = before.document;
+      storeKey = before.key;
+      doubtful = { document, under };
       throw error;
     }
   };
@@ -100,15 +133,19 @@ export async function openVault(
     get document() {
       return low.data;
     },
+    get key() {
+      return storeKey;
+    },
     get isCertain() {
       return doubtful === undefined;
     },
     write,
     async settle() {
       if (!doubtful) return;
-      const onDisk = await file.read();
-      if (onDisk?.epoch === low.data.epoch) doubtful = undefined;
-      else await write(doubtful);
+      const bytes = await disk.read(path);
+      const isOld = bytes && isDocument(path, storeKey, bytes, low.data.epoch);
+      if (isOld) doubtful = undefined;
+      else await write(doubtful.document, doubtful.under);
     },
   };
 }

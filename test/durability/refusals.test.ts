@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { openMesh } from "../../src/actors/mesh.ts";
 import { MeshNode } from "../../src/actors/node.ts";
+import { environmentUnlock } from "../../src/actors/unlock.ts";
 import { MeshError } from "../../src/errors.ts";
 import { readHistory } from "../../src/inspect/history.ts";
 import { type AppendFile, type Disk, realDisk } from "../../src/store/disk.ts";
@@ -159,7 +160,14 @@ describe("content that our own key sealed, or our own hash covers, in a form of 
   it("a vault is refused and named", async () => {
     const home = await temporaryDirectory();
     const random = seededRandom();
-    const key = await openStoreKey(realDisk, home, false, random);
+    const { key } = await openStoreKey({
+      disk: realDisk,
+      home,
+      random,
+      unlock: environmentUnlock,
+      hasData: false,
+      opens: async () => true,
+    });
     const sealed = seal(key, Buffer.from('{"epoch":"first"}'), "vault-v1", random);
     await writeFile(join(home, "vault"), Buffer.concat([Buffer.from("kars-mesh-vault-v1\n"), sealed]));
     await expect(MeshNode.open({ home, ports: offline() })).rejects.toMatchObject({

@@ -1,9 +1,8 @@
-import { readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { type Disk, realDisk } from "../../src/store/disk.ts";
 import { Journal } from "../../src/store/journal.ts";
-import { openStoreKey } from "../../src/store/key.ts";
 import { seal, sealText, unseal, unsealText } from "../../src/store/seal.ts";
 import { type SecretPatch, Secrets } from "../../src/store/secrets.ts";
 import { openVault, type VaultDocument } from "../../src/store/vault.ts";
@@ -253,61 +252,5 @@ describe("the end of an epoch", () => {
     const again = await openHome(home);
     expect(again.secrets.get("a")).toBe("2");
     await again.journal.close();
-  });
-});
-
-describe("the store key", () => {
-  const path = (home: string) => join(home, "store.key");
-
-  it.each([0o000, 0o022, 0o077, 0o777])(
-    "is made once and is its owner's alone, whatever the umask (%o)",
-    async (umask) => {
-      const home = await temporaryDirectory();
-      const before = process.umask(umask);
-      let made: Uint8Array;
-      try {
-        made = await openStoreKey(realDisk, home, false, random);
-      } finally {
-        process.umask(before);
-      }
-      expect(made.length).toBe(32);
-      expect((await stat(path(home))).mode & 0o777).toBe(0o600);
-      expect(await openStoreKey(realDisk, home, true, random)).toEqual(made);
-      expect(await readdir(home)).toEqual(["store.key"]);
-    },
-  );
-
-  it("two processes that make it at the same moment get the same one", async () => {
-    const home = await temporaryDirectory();
-    const keys = await Promise.all(Array.from({ length: 8 }, () => openStoreKey(realDisk, home, false, random)));
-    expect(new Set(keys.map((each) => Buffer.from(each).toString("hex"))).size).toBe(1);
-  });
-
-  it("missing beside sealed data is an error: a new key would be a new identity", async () => {
-    const home = await temporaryDirectory();
-    await expect(openStoreKey(realDisk, home, true, random)).rejects.toMatchObject({ code: "store_key_unreadable" });
-    expect(await readdir(home)).toEqual([]);
-  });
-
-  it.each(["", "nonsense", "kars-mesh-store-key-v1:", "kars-mesh-store-key-v1:c2hvcnQ", "kars-mesh-store-key-v2:AAAA"])(
-    "a file that holds no key is an error and is left as it is (%s)",
-    async (content) => {
-      const home = await temporaryDirectory();
-      await writeFile(path(home), content);
-      for (const hasData of [true, false])
-        await expect(openStoreKey(realDisk, home, hasData, random)).rejects.toMatchObject({
-          code: "store_key_unreadable",
-        });
-      expect(await readFile(path(home), "utf8")).toBe(content);
-    },
-  );
-
-  it("one that cannot be read is an error", async () => {
-    const home = await temporaryDirectory();
-    const disk = diskWith({}, { read: () => Promise.reject(new Error("EACCES: permission denied")) });
-    await expect(openStoreKey(disk, home, true, random)).rejects.toMatchObject({
-      code: "store_key_unreadable",
-      message: expect.stringContaining("permission denied"),
-    });
   });
 });
