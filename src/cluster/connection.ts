@@ -14,6 +14,8 @@ const REPLY_BUFFER_MAX = SEND_BUFFER_MAX + 2 * FRAME_SIZE_MAX;
 /** Who was let in. */
 interface Peer {
   readonly did: string;
+  /** Whether it proved that it holds the DID's key. */
+  readonly isProven: boolean;
   /** The features that it announced and the relay has. */
   readonly extensions: readonly string[];
   readonly delivery: Delivery;
@@ -39,8 +41,8 @@ export class Connection {
     return !this.#isClosing && this.socket.readyState === this.socket.OPEN;
   }
 
-  letIn(did: string, extensions: readonly string[], mailAfter: (position: number) => Iterable<Mail>): Peer {
-    this.peer = { did, extensions, delivery: new Delivery(this.socket, mailAfter) };
+  letIn(peer: Omit<Peer, "delivery">, mailAfter: (position: number) => Iterable<Mail>): Peer {
+    this.peer = { ...peer, delivery: new Delivery(this.socket, mailAfter) };
     return this.peer;
   }
 

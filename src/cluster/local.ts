@@ -30,10 +30,12 @@ interface Household {
   readonly urls: () => ClusterUrls;
   /** DIDs connected to the relay; undefined while the cluster is down. */
   readonly online: (() => string[]) | undefined;
+  /** Whether it lets agents in that prove nothing. */
+  readonly allowsUnproven: boolean;
 }
 
 /** What a cluster can be asked, beside what every node can. */
-function clusterOperations({ grants, controller, urls, online }: Household) {
+function clusterOperations({ grants, controller, urls, online, allowsUnproven }: Household) {
   const name = z.object({ name: Name });
   return {
     ...operations,
@@ -41,6 +43,7 @@ function clusterOperations({ grants, controller, urls, online }: Household) {
       name: node.membership.current?.cluster ?? null,
       did: node.core.keyring.hasIdentity ? node.core.keyring.identity.did : null,
       up: online !== undefined,
+      allows_unproven: allowsUnproven,
       ...urls(),
       online: online?.() ?? [],
       grants: grants.list().length,
@@ -74,6 +77,8 @@ export interface ClusterOptions {
   readonly port: number;
   /** A shell command that takes the task on standard input, in place of the built-in runner. */
   readonly runner?: string | undefined;
+  /** Lets clients in that do not prove who they are; see `ServerOptions`. */
+  readonly allowUnproven?: boolean | undefined;
   readonly onNote?: ((text: string) => void) | undefined;
 }
 
@@ -85,6 +90,7 @@ async function openHousehold(options: {
   readonly runner: string | null;
   readonly urls: (node: MeshNode) => ClusterUrls;
   readonly online: (() => string[]) | undefined;
+  readonly allowsUnproven?: boolean | undefined;
   readonly onNote: (text: string) => void;
 }): Promise<{ node: MeshNode; household: Household; sandboxes: Sandboxes }> {
   let controller: Controller | undefined;
@@ -104,7 +110,11 @@ async function openHousehold(options: {
     runner: options.runner,
   }));
   controller = new Controller(node, grants, sandboxes);
-  return { node, sandboxes, household: { grants, controller, urls, online: options.online } };
+  return {
+    node,
+    sandboxes,
+    household: { grants, controller, urls, online: options.online, allowsUnproven: options.allowsUnproven ?? false },
+  };
 }
 
 /**
@@ -114,7 +124,7 @@ async function openHousehold(options: {
 export async function openCluster(
   options: ClusterOptions,
 ): Promise<Mesh<ClusterOperations> & { readonly urls: ClusterUrls }> {
-  const { directory, host = "127.0.0.1", name = "local", onNote = () => undefined } = options;
+  const { directory, host = "127.0.0.1", name = "local", allowUnproven = false, onNote = () => undefined } = options;
   const ownership = await claimOwnership(controllerHome(directory));
   if (!ownership) throw new MeshError("store_locked", `The cluster of ${directory} is running already.`);
   let grants: Grants | undefined;
@@ -122,6 +132,7 @@ export async function openCluster(
     host,
     port: options.port,
     directory: join(directory, "server"),
+    allowUnproven,
     log: onNote,
     pair: async (request) => {
       if (!grants) throw new MeshError("cluster_unreachable");
@@ -144,6 +155,7 @@ export async function openCluster(
     runner: options.runner ?? null,
     urls: () => urls,
     online: () => server.relay.connections(),
+    allowsUnproven: allowUnproven,
     onNote,
   });
   const mesh = await serveNode(node, ownership, clusterOperations(household));

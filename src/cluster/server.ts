@@ -34,6 +34,8 @@ export interface ServerOptions {
   readonly pair: (request: PairRequest) => Promise<PairResponse>;
   /** When set, the relay takes only connects that carry it. */
   readonly token?: string;
+  /** Takes agents that do not prove that they hold their key, as `@microsoft/agent-governance-sdk` 4.0.0 does not. */
+  readonly allowUnproven?: boolean | undefined;
   readonly log?: (line: string) => void;
 }
 
@@ -81,15 +83,17 @@ function hostOf({ address, family }: AddressInfo): string {
  */
 export async function startServer(options: ServerOptions): Promise<ClusterServer> {
   const { host, port, directory, disk = realDisk, now = Date.now, every = everyInterval, pair, token } = options;
+  const { allowUnproven } = options;
   const log = options.log ?? (() => undefined);
-  const agents = await openAgents({ disk, directory, now, log });
+  const agents = await openAgents({ disk, directory, now, allowUnproven, log });
   const mailboxes = await openMailboxes({ disk, directory, now, log }).catch(async (error) => {
     await agents.close();
     throw error;
   });
-  const relay = createRelay({ mailboxes, now, token, onSign: agents.seen, log });
+  const admitsUnproven = allowUnproven ? (did: string) => (agents.get(did)?.provedAt ?? null) === null : undefined;
+  const relay = createRelay({ mailboxes, now, token, admitsUnproven, onSign: agents.seen, log });
   const routes: readonly Route[] = [
-    ...registryRoutes({ agents, now, isConnected: relay.isConnected }),
+    ...registryRoutes({ agents, now, isConnected: relay.isConnected, allowUnproven, onProved: relay.endUnproven }),
     {
       method: "POST",
       path: "/v1/pair",
