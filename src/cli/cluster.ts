@@ -15,6 +15,7 @@ export function addUp(program: Command): void {
     .option("--port <port>", "the port of it all; 0 picks a free one", integer(0, PORT_MAX), PORT_DEFAULT)
     .option("--runner <command>", "the command that sandboxes give their task to, on its standard input")
     .option("--name <cluster>", "the cluster's name", "local")
+    .option("--allow-unproven", "let in old clients too, which do not prove who they are", false)
     .addHelpText(
       "after",
       "\nPrints its addresses as one line of JSON on stdout when it is ready. Ctrl-C ends it and its sandboxes.",
@@ -27,9 +28,15 @@ interface UpOptions {
   readonly port: number;
   readonly name: string;
   readonly runner?: string;
+  readonly allowUnproven: boolean;
 }
 
-async function up(io: Io, { host, port, name, runner }: UpOptions): Promise<void> {
+const UNPROVEN =
+  "WARNING: --allow-unproven is on. Clients that do not prove that they hold their key are let in: whoever reaches this " +
+  "cluster can connect as any DID that was never registered with a proof, take its mail away and its one-time keys. What " +
+  "is said stays sealed, and DIDs registered with a proof are as safe as ever.";
+
+async function up(io: Io, { host, port, name, runner, allowUnproven }: UpOptions): Promise<void> {
   interruption();
   const { openCluster } = await import("../cluster/local.ts");
   const cluster = await openCluster({
@@ -37,6 +44,7 @@ async function up(io: Io, { host, port, name, runner }: UpOptions): Promise<void
     host,
     port,
     name,
+    allowUnproven,
     ...(runner === undefined ? {} : { runner }),
     onNote: (text) => io.note(line(text)),
   });
@@ -46,6 +54,7 @@ async function up(io: Io, { host, port, name, runner }: UpOptions): Promise<void
     // Programs start clusters too: the addresses come in one form, whoever asks.
     io.result(urls, json(urls));
     io.note(`The cluster ${name} is up. Let a laptop in with kars-local pair generate --name <name>. Ctrl-C ends it.`);
+    if (allowUnproven) io.note(UNPROVEN);
     await interrupted();
     io.note("Ending the cluster and its sandboxes.");
   } finally {

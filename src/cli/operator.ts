@@ -140,6 +140,10 @@ async function status(io: Io): Promise<void> {
       facts([
         ["cluster", result.name],
         ["state", result.up ? "up" : "down: start it with kars-local up"],
+        [
+          "WARNING",
+          result.allows_unproven ? "clients that do not prove who they are are let in (--allow-unproven)" : null,
+        ],
         ["did", result.did],
         ["relay", result.relay_url],
         ["registry", result.registry_url],

@@ -25,6 +25,13 @@ export const AgentEvent = z.discriminatedUnion("type", [
     metadata: Metadata,
     provedAt: z.number(),
   }),
+  /** Registered the old way, without a proof. `public_key` is whatever it named, X25519. */
+  z.object({
+    type: z.literal("CLAIMED"),
+    public_key: z.string(),
+    capabilities: z.array(z.string()),
+    metadata: Metadata,
+  }),
   z.object({ type: z.literal("UPDATED"), capabilities: z.array(z.string()), metadata: Metadata, provedAt: z.number() }),
   /** `one_time_pre_keys` are those to add. `anew` drops those held and forgets those given out. */
   Published.extend({ type: z.literal("PREKEYS_PUBLISHED"), one_time_pre_keys: z.array(OneTime), anew: z.boolean() }),
@@ -38,7 +45,7 @@ export const AgentEvent = z.discriminatedUnion("type", [
     public_key: z.string(),
     capabilities: z.array(z.string()),
     metadata: Metadata,
-    provedAt: z.number(),
+    provedAt: z.number().nullable(),
     registeredAt: z.number(),
     lastSeen: z.number(),
     reputation: z.number(),
@@ -50,12 +57,15 @@ export const AgentEvent = z.discriminatedUnion("type", [
 export type AgentEvent = z.infer<typeof AgentEvent>;
 
 export interface Agent {
-  /** Ed25519, base64url. */
+  /** Ed25519, base64url; of an agent that proved nothing the X25519 key. */
   readonly publicKey: string;
   readonly capabilities: readonly string[];
   readonly metadata: Readonly<Record<string, string>>;
-  /** The time in the newest registration proof that was accepted: an older one changes nothing any more. */
-  readonly provedAt: number;
+  /**
+   * The time in the newest registration proof that was accepted: an older one changes nothing any more. Null when it was
+   * registered without a proof.
+   */
+  readonly provedAt: number | null;
   readonly registeredAt: number;
   readonly lastSeen: number;
   /** 0 to 1. */
@@ -78,8 +88,9 @@ const listed = (keys: ReadonlyMap<number, string>) => [...keys].map(([key_id, pu
 
 /** The agent after an event; undefined when there is none. An event about an agent that is not there means nothing. */
 export function fold(agent: Agent | undefined, event: AgentEvent, at: number): Agent | undefined {
-  if (event.type === "REGISTERED") {
-    const { public_key: publicKey, capabilities, metadata, provedAt } = event;
+  if (event.type === "REGISTERED" || event.type === "CLAIMED") {
+    const { public_key: publicKey, capabilities, metadata } = event;
+    const provedAt = event.type === "REGISTERED" ? event.provedAt : null;
     const times = { provedAt, registeredAt: at, lastSeen: at };
     const keys = { held: new Map<number, string>(), given: new Map<number, string>() };
     return { publicKey, capabilities, metadata, ...times, reputation: REPUTATION_AT_FIRST, ...keys };
@@ -97,7 +108,9 @@ export function fold(agent: Agent | undefined, event: AgentEvent, at: number): A
       const held = new Map(anew ? [] : agent.held);
       for (const { key_id, public_key } of one_time_pre_keys) held.set(key_id, public_key);
       const given = anew ? new Map<number, string>() : agent.given;
-      return { ...agent, published: { identity_key, identity_key_ed, signed_pre_key }, held, given };
+      // The keys of an upload belong to the DID; what an agent named without a proof need not.
+      const publicKey = agent.provedAt === null ? identity_key : agent.publicKey;
+      return { ...agent, publicKey, published: { identity_key, identity_key_ed, signed_pre_key }, held, given };
     }
     case "PREKEY_TAKEN": {
       const key = agent.held.get(event.key_id);

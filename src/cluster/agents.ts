@@ -26,6 +26,8 @@ export interface AgentsOptions {
   readonly now: () => number;
   /** Bytes of journal below which it is never rewritten. */
   readonly rewriteSizeMin?: number;
+  /** Agents that proved nothing are there too; otherwise nobody sees them. */
+  readonly allowUnproven?: boolean | undefined;
   readonly log?: ((line: string) => void) | undefined;
 }
 
@@ -47,8 +49,13 @@ export interface Agents {
    * @throws MeshError `limit_reached`
    */
   register(registration: Registration): Promise<"registered" | "updated" | "exists">;
-  /** Publishes prekeys that were verified. The agent after it; undefined when there is none. */
-  publish(did: string, upload: PreKeysUpload): Promise<Agent | undefined>;
+  /** Registers an agent without a proof: it takes nothing from one that is there, and gives way to one with a proof. */
+  claim(registration: Omit<Registration, "provedAt">): Promise<"registered" | "exists">;
+  /**
+   * Publishes prekeys that were verified. The agent after it; undefined when there is none.
+   * @param isSigned whether the agent signed the request; for one that proved nothing it need not
+   */
+  publish(did: string, upload: PreKeysUpload, isSigned: boolean): Promise<Agent | undefined>;
   /** The agent's bundle with a one-time prekey that nobody else gets, while there are any; undefined when it published none. */
   takeBundle(did: string): Promise<PreKeysResponse | undefined>;
   /** The reputation after a score. */
@@ -65,8 +72,10 @@ const sameFacts = (a: Pick<Agent, "capabilities" | "metadata">, b: Pick<Agent, "
   JSON.stringify([b.capabilities, Object.entries(b.metadata).sort()]);
 
 /** Opens the records of a directory, beginning them when there are none. @throws MeshError `store_damaged` */
-export async function openAgents({ disk, directory, now, rewriteSizeMin, log }: AgentsOptions): Promise<Agents> {
+export async function openAgents(options: AgentsOptions): Promise<Agents> {
+  const { disk, directory, now, rewriteSizeMin, allowUnproven = false, log } = options;
   const agents = new Map<string, Agent>();
+  const isSeen = (agent: Agent | undefined) => agent !== undefined && (allowUnproven || agent.provedAt !== null);
   /** When a sign of life was last written down. */
   const writtenDown = new Map<string, number>();
   const tails = new Map<string, Promise<unknown>>();
@@ -112,6 +121,10 @@ export async function openAgents({ disk, directory, now, rewriteSizeMin, log }: 
   const unseen = (error: unknown) =>
     log?.(`registry: a sign of life could not be written: ${asMeshError(error).message}`);
 
+  function assertRoom(): void {
+    if (agents.size >= AGENTS_MAX) throw new MeshError("limit_reached", "The registry is full.");
+  }
+
   /** Runs what concerns one agent one after the other. */
   function inTurn<T>(did: string, work: () => Promise<T>): Promise<T> {
     const turn = (tails.get(did) ?? Promise.resolve()).then(work, work);
@@ -124,14 +137,14 @@ export async function openAgents({ disk, directory, now, rewriteSizeMin, log }: 
   }
 
   return {
-    get: (did) => agents.get(did),
-    entries: () => agents.entries(),
+    get: (did) => (isSeen(agents.get(did)) ? agents.get(did) : undefined),
+    entries: () => agents.entries().filter(([, agent]) => isSeen(agent)),
     register: ({ did, publicKey, capabilities, metadata, provedAt }) =>
       inTurn(did, async () => {
         const known = agents.get(did);
         const facts = { capabilities: [...capabilities], metadata: { ...metadata }, provedAt };
-        if (!known) {
-          if (agents.size >= AGENTS_MAX) throw new MeshError("limit_reached", "The registry is full.");
+        if (!known || known.provedAt === null) {
+          if (!known) assertRoom();
           await write(did, { type: "REGISTERED", public_key: publicKey, ...facts });
           return "registered";
         }
@@ -139,9 +152,18 @@ export async function openAgents({ disk, directory, now, rewriteSizeMin, log }: 
         await write(did, { type: "UPDATED", ...facts });
         return "updated";
       }),
-    publish: (did, upload) =>
+    claim: ({ did, publicKey, capabilities, metadata }) =>
+      inTurn(did, async () => {
+        if (agents.has(did)) return "exists";
+        assertRoom();
+        const facts = { capabilities: [...capabilities], metadata: { ...metadata } };
+        await write(did, { type: "CLAIMED", public_key: publicKey, ...facts });
+        return "registered";
+      }),
+    publish: (did, upload, isSigned) =>
       inTurn(did, async () => {
         const agent = agents.get(did);
+        if (agent && !isSigned && agent.provedAt !== null) return undefined;
         if (agent) await write(did, publication(agent, upload));
         return agents.get(did);
       }),

@@ -23,6 +23,8 @@ export interface RelaySocket extends Outlet {
 /** Who was let in. */
 interface Peer {
   readonly did: string;
+  /** Whether it proved that it holds the DID's key. */
+  readonly isProven: boolean;
   /** The features that it announced and the relay has. */
   readonly extensions: readonly string[];
   readonly delivery: Delivery;
@@ -54,8 +56,8 @@ export class Connection {
     return !this.#isClosing && this.socket.readyState === this.socket.OPEN;
   }
 
-  letIn(did: string, extensions: readonly string[], mailAfter: (position: number) => Iterable<Mail>): Peer {
-    this.peer = { did, extensions, delivery: new Delivery(this.socket, mailAfter) };
+  letIn(peer: Omit<Peer, "delivery">, mailAfter: (position: number) => Iterable<Mail>): Peer {
+    this.peer = { ...peer, delivery: new Delivery(this.socket, mailAfter) };
     return this.peer;
   }
 

@@ -33,10 +33,12 @@ interface Household {
   readonly urls: () => ClusterUrls;
   /** DIDs connected to the relay; undefined while the cluster is down. */
   readonly online: (() => string[]) | undefined;
+  /** Whether it lets agents in that prove nothing. */
+  readonly allowsUnproven: boolean;
 }
 
 /** What a cluster can be asked, beside what every node can. */
-function clusterOperations({ grants, controller, urls, online }: Household) {
+function clusterOperations({ grants, controller, urls, online, allowsUnproven }: Household) {
   const name = z.object({ name: Name });
   return {
     ...operations,
@@ -44,6 +46,7 @@ function clusterOperations({ grants, controller, urls, online }: Household) {
       name: node.membership.current?.cluster ?? null,
       did: node.core.keyring.hasIdentity ? node.core.keyring.identity.did : null,
       up: online !== undefined,
+      allows_unproven: allowsUnproven,
       ...urls(),
       online: online?.() ?? [],
       grants: grants.list().length,
@@ -77,6 +80,8 @@ export interface ClusterOptions {
   readonly port: number;
   /** A shell command that takes the task on standard input, in place of the built-in runner. */
   readonly runner?: string | undefined;
+  /** Lets clients in that do not prove who they are; see `ServerOptions`. */
+  readonly allowUnproven?: boolean | undefined;
   readonly onNote?: ((text: string) => void) | undefined;
 }
 
@@ -91,6 +96,7 @@ export interface HouseholdOptions {
   readonly runner: string | null;
   readonly urls: (node: MeshNode) => ClusterUrls;
   readonly online: (() => string[]) | undefined;
+  readonly allowsUnproven?: boolean | undefined;
   readonly onNote: (text: string) => void;
 }
 
@@ -124,7 +130,11 @@ export async function openHousehold(
     }),
   });
   controller = new Controller(node, grants, sandboxes);
-  return { node, sandboxes, household: { grants, controller, urls, online: options.online } };
+  return {
+    node,
+    sandboxes,
+    household: { grants, controller, urls, online: options.online, allowsUnproven: options.allowsUnproven ?? false },
+  };
 }
 
 /**
@@ -134,7 +144,7 @@ export async function openHousehold(
 export async function openCluster(
   options: ClusterOptions,
 ): Promise<Mesh<ClusterOperations> & { readonly urls: ClusterUrls }> {
-  const { directory, host = "127.0.0.1", name = "local", onNote = () => undefined } = options;
+  const { directory, host = "127.0.0.1", name = "local", allowUnproven = false, onNote = () => undefined } = options;
   const ownership = await claimOwnership(controllerHome(directory));
   if (!ownership) throw new MeshError("store_locked", `The cluster of ${directory} is running already.`);
   let grants: Grants | undefined;
@@ -142,6 +152,7 @@ export async function openCluster(
     host,
     port: options.port,
     directory: join(directory, "server"),
+    allowUnproven,
     log: onNote,
     pair: async (request) => {
       if (!grants) throw new MeshError("cluster_unreachable");
@@ -166,6 +177,7 @@ export async function openCluster(
     runner: options.runner ?? null,
     urls: () => urls,
     online: () => server.relay.connections(),
+    allowsUnproven: allowUnproven,
     onNote,
   });
   const mesh = await serveNode(node, ownership, clusterOperations(household));

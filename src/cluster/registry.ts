@@ -1,6 +1,13 @@
+import { z } from "zod";
 import { base64url, CryptoError, type PreKeyBundle, verifyBundle } from "../crypto/index.ts";
 import { RELAY_IDLE_MS } from "../limits.ts";
-import { DiscoverQuery, PreKeysUpload, RegisterRequest, ReputationRequest } from "../wire/registry.ts";
+import {
+  DiscoverQuery,
+  PreKeysUpload,
+  RegisterRequest,
+  ReputationRequest,
+  UnprovenRegisterRequest,
+} from "../wire/registry.ts";
 import type { Agent } from "./agent.ts";
 import type { Agents } from "./agents.ts";
 import { claimRefusal, readAuthorization, registrationProof } from "./proof.ts";
@@ -19,12 +26,21 @@ export interface RegistryOptions {
   readonly now: () => number;
   /** Whether the agent is connected to the relay. */
   readonly isConnected: (did: string) => boolean;
+  /** Takes agents that prove nothing, as old clients do not; otherwise they are refused. */
+  readonly allowUnproven?: boolean | undefined;
+  /** Told when the holder of a DID registers it with a proof, and nobody without one may speak for it any more. */
+  readonly onProved?: (did: string) => void;
 }
 
+/** Any registration: what else is in it decides how it is read. */
+const AnyRegistration = z.looseObject({ proof: z.unknown().optional() });
+
 const iso = (time: number) => new Date(time).toISOString();
+const alreadyRegistered = () => new HttpError(409, "already_registered", "The agent is already registered.");
 const unknownAgent = () => new HttpError(404, "peer_unknown", "No agent of that DID is registered.");
 
-export function registryRoutes({ agents, now, isConnected }: RegistryOptions): readonly Route[] {
+export function registryRoutes(options: RegistryOptions): readonly Route[] {
+  const { agents, now, isConnected, allowUnproven = false, onProved } = options;
   /** When an agent last sent a heartbeat over HTTP; memory only. */
   const beats = new Map<string, number>();
 
@@ -48,7 +64,8 @@ export function registryRoutes({ agents, now, isConnected }: RegistryOptions): r
         "The Authorization header is not Ed25519-Timestamp <did> <time> <signature>.",
       );
     const agent = agents.get(claim.did);
-    const refusal = agent ? claimRefusal(claim, agent.publicKey, now()) : "its DID is not registered";
+    const key = agent && signingKeyOf(agent);
+    const refusal = key === undefined ? "its DID is not registered" : claimRefusal(claim, key, now());
     if (refusal !== undefined)
       throw new HttpError(401, "unauthorized", `The Authorization header does not count: ${refusal}.`);
     return claim.did;
@@ -62,7 +79,9 @@ export function registryRoutes({ agents, now, isConnected }: RegistryOptions): r
   }
 
   async function register(call: Call): Promise<Answer> {
-    const request = await call.body(RegisterRequest);
+    const body = await call.body(AnyRegistration);
+    if (allowUnproven && body.proof === undefined) return claim(parsed(UnprovenRegisterRequest, body));
+    const request = parsed(RegisterRequest, body);
     const proof = registrationProof(request, now());
     if (proof === "malformed")
       throw new HttpError(400, "input_invalid", "public_key, proof or proof_timestamp: not in canonical form");
@@ -71,16 +90,27 @@ export function registryRoutes({ agents, now, isConnected }: RegistryOptions): r
     if (proof === "unproved") throw new HttpError(401, "unauthorized", "proof: does not verify");
     const { capabilities, metadata, public_key: publicKey } = request;
     const outcome = await agents.register({ ...proof, publicKey, capabilities, metadata });
+    onProved?.(proof.did);
     // The reference answers 409 whatever a known agent says. Ours takes news from it, with a proof of now.
-    if (outcome === "exists") throw new HttpError(409, "already_registered", "The agent is already registered.");
+    if (outcome === "exists") throw alreadyRegistered();
     return { status: outcome === "registered" ? 201 : 200, body: { did: proof.did, status: outcome } };
   }
 
+  /** Registers the old way. The key that is named settles nothing: the prekeys will show whose the DID is. */
+  async function claim(request: z.infer<typeof UnprovenRegisterRequest>): Promise<Answer> {
+    const { did, public_key: publicKey, capabilities, metadata } = request;
+    const outcome = await agents.claim({ did, publicKey, capabilities, metadata });
+    if (outcome === "exists") throw alreadyRegistered();
+    return { status: 201, body: { did, status: outcome } };
+  }
+
   async function publish(call: Call): Promise<Answer> {
-    const { did } = own(call);
+    // Of an agent that proved nothing the upload speaks for itself: its signed prekey is signed by the key behind the DID.
+    const isSigned = known(call).agent.provedAt !== null;
+    const { did } = isSigned ? own(call) : known(call);
     const upload = await call.body(PreKeysUpload);
     verifyUpload(did, upload);
-    const agent = await agents.publish(did, upload);
+    const agent = await agents.publish(did, upload, isSigned);
     if (!agent) throw unknownAgent();
     return { status: 200, body: { did, otk_count: agent.held.size, ...countOf(agent) } };
   }
@@ -180,6 +210,10 @@ export function registryRoutes({ agents, now, isConnected }: RegistryOptions): r
     { method: "GET", path: "/v1/discover", handle: discover },
   ];
 }
+
+/** The Ed25519 key that belongs to the agent's DID; unknown of one that proved nothing and published nothing. */
+const signingKeyOf = ({ provedAt, publicKey, published }: Agent) =>
+  provedAt === null ? published?.identity_key_ed : publicKey;
 
 const rounded = (score: number) => Math.round(score * 10_000) / 10_000;
 

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { sha256, utf8 } from "../crypto/index.ts";
 import { asMeshError } from "../errors.ts";
 import { FRAME_SIZE_MAX, RELAY_IDLE_MS } from "../limits.ts";
-import { Ack, CLOSE, Connect, Envelope, EXTENSIONS } from "../wire/frame.ts";
+import { Ack, CLOSE, Connect, Envelope, EXTENSIONS, UnprovenConnect } from "../wire/frame.ts";
 import { Connection, type RelaySocket } from "./connection.ts";
 import { firstIssue } from "./issue.ts";
 import type { Mailboxes } from "./mailboxes.ts";
@@ -35,6 +35,8 @@ export interface RelayOptions {
   readonly after: (milliseconds: number, task: () => void) => () => void;
   /** When set, a connect without this token is closed with 4003. */
   readonly token?: string | undefined;
+  /** Whether one who proves nothing may connect as this DID. Absent: nobody may, it is closed with 4005. */
+  readonly admitsUnproven?: ((did: string) => boolean) | undefined;
   /** Told when an agent connects, beats and leaves. */
   readonly onSign?: (did: string) => void;
   readonly log?: ((line: string) => void) | undefined;
@@ -55,6 +57,8 @@ export interface Relay {
   /** The DIDs that are connected. */
   connections(): string[];
   isConnected(did: string): boolean;
+  /** Somebody proved to hold the DID's key: who is connected as it without a proof is closed with 4005. */
+  endUnproven(did: string): void;
   /** Closes what is idle and removes what is too old; to be called every few seconds. */
   sweep(): void;
   /** Closes every connection; resolves when all sockets have ended. */
@@ -70,11 +74,16 @@ function readJson(text: string): unknown {
   }
 }
 
+/** Whom a connect lets in. */
+interface Admission extends Pick<z.infer<typeof Connect>, "from" | "token" | "extensions"> {
+  readonly isProven: boolean;
+}
 interface Refusal {
   readonly code: number;
   readonly message: string;
 }
 const CONNECT_EXPECTED: Refusal = { code: CLOSE.connectExpected, message: "The first frame must be connect." };
+const UNPROVEN: Refusal = { code: CLOSE.possessionUnproved, message: "The DID was registered with a proof." };
 const IDLE: Refusal = { code: CLOSE.idle, message: "No heartbeat for 90 s." };
 
 const sameText = (a: string, b: string) => timingSafeEqual(sha256(utf8.encode(a)), sha256(utf8.encode(b)));
@@ -89,25 +98,36 @@ function countOf(items: Iterable<unknown>): number {
 const stamped = (text: string, from: string) => text.replace("{", `{"from":${JSON.stringify(from)},`);
 
 export function createRelay(options: RelayOptions): Relay {
-  const { mailboxes, now, after, token, onSign, log } = options;
+  const { mailboxes, now, after, token, admitsUnproven, onSign, log } = options;
   const all = new Set<Connection>();
   const online = new Map<string, Connection>();
   let isClosing = false;
 
-  /** Why a first frame is refused, with the close code, or the connect that it is. In the reference's order of checks. */
-  function verified(frame: unknown): z.infer<typeof Connect> | Refusal {
+  /** The connect of one who proves nothing, where such are let in. It never takes the place of one with a proof. */
+  function unproven(frame: unknown): Admission | undefined {
+    const { data } = UnprovenConnect.safeParse(frame);
+    if (!data || online.get(data.from)?.peer?.isProven || !admitsUnproven?.(data.from)) return undefined;
+    return { ...data, isProven: false };
+  }
+
+  /** Why a first frame is refused, with the close code, or whom it lets in. In the reference's order of checks. */
+  function verified(frame: unknown): Admission | Refusal {
     const head = Head.safeParse(frame);
     if (!head.success || head.data.type !== "connect") return CONNECT_EXPECTED;
     const { from } = head.data;
     if (typeof from !== "string" || from === "")
       return { code: CLOSE.fromMissing, message: "The connect has no from." };
-    const parsed = Connect.safeParse(frame);
-    const refusal = parsed.success ? connectRefusal(parsed.data, now()) : firstIssue(parsed.error);
-    if (!parsed.success || refusal !== undefined) {
-      return { code: CLOSE.possessionUnproved, message: `Proof of possession failed: ${refusal}.` };
+    let admission = unproven(frame);
+    if (!admission) {
+      const parsed = Connect.safeParse(frame);
+      const refusal = parsed.success ? connectRefusal(parsed.data, now()) : firstIssue(parsed.error);
+      if (!parsed.success || refusal !== undefined) {
+        return { code: CLOSE.possessionUnproved, message: `Proof of possession failed: ${refusal}.` };
+      }
+      admission = { ...parsed.data, isProven: true };
     }
-    const isWelcome = token === undefined || sameText(parsed.data.token ?? "", token);
-    return isWelcome ? parsed.data : { code: CLOSE.tokenRefused, message: "The token is not valid." };
+    const isWelcome = token === undefined || sameText(admission.token ?? "", token);
+    return isWelcome ? admission : { code: CLOSE.tokenRefused, message: "The token is not valid." };
   }
 
   function connect(connection: Connection, frame: unknown): void {
@@ -117,14 +137,14 @@ export function createRelay(options: RelayOptions): Relay {
       connection.close(outcome.code, outcome.message);
       return;
     }
-    const { from: did, extensions: announced = [] } = outcome;
+    const { from: did, extensions: announced = [], isProven } = outcome;
     online.get(did)?.close(CLOSE.replaced, "Another connection of this DID took over.");
     online.set(did, connection);
     connection.aliveAt = now();
     const extensions = EXTENSIONS.filter((extension) => announced.includes(extension));
-    const peer = connection.letIn(did, extensions, (position) => mailboxes.from(did, position));
+    const peer = connection.letIn({ did, isProven, extensions }, (position) => mailboxes.from(did, position));
     onSign?.(did);
-    log?.(`relay: ${did} connected`);
+    log?.(`relay: ${did} connected${isProven ? "" : " without a proof"}`);
     if (extensions.length > 0)
       connection.reply({ type: "connected", extensions, pending: countOf(mailboxes.from(did, 0)) });
     peer.delivery.pump();
@@ -213,6 +233,10 @@ export function createRelay(options: RelayOptions): Relay {
       };
     },
     connections: () => [...online.keys()].filter((did) => online.get(did)?.isOpen),
+    endUnproven(did) {
+      const connection = online.get(did);
+      if (connection?.peer?.isProven === false) connection.close(UNPROVEN.code, UNPROVEN.message);
+    },
     isConnected: (did) => online.get(did)?.isOpen === true,
     sweep() {
       const time = now();

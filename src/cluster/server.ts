@@ -29,6 +29,8 @@ export interface ServerOptions {
   readonly pair: (request: PairRequest) => Promise<PairResponse>;
   /** When set, the relay takes only connects that carry it. */
   readonly token?: string;
+  /** Takes agents that do not prove that they hold their key, as `@microsoft/agent-governance-sdk` 4.0.0 does not. */
+  readonly allowUnproven?: boolean | undefined;
   readonly log?: (line: string) => void;
 }
 
@@ -81,8 +83,19 @@ function hostOf({ address, family }: AddressInfo): string {
  */
 export async function startServer(options: ServerOptions): Promise<ClusterServer> {
   const { host, port, directory, disk = realDisk, now = Date.now, every = everyInterval, pair, token } = options;
+  const { allowUnproven } = options;
   const log = options.log ?? (() => undefined);
-  const services = await openServices({ disk, directory, now, every, after: afterTimeout, pair, token, log });
+  const services = await openServices({
+    disk,
+    directory,
+    now,
+    every,
+    after: afterTimeout,
+    pair,
+    token,
+    allowUnproven,
+    log,
+  });
   const { relay } = services;
   const answer = serve(services.answer);
   const underway = new Set<Promise<void>>();

@@ -24,6 +24,8 @@ export interface ServicesOptions {
   readonly pair: (request: PairRequest) => Promise<PairResponse>;
   /** When set, the relay takes only connects that carry it. */
   readonly token?: string | undefined;
+  /** Takes agents that do not prove that they hold their key, as `@microsoft/agent-governance-sdk` 4.0.0 does not. */
+  readonly allowUnproven?: boolean | undefined;
   /** Bytes of journal below which mail and records are never rewritten. */
   readonly rewriteSizeMin?: number | undefined;
   readonly log: (line: string) => void;
@@ -38,7 +40,7 @@ export interface Services {
 
 /** Opens the cluster's records. @throws MeshError `store_damaged` when they cannot be read */
 export async function openServices(options: ServicesOptions): Promise<Services> {
-  const { disk, directory, now, every, after, pair, token, log } = options;
+  const { disk, directory, now, every, after, pair, token, allowUnproven, log } = options;
   const store = {
     disk,
     directory,
@@ -46,14 +48,15 @@ export async function openServices(options: ServicesOptions): Promise<Services> 
     log,
     ...(options.rewriteSizeMin !== undefined && { rewriteSizeMin: options.rewriteSizeMin }),
   };
-  const agents = await openAgents(store);
+  const agents = await openAgents({ ...store, allowUnproven });
   const mailboxes = await openMailboxes(store).catch(async (error) => {
     await agents.close();
     throw error;
   });
-  const relay = createRelay({ mailboxes, now, after, token, onSign: agents.seen, log });
+  const admitsUnproven = allowUnproven ? (did: string) => (agents.get(did)?.provedAt ?? null) === null : undefined;
+  const relay = createRelay({ mailboxes, now, after, token, admitsUnproven, onSign: agents.seen, log });
   const routes: readonly Route[] = [
-    ...registryRoutes({ agents, now, isConnected: relay.isConnected }),
+    ...registryRoutes({ agents, now, isConnected: relay.isConnected, allowUnproven, onProved: relay.endUnproven }),
     {
       method: "POST",
       path: "/v1/pair",

@@ -4,7 +4,8 @@ import { upcast } from "../actors/upcast.ts";
 import type { MachineDefinition } from "../machines/definition.ts";
 import { joinPath, realDisk } from "../store/disk.ts";
 import { tellingDisk } from "../store/disk-errors.ts";
-import { type Commit, readJournal, type StoredEvent } from "../store/journal.ts";
+import type { Commit, StoredEvent } from "../store/journal.ts";
+import { readJournal } from "../store/journal-reader.ts";
 import { definitionOf, partsOf } from "./definitions.ts";
 
 // The journal of a home, read without owning it and folded with the machines. Nothing is performed and no key is needed.

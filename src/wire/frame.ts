@@ -15,13 +15,20 @@ export const Connect = z.looseObject({
   v: version,
   type: z.literal("connect"),
   from: Did,
-  /** The Ed25519 key whose hash the DID is. Absent only from the oldest clients. */
+  /** The Ed25519 key whose hash the DID is. */
   public_key: base64Exact(32),
   timestamp: Timestamp,
   /** Ed25519 over the timestamp string. */
   signature: base64Exact(64),
   token: z.string().max(4096).optional(),
   extensions: Extensions.optional(),
+});
+
+/** A connect of old clients, which proves nothing. One that shows a part of a proof is none. */
+export const UnprovenConnect = Connect.extend({
+  public_key: z.never().optional(),
+  timestamp: z.never().optional(),
+  signature: z.never().optional(),
 });
 
 /** Extension: the relay's answer to a connect that announced extensions. The reference relay answers nothing. */

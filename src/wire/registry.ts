@@ -20,6 +20,17 @@ export const RegisterRequest = z.object({
 });
 export type RegisterRequest = z.infer<typeof RegisterRequest>;
 
+/**
+ * `POST /v1/agents` as old clients send it (`@microsoft/agent-governance-sdk` up to 4.0.0): a DID and an X25519 key, and
+ * nothing that proves either.
+ */
+export const UnprovenRegisterRequest = z.object({
+  did: Did,
+  public_key: PublicKey,
+  capabilities: Capabilities.default([]),
+  metadata: Metadata.default({}),
+});
+
 const OneTimePreKey = z.object({ key_id: KeyId, public_key: PublicKey });
 const SignedPreKey = z.object({ key_id: KeyId, public_key: PublicKey, signature: Signature });
 

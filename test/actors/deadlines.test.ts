@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 import { Deadlines } from "../../src/actors/deadlines.ts";
 import { type ActorState, begin } from "../../src/actors/state.ts";
 import { realDisk } from "../../src/store/disk.ts";
-import { readJournal } from "../../src/store/journal.ts";
+import { readJournal } from "../../src/store/journal-reader.ts";
 import { diskWith, FullDisk, HeldDisk, noSpace, temporaryDirectory } from "../store/disks.ts";
 import { arm, event, ManualClock, openSystem, tallyDefinition } from "./systems.ts";
 

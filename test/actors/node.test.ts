@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import type { MeshNode } from "../../src/actors/node.ts";
 import type { Ports } from "../../src/actors/ports.ts";
 import { realDisk } from "../../src/store/disk.ts";
-import { readJournal } from "../../src/store/journal.ts";
+import { readJournal } from "../../src/store/journal-reader.ts";
 import { filesBelow } from "../store/disks.ts";
 import { call, encodingsOf, filtered, offline, openNode, openWorld } from "./world.ts";
 

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { MeshError } from "../../src/errors.ts";
 import { RETRY_MIN_MS } from "../../src/limits.ts";
 import { realDisk } from "../../src/store/disk.ts";
-import { readJournal } from "../../src/store/journal.ts";
+import { readJournal } from "../../src/store/journal-reader.ts";
 import { FullDisk, HeldDisk, temporaryDirectory } from "../store/disks.ts";
 import { add, arm, event, ManualClock, type Opened, openSystem } from "./systems.ts";
 

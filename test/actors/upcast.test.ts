@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { MachineDefinition } from "../../src/machines/definition.ts";
 import { realDisk } from "../../src/store/disk.ts";
-import { readJournal } from "../../src/store/journal.ts";
+import { readJournal } from "../../src/store/journal-reader.ts";
 import { temporaryDirectory } from "../store/disks.ts";
 import { accounts, payment, Told } from "./accounts.ts";
 import { ManualClock, type Opened, openSystem } from "./systems.ts";

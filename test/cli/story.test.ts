@@ -42,6 +42,7 @@ describe("two laptops on a cluster", { timeout: STORY_MS }, () => {
       name: "local",
       did: expect.stringMatching(DID),
       up: true,
+      allows_unproven: false,
       ...cluster.urls,
       online: [expect.stringMatching(DID)],
       grants: 0,

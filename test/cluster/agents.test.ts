@@ -21,7 +21,7 @@ test("a rewritten journal says what the long one said", async () => {
   const agents = await open(directory);
   const facts = { did: alice.did, publicKey: base64url.encode(alice.publicKey), metadata: { k: "v" } };
   for (let n = 0; n < 50; n++) await agents.register({ ...facts, capabilities: [`c${n}`], provedAt: NOW + n });
-  await agents.publish(alice.did, prekeys(alice, { count: 5 }));
+  await agents.publish(alice.did, prekeys(alice, { count: 5 }), true);
   await agents.takeBundle(alice.did);
   await agents.rate(alice.did, "did:mesh:0", 1, "good");
   const before = agents.get(alice.did);
@@ -38,7 +38,7 @@ test("of two who take the last prekey, one gets it", async () => {
   const agents = await open(await temporaryDirectory());
   const facts = { did: alice.did, publicKey: base64url.encode(alice.publicKey), metadata: {}, capabilities: [] };
   await agents.register({ ...facts, provedAt: NOW });
-  await agents.publish(alice.did, prekeys(alice, { count: 1 }));
+  await agents.publish(alice.did, prekeys(alice, { count: 1 }), true);
   const bundles = await Promise.all([agents.takeBundle(alice.did), agents.takeBundle(alice.did)]);
   expect(bundles.map((bundle) => bundle?.one_time_pre_key?.key_id)).toEqual([0, undefined]);
 });

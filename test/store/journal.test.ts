@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { SEGMENT_SIZE_MAX } from "../../src/limits.ts";
 import { type Disk, realDisk } from "../../src/store/disk.ts";
-import { type Commit, type Entry, Journal, type JournalOptions, readJournal } from "../../src/store/journal.ts";
+import { type Commit, type Entry, Journal, type JournalOptions } from "../../src/store/journal.ts";
+import { readJournal } from "../../src/store/journal-reader.ts";
 import { countingDisk, diskWith, FullDisk, HeldDisk, killedAt, temporaryDirectory } from "./disks.ts";
 
 const entry = (stream: string, type: string, more: object = {}): Entry => ({ stream, event: { type, ...more } });
