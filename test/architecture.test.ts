@@ -55,6 +55,9 @@ const files: readonly SourceFile[] = readdirSync(source, { recursive: true, enco
 const target = (path: string, from: string) =>
   from.startsWith(".") ? relative(source, resolve(source, dirname(path), from)).replaceAll("\\", "/") : undefined;
 
+/** The one pure file that imports the platform. */
+const NATIVE = "crypto/primitives/native.ts";
+
 const pure = files.filter(({ room }) => room === "machines" || room === "crypto");
 
 describe("the rooms", () => {
@@ -122,11 +125,26 @@ describe("machines and crypto are pure", () => {
   it("nothing of the platform is imported", () => {
     const allowed = /^(?:\.|zod$|xstate$|@noble\/)/;
     const wrong = pure
-      .filter(({ path }) => path !== "crypto/suite.ts")
+      .filter(({ path }) => path !== NATIVE)
       .flatMap(({ path, imports }) =>
         imports.filter(({ from }) => !allowed.test(from)).map(({ from }) => `${path} imports ${from}`),
       );
     expect(wrong).toEqual([]);
+  });
+});
+
+describe("the native primitives", () => {
+  /** What of node:crypto is a function of its arguments alone. */
+  const PURE =
+    /^(?:createCipheriv|createDecipheriv|createPrivateKey|createPublicKey|diffieHellman|hash|type KeyObject|sign|verify)$/;
+
+  it("are one file, which takes nothing but pure functions of node:crypto", () => {
+    const [file] = pure.filter(({ path }) => path === NATIVE);
+    const taken = file?.text.match(/^import \{([^}]*)\} from "node:crypto";$/m)?.[1]?.split(",") ?? [];
+    const names = taken.map((name) => name.trim()).filter((name) => name !== "");
+    expect(names.length).toBeGreaterThan(0);
+    expect(names.filter((name) => !PURE.test(name))).toEqual([]);
+    expect(file?.imports.map(({ from }) => from)).toEqual(["node:crypto", "./primitives.ts"]);
   });
 });
 

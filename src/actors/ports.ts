@@ -1,9 +1,13 @@
 import { randomBytes } from "node:crypto";
+import { usePrimitives } from "../crypto/index.ts";
 import { type Disk, realDisk } from "../store/disk.ts";
 import type { Random } from "../store/seal.ts";
 import { realClock } from "./clock.ts";
 
 // Everything impure that the actors use comes through here, so that a simulated world can stand in its place.
+
+/** KARS_MESH_CRYPTO=noble does without the native primitives; this is the one place where it is read. */
+if (process.env.KARS_MESH_CRYPTO === "noble") usePrimitives("noble");
 
 export interface Clock {
   /** Epoch milliseconds. */

@@ -5,7 +5,10 @@
 import { ed25519 } from "@noble/curves/ed25519.js";
 import { didOf } from "./did.ts";
 import { CryptoError } from "./errors.ts";
+import { primitives } from "./primitives/chosen.ts";
 import { KEY_BYTES, SIGNATURE_BYTES, x25519KeyPair } from "./suite.ts";
+
+const { Fp } = ed25519.Point;
 
 /** All keys are 32 raw bytes. `seed` and `dhSecret` are secret. */
 export interface Identity {
@@ -29,14 +32,16 @@ export interface Identity {
  */
 export function identityFromSeed(seed: Uint8Array): Identity {
   if (seed.length !== KEY_BYTES) throw new CryptoError("key_invalid", "an identity seed has 32 bytes");
-  const publicKey = ed25519.getPublicKey(seed);
-  const dh = x25519KeyPair(ed25519.utils.toMontgomerySecret(seed));
-  return { did: didOf(publicKey), seed: seed.slice(), publicKey, dhSecret: dh.secret, dhPublic: dh.public };
+  // Not slice, which of a Buffer is no copy.
+  const own = new Uint8Array(seed);
+  const publicKey = primitives.ed25519Public(own);
+  const dh = x25519KeyPair(ed25519.utils.toMontgomerySecret(own));
+  return { did: didOf(publicKey), seed: own, publicKey, dhSecret: dh.secret, dhPublic: dh.public };
 }
 
 /** The Ed25519 signature of a message (RFC 8032 section 5.1.6): 64 bytes, always the same for the same message. */
 export function sign(identity: Identity, message: Uint8Array): Uint8Array {
-  return ed25519.sign(message, identity.seed);
+  return primitives.ed25519Sign(identity.seed, message);
 }
 
 /**
@@ -45,13 +50,7 @@ export function sign(identity: Identity, message: Uint8Array): Uint8Array {
  */
 export function verify(publicKey: Uint8Array, message: Uint8Array, signature: Uint8Array): boolean {
   if (publicKey.length !== KEY_BYTES || signature.length !== SIGNATURE_BYTES) return false;
-  try {
-    // noble's default is ZIP 215, made for consensus: it takes non-canonical points and keys of small order.
-    return ed25519.verify(signature, message, publicKey, { zip215: false });
-  } catch {
-    // "Never throws" is the promise; what noble cannot read does not verify.
-    return false;
-  }
+  return primitives.ed25519Verify(publicKey, message, signature);
 }
 
 /**
@@ -62,7 +61,8 @@ export function verify(publicKey: Uint8Array, message: Uint8Array, signature: Ui
 export function dhPublicOf(ed25519PublicKey: Uint8Array): Uint8Array {
   try {
     const point = ed25519.Point.fromBytes(ed25519PublicKey, false);
-    if (!point.isSmallOrder()) return ed25519.utils.toMontgomery(ed25519PublicKey);
+    // u = (1 + y) / (1 - y), RFC 7748 section 4.1; y = 1 is of small order.
+    if (!point.isSmallOrder()) return Fp.toBytes(Fp.div(Fp.add(Fp.ONE, point.y), Fp.sub(Fp.ONE, point.y)));
   } catch {
     // Falls through to the one refusal: the caller cannot use the key, whatever is wrong with it.
   }

@@ -11,6 +11,7 @@ export {
   type OneTimePreKey,
   type SignedPreKey,
 } from "./prekeys.ts";
+export { type Algorithm, nativeInUse, usePrimitives } from "./primitives/chosen.ts";
 export type { Chain } from "./ratchet/chain-key.ts";
 export {
   type Decrypted,
@@ -67,3 +68,4 @@ export {
   respond,
   x3dhKdf,
 } from "./x3dh.ts";
+export { XNONCE_BYTES, xaeadOpen, xaeadSeal } from "./xchacha.ts";

@@ -1,15 +1,13 @@
 /**
  * The cipher suite `AGENTMESH_X25519_CHACHA20POLY1305_SHA256`: its names, labels, sizes and primitives.
  *
- * Everything above this file speaks of keys and messages; everything below it is @noble. X25519 is RFC 7748,
- * ChaCha20-Poly1305 RFC 8439, HKDF RFC 5869, HMAC RFC 2104.
+ * Everything above this file speaks of keys and messages; everything below it is @noble and node:crypto. X25519 is
+ * RFC 7748, ChaCha20-Poly1305 RFC 8439, HKDF RFC 5869, HMAC RFC 2104.
  */
-import { chacha20poly1305 } from "@noble/ciphers/chacha.js";
-import { x25519 as curve } from "@noble/curves/ed25519.js";
 import { hkdf } from "@noble/hashes/hkdf.js";
-import { hmac } from "@noble/hashes/hmac.js";
 import { sha256 as sha2 } from "@noble/hashes/sha2.js";
 import { CryptoError } from "./errors.ts";
+import { primitives } from "./primitives/chosen.ts";
 
 /** The suite's name, as peers announce it. */
 export const SUITE = "AGENTMESH_X25519_CHACHA20POLY1305_SHA256";
@@ -38,12 +36,12 @@ export interface KeyPair {
 
 /** SHA-256 (FIPS 180-4): 32 bytes. */
 export function sha256(message: Uint8Array): Uint8Array {
-  return sha2(message);
+  return primitives.sha256(message);
 }
 
 /** HMAC-SHA256 (RFC 2104) under a key of any length: 32 bytes. */
 export function hmacSha256(key: Uint8Array, message: Uint8Array): Uint8Array {
-  return hmac(sha2, key, message);
+  return primitives.hmacSha256(key, message);
 }
 
 /**
@@ -58,20 +56,24 @@ export function hkdfSha256(salt: Uint8Array, ikm: Uint8Array, info: Uint8Array, 
   return hkdf(sha2, ikm, salt, info, length);
 }
 
+const NOTHING = new Uint8Array();
+
 /**
- * ChaCha20-Poly1305 (RFC 8439 section 2.8): `ciphertext ‖ tag16`.
+ * ChaCha20-Poly1305 (RFC 8439 section 2.8): `ciphertext ‖ tag16`, behind `head` if there is one.
  *
  * @param nonce12 12 bytes, never twice under one key
+ * @param head bytes to put before the ciphertext, as they are
  * @throws CryptoError `key_invalid` when key or nonce has the wrong size
  */
 export function aeadSeal(
   key: Uint8Array,
   nonce12: Uint8Array,
   plaintext: Uint8Array,
-  aad: Uint8Array = new Uint8Array(),
+  aad: Uint8Array = NOTHING,
+  head: Uint8Array = NOTHING,
 ): Uint8Array {
   assertAeadSizes(key, nonce12);
-  return chacha20poly1305(key, nonce12, aad).encrypt(plaintext);
+  return primitives.aeadSeal(key, nonce12, plaintext, aad, head);
 }
 
 /**
@@ -83,16 +85,13 @@ export function aeadOpen(
   key: Uint8Array,
   nonce12: Uint8Array,
   ciphertext: Uint8Array,
-  aad: Uint8Array = new Uint8Array(),
+  aad: Uint8Array = NOTHING,
 ): Uint8Array {
   assertAeadSizes(key, nonce12);
   if (ciphertext.length < TAG_BYTES) throw new CryptoError("not_authentic", "the ciphertext is shorter than its tag");
-  try {
-    return chacha20poly1305(key, nonce12, aad).decrypt(ciphertext);
-  } catch {
-    // Sizes were checked: what is left to fail is the tag.
-    throw new CryptoError("not_authentic", "the message is not authentic");
-  }
+  const plaintext = primitives.aeadOpen(key, nonce12, ciphertext, aad);
+  if (plaintext === undefined) throw new CryptoError("not_authentic", "the message is not authentic");
+  return plaintext;
 }
 
 function assertAeadSizes(key: Uint8Array, nonce: Uint8Array): void {
@@ -110,12 +109,9 @@ export function x25519(secret: Uint8Array, publicKey: Uint8Array): Uint8Array {
   if (secret.length !== KEY_BYTES || publicKey.length !== KEY_BYTES) {
     throw new CryptoError("key_invalid", "an X25519 key has 32 bytes");
   }
-  try {
-    return curve.getSharedSecret(secret, publicKey);
-  } catch {
-    // Sizes were checked: the public key is of low order, and the secret would be all zero.
-    throw new CryptoError("key_invalid", "the X25519 public key is of low order");
-  }
+  const shared = primitives.x25519(secret, publicKey);
+  if (shared === undefined) throw new CryptoError("key_invalid", "the X25519 public key is of low order");
+  return shared;
 }
 
 /**
@@ -125,5 +121,7 @@ export function x25519(secret: Uint8Array, publicKey: Uint8Array): Uint8Array {
  */
 export function x25519KeyPair(secret32: Uint8Array): KeyPair {
   if (secret32.length !== KEY_BYTES) throw new CryptoError("key_invalid", "an X25519 secret key has 32 bytes");
-  return { secret: secret32.slice(), public: curve.getPublicKey(secret32) };
+  // Not slice, which of a Buffer is no copy.
+  const secret = new Uint8Array(secret32);
+  return { secret, public: primitives.x25519Public(secret) };
 }

@@ -1,26 +1,19 @@
-import { xchacha20poly1305 } from "@noble/ciphers/chacha.js";
+import { utf8, XNONCE_BYTES, xaeadOpen, xaeadSeal } from "../crypto/index.ts";
 
 // Sealing at rest: XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03), whose 24-byte nonces may be drawn at random for ever.
 
 export const SEAL_KEY_SIZE = 32;
-const NONCE_SIZE = 24;
 
 export type Random = (length: number) => Uint8Array;
 
 /** nonce (24) ‖ ciphertext ‖ tag (16). `place` is authenticated with it: a sealed value opens only where it was put. */
 export function seal(key: Uint8Array, plaintext: Uint8Array, place: string, random: Random): Uint8Array {
-  const nonce = random(NONCE_SIZE);
-  const sealed = xchacha20poly1305(key, nonce, Buffer.from(place, "utf8")).encrypt(plaintext);
-  const out = new Uint8Array(NONCE_SIZE + sealed.length);
-  out.set(nonce);
-  out.set(sealed, NONCE_SIZE);
-  return out;
+  return xaeadSeal(key, random(XNONCE_BYTES), plaintext, utf8.encode(place));
 }
 
 /** @throws when the key, the place or any bit is not the one it was sealed with */
 export function unseal(key: Uint8Array, sealed: Uint8Array, place: string): Uint8Array {
-  const cipher = xchacha20poly1305(key, sealed.subarray(0, NONCE_SIZE), Buffer.from(place, "utf8"));
-  return cipher.decrypt(sealed.subarray(NONCE_SIZE));
+  return xaeadOpen(key, sealed, utf8.encode(place));
 }
 
 const bytesOf = (text: string) => new Uint8Array(Buffer.from(text, "utf8"));

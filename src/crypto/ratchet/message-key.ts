@@ -24,7 +24,7 @@ export function sealMessage(
   header: Header,
   plaintext: Uint8Array,
 ): Uint8Array {
-  return concat(nonce, aeadSeal(messageKey, nonce, plaintext, concat(associatedData, encodeHeader(header))));
+  return aeadSeal(messageKey, nonce, plaintext, concat(associatedData, encodeHeader(header)), nonce);
 }
 
 /**

@@ -1,0 +1,136 @@
+/**
+ * The primitives by node:crypto, that is OpenSSL: pure functions, the one file of this room that imports the platform.
+ *
+ * A runtime may lack an algorithm (a FIPS build does), and then its function throws: `chosen.ts` asks before it trusts.
+ * One answer differs from noble's, and `chosen.ts` makes it equal: `ed25519Verify` refuses a signature that only the
+ * cofactored equation of RFC 8032 takes, and may take a key of small order or in another encoding (OpenSSL 3.0 does).
+ *
+ * Key objects cost more to make than to use, so they are kept as long as the byte array that they were made from: a
+ * WeakMap holds them, and neither lives longer than its owner lets it.
+ */
+import {
+  createCipheriv,
+  createDecipheriv,
+  createPrivateKey,
+  createPublicKey,
+  diffieHellman,
+  hash,
+  type KeyObject,
+  sign,
+  verify,
+} from "node:crypto";
+import type { Primitives } from "./primitives.ts";
+
+const CIPHER = "chacha20-poly1305";
+const TAG_BYTES = 16;
+const HMAC_BLOCK_BYTES = 64;
+
+// RFC 8410: the fixed heads of 32 byte keys in PKCS #8 (sections 7 and 10.3) and SubjectPublicKeyInfo (section 4).
+const X25519_SECRET = Uint8Array.of(48, 46, 2, 1, 0, 48, 5, 6, 3, 43, 101, 110, 4, 34, 4, 32);
+const X25519_PUBLIC = Uint8Array.of(48, 42, 48, 5, 6, 3, 43, 101, 110, 3, 33, 0);
+const ED25519_SECRET = Uint8Array.of(48, 46, 2, 1, 0, 48, 5, 6, 3, 43, 101, 112, 4, 34, 4, 32);
+const ED25519_PUBLIC = Uint8Array.of(48, 42, 48, 5, 6, 3, 43, 101, 112, 3, 33, 0);
+
+/** Node gives Buffers, some of them windows on a pool that others share: `slice` of one is no copy. */
+const plain = (buffer: Buffer): Uint8Array => new Uint8Array(buffer);
+
+const sha256 = (message: Uint8Array): Uint8Array => plain(hash("sha256", message, "buffer"));
+
+/** Key objects of one kind, by the byte array that they were made from. */
+function keyObjects(head: Uint8Array, create: (der: Buffer) => KeyObject): (key: Uint8Array) => KeyObject {
+  const known = new WeakMap<Uint8Array, { readonly der: Uint8Array; readonly object: KeyObject }>();
+  // An array is readonly by agreement only: one that has changed since is another key.
+  const same = (der: Uint8Array, key: Uint8Array) => {
+    let difference = 0;
+    for (let at = 0; at < key.length; at++) difference |= (der[head.length + at] ?? 0) ^ (key[at] ?? 0);
+    return difference === 0;
+  };
+  return (key) => {
+    const found = known.get(key);
+    if (found !== undefined && same(found.der, key)) return found.object;
+    // Not Buffer.concat: its pool would keep a copy of the secret.
+    const der = Buffer.alloc(head.length + key.length);
+    der.set(head);
+    der.set(key, head.length);
+    const object = create(der);
+    known.set(key, { der, object });
+    return object;
+  };
+}
+
+const secretObjects = (head: Uint8Array) =>
+  keyObjects(head, (der) => createPrivateKey({ key: der, format: "der", type: "pkcs8" }));
+const publicObjects = (head: Uint8Array) =>
+  keyObjects(head, (der) => createPublicKey({ key: der, format: "der", type: "spki" }));
+
+const x25519Secret = secretObjects(X25519_SECRET);
+const x25519PublicKey = publicObjects(X25519_PUBLIC);
+const ed25519Seed = secretObjects(ED25519_SECRET);
+const ed25519PublicKey = publicObjects(ED25519_PUBLIC);
+
+/** The raw public key of a secret one. A JWK is the cheapest form that it leaves in. */
+function publicOf(secret: KeyObject): Uint8Array {
+  const { x } = createPublicKey(secret).export({ format: "jwk" });
+  return plain(Buffer.from(x ?? "", "base64url"));
+}
+
+export const native: Primitives = {
+  sha256,
+
+  // Two one-shot hashes are four times faster than an Hmac object.
+  hmacSha256(key, message) {
+    const pad = key.length > HMAC_BLOCK_BYTES ? sha256(key) : key;
+    const inner = new Uint8Array(HMAC_BLOCK_BYTES + message.length);
+    const outer = new Uint8Array(HMAC_BLOCK_BYTES + 32);
+    for (let at = 0; at < HMAC_BLOCK_BYTES; at++) {
+      const byte = pad[at] ?? 0;
+      inner[at] = byte ^ 0x36;
+      outer[at] = byte ^ 0x5c;
+    }
+    inner.set(message, HMAC_BLOCK_BYTES);
+    outer.set(hash("sha256", inner, "buffer"), HMAC_BLOCK_BYTES);
+    return sha256(outer);
+  },
+
+  aeadSeal(key, nonce12, plaintext, aad, head) {
+    const cipher = createCipheriv(CIPHER, key, nonce12, { authTagLength: TAG_BYTES });
+    cipher.setAAD(aad, { plaintextLength: plaintext.length });
+    const ciphertext = cipher.update(plaintext);
+    cipher.final();
+    const out = new Uint8Array(head.length + plaintext.length + TAG_BYTES);
+    out.set(head);
+    out.set(ciphertext, head.length);
+    out.set(cipher.getAuthTag(), head.length + plaintext.length);
+    return out;
+  },
+
+  aeadOpen(key, nonce12, sealed, aad) {
+    const length = sealed.length - TAG_BYTES;
+    const decipher = createDecipheriv(CIPHER, key, nonce12, { authTagLength: TAG_BYTES });
+    decipher.setAAD(aad, { plaintextLength: length });
+    decipher.setAuthTag(sealed.subarray(length));
+    const { buffer, byteOffset } = decipher.update(sealed.subarray(0, length));
+    try {
+      decipher.final();
+    } catch {
+      // The only thing that is decided here is the tag.
+      return undefined;
+    }
+    return new Uint8Array(buffer, byteOffset, length);
+  },
+
+  x25519(secret, publicKey) {
+    const options = { privateKey: x25519Secret(secret), publicKey: x25519PublicKey(publicKey) };
+    try {
+      return plain(diffieHellman(options));
+    } catch {
+      // OpenSSL refuses a result of zeros, and there is nothing else to refuse.
+      return undefined;
+    }
+  },
+
+  x25519Public: (secret) => publicOf(x25519Secret(secret)),
+  ed25519Public: (seed) => publicOf(ed25519Seed(seed)),
+  ed25519Sign: (seed, message) => plain(sign(null, message, ed25519Seed(seed))),
+  ed25519Verify: (publicKey, message, signature) => verify(null, message, ed25519PublicKey(publicKey), signature),
+};

@@ -1,0 +1,367 @@
+/** The native primitives and noble's, held equal: in what they give, and in what they refuse. */
+import { spawnSync } from "node:child_process";
+import { join } from "node:path";
+import { xchacha20poly1305 } from "@noble/ciphers/chacha.js";
+import { ED25519_TORSION_SUBGROUP, ed25519 } from "@noble/curves/ed25519.js";
+import { sha512 } from "@noble/hashes/sha2.js";
+import fc from "fast-check";
+import { afterEach, describe, expect, test } from "vitest";
+import {
+  aeadOpen,
+  aeadSeal,
+  concat,
+  hex,
+  identityFromSeed,
+  nativeInUse,
+  sign,
+  usePrimitives,
+  verify,
+  x25519,
+  x25519KeyPair,
+  xaeadOpen,
+  xaeadSeal,
+} from "../../src/crypto/index.ts";
+import { AEAD_NATIVE_BYTES_MIN, combine, proven } from "../../src/crypto/primitives/chosen.ts";
+import { native } from "../../src/crypto/primitives/native.ts";
+import { noble } from "../../src/crypto/primitives/noble.ts";
+import type { Primitives } from "../../src/crypto/primitives/primitives.ts";
+import { X25519_LOW_ORDER } from "./vectors/rfc7748-x25519.ts";
+import { codeOf, flip } from "./world.ts";
+
+afterEach(() => usePrimitives("native"));
+
+/** The same bytes, also as a window on a larger array, at any alignment. */
+const placed = (bytes: fc.Arbitrary<Uint8Array>): fc.Arbitrary<Uint8Array> =>
+  fc.tuple(bytes, fc.nat(9)).map(([value, offset]) => {
+    const room = new Uint8Array(offset + value.length + 3).fill(0xa5);
+    room.set(value, offset);
+    return offset === 0 ? value : room.subarray(offset, offset + value.length);
+  });
+const exactly = (length: number) => placed(fc.uint8Array({ minLength: length, maxLength: length }));
+const key = exactly(32);
+const some = placed(fc.uint8Array({ maxLength: 200 }));
+/** Sizes around every boundary: empty, a block, the size from which the native cipher is used, and large. */
+const sizes = [0, 1, 15, 16, 17, 63, 64, 65, 2047, 2048, 2049, 70_000];
+const text = placed(
+  fc.oneof(
+    fc.uint8Array({ maxLength: 200 }),
+    fc.tuple(fc.constantFrom(...sizes), fc.nat(255)).map(([size, byte]) => new Uint8Array(size).fill(byte)),
+  ),
+);
+
+/** Whether a result is a plain array that shares its memory with nothing. */
+function isOwn(bytes: Uint8Array): boolean {
+  return Object.getPrototypeOf(bytes) === Uint8Array.prototype && bytes.buffer.byteLength === bytes.length;
+}
+
+/** Holds what both give for the same arguments equal, and the arguments unchanged. */
+function same<A extends readonly (Uint8Array | undefined)[]>(
+  call: (primitives: Primitives, ...args: A) => Uint8Array | boolean | undefined,
+  tried: Primitives = native,
+): (...args: A) => void {
+  return (...args) => {
+    const before = args.map((arg) => arg?.slice());
+    const [got, known] = [call(tried, ...args), call(noble, ...args)];
+    expect(got).toEqual(known);
+    expect(got instanceof Uint8Array ? isOwn(got) : true).toBe(true);
+    expect(args).toEqual(before);
+  };
+}
+
+const has = proven(native);
+const fast = combine(native);
+
+describe.skipIf(!has.has("sha256"))("SHA-256 and HMAC by node:crypto equal noble's", () => {
+  test("for every message and key", () => {
+    fc.assert(
+      fc.property(
+        text,
+        same((by, message) => by.sha256(message)),
+      ),
+    );
+    fc.assert(
+      fc.property(
+        text,
+        text,
+        same((by, secret, message) => by.hmacSha256(secret, message)),
+      ),
+    );
+  });
+});
+
+describe.skipIf(!has.has("chacha20poly1305"))("ChaCha20-Poly1305 by node:crypto equals noble's", () => {
+  const nonce = exactly(12);
+
+  test("in what it seals, behind any head", () => {
+    fc.assert(
+      fc.property(
+        key,
+        nonce,
+        text,
+        some,
+        some,
+        same((by, ...args) => by.aeadSeal(...args)),
+      ),
+    );
+  });
+
+  test("in what it opens, and in what it does not", () => {
+    fc.assert(
+      fc.property(key, nonce, text, some, fc.option(fc.nat()), (k, n, plaintext, aad, bit) => {
+        const sealed = noble.aeadSeal(k, n, plaintext, aad, new Uint8Array());
+        const tried = bit === null ? sealed : flip(sealed, bit % (sealed.length * 8));
+        same((by) => by.aeadOpen(k, n, tried, aad))();
+        expect(native.aeadOpen(k, n, tried, aad)).toEqual(bit === null ? plaintext : undefined);
+      }),
+    );
+    fc.assert(
+      fc.property(key, nonce, text, some, (k, n, bytes, aad) => {
+        same((by) => by.aeadOpen(k, n, concat(bytes, new Uint8Array(16)), aad))();
+      }),
+    );
+  });
+
+  test("in 16 MiB", () => {
+    const [k, n] = [new Uint8Array(32).fill(1), new Uint8Array(12).fill(2)];
+    const large = new Uint8Array(16 * 1024 * 1024).fill(3);
+    const sealed = fast.aeadSeal(k, n, large, n, k);
+    expect(Buffer.compare(sealed, noble.aeadSeal(k, n, large, n, k))).toBe(0);
+    expect(Buffer.compare(fast.aeadOpen(k, n, sealed.subarray(32), n) ?? n, large)).toBe(0);
+    expect(fast.aeadOpen(k, n, flip(sealed.subarray(32), 77), n)).toBeUndefined();
+  });
+});
+
+describe("XChaCha20-Poly1305", () => {
+  test.each(["native", "noble"] as const)("with %s primitives equals noble's own", (choice) => {
+    usePrimitives(choice);
+    fc.assert(
+      fc.property(key, exactly(24), text, some, fc.nat(), (k, nonce24, plaintext, aad, bit) => {
+        const sealed = xaeadSeal(k, nonce24, plaintext, aad);
+        expect(sealed).toEqual(concat(nonce24, xchacha20poly1305(k, nonce24, aad).encrypt(plaintext)));
+        expect(xaeadOpen(k, sealed, aad)).toEqual(plaintext);
+        expect(codeOf(() => xaeadOpen(k, flip(sealed, bit % (sealed.length * 8)), aad))).toBe("not_authentic");
+      }),
+      { numRuns: 50 },
+    );
+    for (const length of [0, 23, 24, 39]) {
+      expect(codeOf(() => xaeadOpen(new Uint8Array(32), new Uint8Array(length), new Uint8Array()))).toBe(
+        "not_authentic",
+      );
+    }
+    const [k, nonce24, empty] = [new Uint8Array(32), new Uint8Array(24), new Uint8Array()];
+    expect(codeOf(() => xaeadSeal(k.subarray(1), nonce24, empty, empty))).toBe("key_invalid");
+    expect(codeOf(() => xaeadSeal(k, nonce24.subarray(1), empty, empty))).toBe("key_invalid");
+    expect(codeOf(() => xaeadOpen(new Uint8Array(33), new Uint8Array(40), empty))).toBe("key_invalid");
+  });
+
+  test("takes its key from a Buffer on a shared pool", () => {
+    const pooled = Buffer.from("0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20", "hex");
+    const [nonce24, empty] = [new Uint8Array(24), new Uint8Array()];
+    const sealed = xaeadSeal(pooled, nonce24, empty, empty);
+    expect(sealed).toEqual(xaeadSeal(new Uint8Array(pooled), nonce24, empty, empty));
+  });
+});
+
+describe.skipIf(!has.has("x25519"))("X25519 by node:crypto equals noble's", () => {
+  // Non-canonical encodings (p to p + 18, and any with the top bit), the points of low order, 0 and 1, and the base.
+  const p = Array.from({ length: 19 }, (_, at) => hex.decode(`${(0xed + at).toString(16)}${"ff".repeat(30)}7f`));
+  const odd = [...p, ...X25519_LOW_ORDER.map((point) => hex.decode(point)), hex.decode("09".padEnd(64, "0"))];
+  const peers = [...odd, ...odd.map((point) => flip(point, 255)), new Uint8Array(32).fill(0xff)];
+
+  test("for every secret and peer, those of low order and in other encodings among them", () => {
+    fc.assert(
+      fc.property(
+        key,
+        same((by, secret) => by.x25519Public(secret)),
+      ),
+      { numRuns: 40 },
+    );
+    fc.assert(
+      fc.property(
+        key,
+        placed(fc.oneof(key, fc.constantFrom(...peers))),
+        same((by, ...args) => by.x25519(...args)),
+      ),
+      { numRuns: 100 },
+    );
+    const secret = new Uint8Array(32).fill(7);
+    for (const peer of peers) same((by) => by.x25519(secret, peer))();
+  });
+
+  test("for a secret of zeros and one of ones", () => {
+    const { public: peer } = x25519KeyPair(new Uint8Array(32).fill(9));
+    for (const secret of [new Uint8Array(32), new Uint8Array(32).fill(0xff)]) {
+      same((by) => by.x25519(secret, peer))();
+      same((by) => by.x25519Public(secret))();
+    }
+  });
+
+  test("also when an array has become another key since it was used last", () => {
+    const [secret, peer] = [new Uint8Array(32).fill(7), x25519KeyPair(new Uint8Array(32).fill(8)).public];
+    same((by) => by.x25519(secret, peer))();
+    secret.fill(1);
+    same((by) => by.x25519(secret, peer))();
+    peer.set(x25519KeyPair(new Uint8Array(32).fill(5)).public);
+    same((by) => by.x25519(secret, peer))();
+  });
+});
+
+describe.skipIf(!has.has("ed25519"))("Ed25519 by node:crypto equals noble's", () => {
+  const { Point } = ed25519;
+  const { Fn, BASE } = Point;
+  const torsion = ED25519_TORSION_SUBGROUP.map((point) => Point.fromHex(point));
+
+  test("in keys and signatures", () => {
+    fc.assert(
+      fc.property(
+        key,
+        same((by, seed) => by.ed25519Public(seed)),
+      ),
+      { numRuns: 25 },
+    );
+    fc.assert(
+      fc.property(
+        key,
+        text,
+        same((by, ...args) => by.ed25519Sign(...args)),
+      ),
+      { numRuns: 25 },
+    );
+  });
+
+  test("in what verifies: true signatures, and those with a bit turned over", () => {
+    fc.assert(
+      fc.property(key, some, fc.nat(64 * 8 - 1), fc.nat(32 * 8 - 1), (seed, message, bit, keyBit) => {
+        const publicKey = noble.ed25519Public(seed);
+        const signature = noble.ed25519Sign(seed, message);
+        expect(native.ed25519Verify(publicKey, message, signature)).toBe(true);
+        expect(fast.ed25519Verify(publicKey, message, signature)).toBe(true);
+        same((by) => by.ed25519Verify(publicKey, message, flip(signature, bit)), fast)();
+        same((by) => by.ed25519Verify(flip(publicKey, keyBit), message, signature), fast)();
+      }),
+      { numRuns: 15 },
+    );
+  });
+
+  test("in signatures with a part of small order, which only the cofactored equation takes", () => {
+    // A = aB + T, R = rB + U, S = r + ka: what remains of the equation is of small order.
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...torsion),
+        fc.constantFrom(...torsion),
+        fc.bigInt({ min: 1n, max: Fn.ORDER - 1n }),
+        fc.bigInt({ min: 1n, max: Fn.ORDER - 1n }),
+        some,
+        (inKey, inNonce, a, r, message) => {
+          const publicKey = BASE.multiply(a).add(inKey).toBytes();
+          const nonce = BASE.multiply(r).add(inNonce).toBytes();
+          const digest = sha512(concat(nonce, publicKey, message)).toReversed();
+          const k = Fn.create(BigInt(`0x${hex.encode(digest)}`));
+          const signature = concat(nonce, Fn.toBytes(Fn.create(r + k * a)));
+          expect(noble.ed25519Verify(publicKey, message, signature)).toBe(true);
+          expect(fast.ed25519Verify(publicKey, message, signature)).toBe(true);
+        },
+      ),
+      { numRuns: 15 },
+    );
+  });
+
+  test("in keys of small order and in other encodings, with signatures that satisfy the equation", () => {
+    const others = Array.from({ length: 19 }, (_, at) => `${(0xed + at).toString(16)}${"ff".repeat(30)}7f`);
+    const keys = [...ED25519_TORSION_SUBGROUP, ...others].map((point) => hex.decode(point));
+    const message = Uint8Array.of(1);
+    // OpenSSL 3.0 takes some of them, 3.5 does not: this one takes everything.
+    const lax = combine({ ...native, ed25519Verify: () => true }, has);
+    for (const publicKey of [...keys, ...keys.map((point) => flip(point, 255))]) {
+      for (const nonce of ED25519_TORSION_SUBGROUP.map((point) => hex.decode(point))) {
+        const signature = concat(nonce, new Uint8Array(32));
+        same((by) => by.ed25519Verify(publicKey, message, signature), fast)();
+        expect(lax.ed25519Verify(publicKey, message, signature)).toBe(
+          noble.ed25519Verify(publicKey, message, signature),
+        );
+      }
+    }
+  });
+
+  test("in S at and above the order of the group", () => {
+    const seed = new Uint8Array(32).fill(4);
+    const [publicKey, message] = [noble.ed25519Public(seed), Uint8Array.of(9)];
+    const signature = noble.ed25519Sign(seed, message);
+    const s = Fn.fromBytes(signature.subarray(32));
+    const above = hex.decode((s + Fn.ORDER).toString(16).padStart(64, "0")).toReversed();
+    for (const last of [above, new Uint8Array(32), new Uint8Array(32).fill(0xff)]) {
+      same((by) => by.ed25519Verify(publicKey, message, concat(signature.subarray(0, 32), last)), fast)();
+    }
+  });
+});
+
+describe.each(["native", "noble"] as const)("with %s primitives the suite", (choice) => {
+  test("says the same of what it refuses", () => {
+    usePrimitives(choice);
+    const sized = (length: number) => new Uint8Array(length);
+    const large = sized(AEAD_NATIVE_BYTES_MIN + 16);
+    for (const length of [0, 31, 33]) {
+      expect(codeOf(() => x25519(sized(length), sized(32)))).toBe("key_invalid");
+      expect(codeOf(() => x25519(sized(32), sized(length)))).toBe("key_invalid");
+      expect(codeOf(() => x25519KeyPair(sized(length)))).toBe("key_invalid");
+      expect(codeOf(() => identityFromSeed(sized(length)))).toBe("key_invalid");
+      expect(codeOf(() => aeadSeal(sized(length), sized(12), large))).toBe("key_invalid");
+      expect(codeOf(() => aeadOpen(sized(length), sized(12), large))).toBe("key_invalid");
+      expect(verify(sized(length), sized(1), sized(64))).toBe(false);
+    }
+    expect(codeOf(() => x25519(sized(32), sized(32)))).toBe("key_invalid");
+    expect(codeOf(() => aeadSeal(sized(32), sized(8), large))).toBe("key_invalid");
+    expect(codeOf(() => aeadOpen(sized(32), sized(12), large))).toBe("not_authentic");
+    expect(codeOf(() => aeadOpen(sized(32), sized(12), sized(15)))).toBe("not_authentic");
+    const identity = identityFromSeed(sized(32).fill(3));
+    expect(verify(identity.publicKey, large, sign(identity, large))).toBe(true);
+    expect(verify(identity.publicKey, large, sized(63))).toBe(false);
+  });
+});
+
+describe("a runtime", () => {
+  const wrong: Primitives = {
+    ...noble,
+    sha256: () => new Uint8Array(32),
+    aeadOpen: () => new Uint8Array(),
+    x25519Public: () => new Uint8Array(32),
+    ed25519Verify: () => true,
+  };
+  const lacking = (): never => {
+    throw new Error("unsupported");
+  };
+
+  test("whose primitives are wrong, or not there, is not asked again: noble's stand in", () => {
+    expect([...proven(wrong)]).toEqual([]);
+    const partly: Primitives = { ...native, x25519: lacking, x25519Public: lacking, aeadSeal: lacking };
+    expect([...proven(partly)]).toEqual([...has].filter((name) => name === "sha256" || name === "ed25519"));
+    const secret = new Uint8Array(32).fill(6);
+    for (const by of [combine(wrong), combine(partly)]) {
+      expect(by.x25519Public(secret)).toEqual(noble.x25519Public(secret));
+      const sealed = by.aeadSeal(secret, new Uint8Array(12), new Uint8Array(5000), secret, secret);
+      expect(by.aeadOpen(secret, new Uint8Array(12), sealed.subarray(32), secret)).toHaveLength(5000);
+      expect(by.ed25519Verify(secret, secret, new Uint8Array(64))).toBe(false);
+    }
+  });
+
+  const answer = `
+    import { hex, identityFromSeed, nativeInUse, sha256, x25519 } from "./src/crypto/index.ts";
+    import "./src/actors/ports.ts";
+    const { did, dhSecret, dhPublic } = identityFromSeed(new Uint8Array(32).fill(1));
+    console.log(JSON.stringify([nativeInUse(), did, hex.encode(sha256(x25519(dhSecret, dhPublic)))]));`;
+  const ask = (variables: Record<string, string>): unknown => {
+    const { stdout, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", answer], {
+      cwd: join(import.meta.dirname, "../.."),
+      env: { PATH: process.env.PATH, ...variables },
+      encoding: "utf8",
+    });
+    expect(stderr.replaceAll(/^.*ExperimentalWarning.*\n.*\n/gm, "")).toBe("");
+    return JSON.parse(stdout);
+  };
+  const { did } = identityFromSeed(new Uint8Array(32).fill(1));
+
+  test("that is told KARS_MESH_CRYPTO=noble uses noble's alone", () => {
+    expect(ask({ KARS_MESH_CRYPTO: "noble" })).toEqual([[], did, expect.any(String)]);
+    expect(ask({})).toEqual([nativeInUse(), did, expect.any(String)]);
+  });
+});
