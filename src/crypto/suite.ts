@@ -4,8 +4,6 @@
  * Everything above this file speaks of keys and messages; everything below it is @noble and node:crypto. X25519 is
  * RFC 7748, ChaCha20-Poly1305 RFC 8439, HKDF RFC 5869, HMAC RFC 2104.
  */
-import { hkdf } from "@noble/hashes/hkdf.js";
-import { sha256 as sha2 } from "@noble/hashes/sha2.js";
 import { CryptoError } from "./errors.ts";
 import { primitives } from "./primitives/chosen.ts";
 
@@ -53,7 +51,18 @@ export function hkdfSha256(salt: Uint8Array, ikm: Uint8Array, info: Uint8Array, 
   if (!Number.isInteger(length) || length < 0 || length > 255 * KEY_BYTES) {
     throw new CryptoError("key_invalid", "HKDF-SHA256 gives 0 to 8160 bytes");
   }
-  return hkdf(sha2, ikm, salt, info, length);
+  const block = new Uint8Array(KEY_BYTES + info.length + 1);
+  block.set(info, KEY_BYTES);
+  const output = new Uint8Array(length);
+  const prk = hmacSha256(salt, ikm);
+  for (let at = 0, count = 1; at < length; at += KEY_BYTES, count++) {
+    block[block.length - 1] = count;
+    // T(1) is of info and counter alone; every later one has the one before it in front.
+    const part = hmacSha256(prk, count === 1 ? block.subarray(KEY_BYTES) : block);
+    block.set(part);
+    output.set(at + KEY_BYTES <= length ? part : part.subarray(0, length - at), at);
+  }
+  return output;
 }
 
 const NOTHING = new Uint8Array();

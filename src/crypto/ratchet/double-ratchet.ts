@@ -157,7 +157,7 @@ export interface Incoming {
 export function decrypt(state: RatchetState, skipped: SkippedKeys, incoming: Incoming): Decrypted {
   const { header, associatedData, ciphertext } = incoming;
   validateHeader(header);
-  const id = skippedKeyId(header.dh, header.n);
+  const id = skipped.size === 0 ? "" : skippedKeyId(header.dh, header.n);
   const skippedKey = skipped.get(id);
   if (skippedKey !== undefined) {
     const plaintext = openMessage(skippedKey, associatedData, header, ciphertext);
