@@ -55,6 +55,12 @@ const membershipOf = (node: MeshNode) => {
   return pairing;
 };
 
+/** Whether the state directory takes commits; what it holds can be read all the same. */
+function storeOf({ health }: MeshNode): { state: "ok" } | { state: "failing"; since: string; reason: string } {
+  const { state } = health;
+  return state.state === "ok" ? state : { ...state, since: new Date(state.since).toISOString() };
+}
+
 export const operations = {
   whoami: operation(z.object({}), async (_, { node }) => {
     const clusters = [...node.core.system.streams("pairing")].map(([, state]) => {
@@ -78,6 +84,7 @@ export const operations = {
         state: node.core.link.value,
         ...(node.core.link.context?.closed ? { closed: node.core.link.context.closed } : {}),
       },
+      store: storeOf(node),
     };
   }),
 
