@@ -114,6 +114,10 @@ export const INBOUND_QUEUE_MAX = 1_000;
 export const RECENT_IDS_MAX = 20_000;
 /** How long a process waits for another one that is just opening, or closing, the same state directory. */
 export const OWNER_WAIT_MS = 10 * SECOND_MS;
+/** How long an owner has to greet who connects to it; one that is stopped does not. */
+export const OWNER_GREETING_MS = 2 * SECOND_MS;
+/** How long an owner has to end a call that was taken back. */
+export const OWNER_ABORT_MS = 2 * SECOND_MS;
 /** One request or answer between processes of one state directory. */
 export const OWNER_MESSAGE_MAX = 32 * MiB;
 /** Senders and messages that one answer about history lists unless asked for more. */

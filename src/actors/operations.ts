@@ -168,11 +168,16 @@ export const operations = {
   ),
 
   await: operation(
-    z.object({ from: z.array(Peer).min(1).max(AWAIT_SENDERS_MAX), timeout_ms: Wait.default(60_000) }),
-    async ({ from, timeout_ms }, { node, signal }) => {
+    z.object({
+      from: z.array(Peer).min(1).max(AWAIT_SENDERS_MAX),
+      timeout_ms: Wait.default(60_000),
+      /** A caller in another process marks them itself, by `mark_read`, when it has them: the answer may never reach it. */
+      mark_read: z.boolean().default(true),
+    }),
+    async ({ from, timeout_ms, mark_read }, { node, signal }) => {
       membershipOf(node);
       const senders = await Promise.all(from.map((sender) => resolvePeer(node.core, sender)));
-      return awaitMessages(node, [...new Set(senders)], timeout_ms, signal);
+      return awaitMessages(node, [...new Set(senders)], { timeoutMs: timeout_ms, signal, markRead: mark_read });
     },
   ),
 
