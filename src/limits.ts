@@ -55,6 +55,8 @@ export const SNAPSHOT_EVERY_COMMITS = 2_000;
 /** Commits and time of one secret epoch: bounds what a stolen store key can read back. */
 export const EPOCH_COMMITS_MAX = 5_000;
 export const EPOCH_TIME_MAX_MS = 60 * MINUTE_MS;
+/** Bytes that must go onto a disk that refused before it counts as writable again: more than most commits take. */
+export const STORE_PROBE_SIZE = 64 * KiB;
 /** Bytes after which the journal starts a new segment. */
 export const SEGMENT_SIZE_MAX = 64 * MiB;
 /** Bytes of events that one fdatasync covers; what waits beyond goes with the next. */
@@ -75,7 +77,7 @@ export const LINK_OPEN_TIMEOUT_MS = 10 * SECOND_MS;
 /** Reconnect delays: doubled from the first to the last, with jitter. */
 export const LINK_BACKOFF_MIN_MS = 250;
 export const LINK_BACKOFF_MAX_MS = 30 * SECOND_MS;
-/** Retry delays of what a registry or a controller did not answer. */
+/** Retry delays of what a registry or a controller did not answer, and of a disk that refused. */
 export const RETRY_MIN_MS = 500;
 export const RETRY_MAX_MS = 60 * SECOND_MS;
 /** Offline mail at the relay. */
@@ -112,6 +114,10 @@ export const INBOUND_QUEUE_MAX = 1_000;
 export const RECENT_IDS_MAX = 20_000;
 /** How long a process waits for another one that is just opening, or closing, the same state directory. */
 export const OWNER_WAIT_MS = 10 * SECOND_MS;
+/** How long an owner has to greet who connects to it; one that is stopped does not. */
+export const OWNER_GREETING_MS = 2 * SECOND_MS;
+/** How long an owner has to end a call that was taken back. */
+export const OWNER_ABORT_MS = 2 * SECOND_MS;
 /** One request or answer between processes of one state directory. */
 export const OWNER_MESSAGE_MAX = 32 * MiB;
 /** Senders and messages that one answer about history lists unless asked for more. */

@@ -104,14 +104,13 @@ export async function readInbox(
 }
 
 /**
- * Waits until every sender has an unread message, and takes those (a page of them): they are read then. A subscription: it is told of each
+ * Waits until every sender has an unread message, and gives those (a page of them), marked as read if wanted. A subscription: it is told of each
  * message as it becomes durable.
  */
 export async function awaitMessages(
   node: MeshNode,
   senders: readonly string[],
-  timeoutMs: number,
-  signal: AbortSignal,
+  { timeoutMs, signal, markRead: marks }: { timeoutMs: number; signal: AbortSignal; markRead: boolean },
 ): Promise<{ status: "received" | "timeout"; messages: InboxMessage[]; missing: string[] }> {
   const missing = () => senders.filter((sender) => !node.core.messages.hasUnread(sender));
   await until(node, () => missing().length === 0, {
@@ -124,7 +123,7 @@ export async function awaitMessages(
     ({ peer, state }) => state === "unread" && senders.includes(peer),
   );
   const { messages } = await page(node, wanted, INBOX_PAGE_MAX);
-  await markRead(node, messages);
+  if (marks) await markRead(node, messages);
   return { status: left.length === 0 ? "received" : "timeout", messages, missing: left };
 }
 

@@ -25,6 +25,8 @@ interface Opened {
   readonly result: Decrypted;
 }
 
+const keyOf = ({ type, id }: RoutedFrame) => `${type} ${id}`;
+
 const kindOf = (payload: Payload | undefined): MessageKind =>
   payload === undefined
     ? "work"
@@ -40,6 +42,11 @@ export class IncomingMail {
   readonly counters = new Map<string, PeerCounters>();
   /** Frames that came before a session that could read them, by peer. */
   readonly #early = new Map<string, Message[]>();
+  /** Frames that came and are not taken over yet, by peer, in the order of their coming: a plain relay has them no more. */
+  readonly #untaken = new Map<string, Map<string, RoutedFrame>>();
+  #paused = false;
+  /** Counts the pauses: what waited in a lane before one is begun anew after it, in its order. */
+  #round = 0;
   /** Messages that are decided and not durable yet. */
   readonly #arriving = new Map<string, Promise<void>>();
 
@@ -50,21 +57,52 @@ export class IncomingMail {
 
   /** Takes a frame from the relay. Frames of one peer are dealt with in their order. */
   onFrame(frame: RoutedFrame): void {
-    const lane = `in ${frame.from}`;
-    const { lanes } = this.#core;
+    const untaken = this.#untaken.get(frame.from) ?? new Map<string, RoutedFrame>();
     // A frame that is not taken is not acked either: the relay gives it again.
-    if (lanes.length(lane) >= INBOUND_QUEUE_MAX) return;
-    this.#tell(
-      frame,
-      lanes.run(lane, () => this.#take(frame)),
-    );
+    if (untaken.size >= INBOUND_QUEUE_MAX) return;
+    this.#untaken.set(frame.from, untaken.set(keyOf(frame), frame));
+    this.#begin(frame);
   }
 
-  /** A failure is told, unless it is the end of the node or a disk that refuses: then the relay gives the frame again. */
+  /** Takes nothing until `proceed`: what can be made durable later must not overtake what could not be. */
+  pause(): void {
+    this.#paused = true;
+    this.#round++;
+  }
+
+  /** Takes what came meanwhile, and what was not taken before. */
+  proceed(): void {
+    this.#paused = false;
+    this.#round++;
+    for (const frames of this.#untaken.values()) for (const frame of frames.values()) this.#begin(frame);
+  }
+
+  #begin(frame: RoutedFrame): void {
+    const round = this.#round;
+    const taking = this.#core.lanes.run(`in ${frame.from}`, async () => {
+      if (round === this.#round && !this.#paused) await this.#take(frame);
+    });
+    this.#tell(frame, taking);
+  }
+
+  #drop(frame: RoutedFrame): void {
+    const untaken = this.#untaken.get(frame.from);
+    untaken?.delete(keyOf(frame));
+    if (untaken?.size === 0) this.#untaken.delete(frame.from);
+  }
+
+  /** The frame is dealt with, durably. */
+  #done(frame: RoutedFrame): void {
+    this.#drop(frame);
+    this.#core.link.ack(frame);
+  }
+
+  /** A failure is told, unless it is the end of the node or a disk that refuses: then the frame is taken again. */
   #tell(frame: RoutedFrame, taking: Promise<void>): void {
     taking.catch((error: unknown) => {
       const { code, message } = asMeshError(error);
       if (code === "closed" || code === "store_io") return;
+      this.#drop(frame);
       this.#core.note(`A frame from ${frame.from} could not be taken: ${message}`);
     });
   }
@@ -72,7 +110,8 @@ export class IncomingMail {
   async #take(frame: RoutedFrame): Promise<void> {
     switch (frame.type) {
       case "knock":
-        if ((await this.#takeKnock(frame)) === "taken") this.#core.link.ack(frame);
+        if ((await this.#takeKnock(frame)) === "taken") this.#done(frame);
+        else if (!this.#paused) this.#drop(frame);
         return;
       case "knock_accept":
         await this.#sessions.onKnockAccept(frame);
@@ -87,12 +126,12 @@ export class IncomingMail {
         else
           this.#tell(
             frame,
-            durable.then(() => this.#core.link.ack(frame)),
+            durable.then(() => this.#done(frame)),
           );
         return;
       }
     }
-    this.#core.link.ack(frame);
+    this.#done(frame);
   }
 
   async #takeKnock(frame: Knock): Promise<Verdict> {
@@ -121,7 +160,8 @@ export class IncomingMail {
     if (early.some(({ id }) => id === frame.id)) return;
     early.push(frame);
     // Un-acked, so that the relay still has it.
-    if (early.length > EARLY_FRAMES_MAX) early.shift();
+    const oldest = early.length > EARLY_FRAMES_MAX ? early.shift() : undefined;
+    if (oldest) this.#drop(oldest);
   }
 
   #count(peer: string, counter: keyof PeerCounters): void {

@@ -38,6 +38,9 @@ export class Link {
   #expected = 0;
   #cancelGreeting: (() => void) | undefined;
   #cancelOffer: (() => void) | undefined;
+  /** Where the relay is wanted, also while the link is paused. */
+  #url: string | undefined;
+  #paused = false;
   /** Frames that came and were not in a form that is understood. */
   malformed = 0;
 
@@ -68,11 +71,22 @@ export class Link {
   }
 
   connect(relayUrl: string): void {
-    this.#tell({ type: "CONNECT", url: `${relayUrl.replace(/\/+$/, "")}/ws` });
+    this.#url = `${relayUrl.replace(/\/+$/, "")}/ws`;
+    if (!this.#paused) this.#tell({ type: "CONNECT", url: this.#url });
   }
   disconnect(): void {
     if (this.#online) this.#send({ v: 1, type: "disconnect", from: this.#options.identity().did });
     this.#tell({ type: "DISCONNECT" });
+  }
+
+  /** Lets go of the relay until `proceed`. One that refused us is not asked again for that. */
+  pause(): void {
+    if (this.value !== "refused") this.disconnect();
+    this.#paused = true;
+  }
+  proceed(): void {
+    this.#paused = false;
+    if (this.#url !== undefined && this.value === "down") this.#tell({ type: "CONNECT", url: this.#url });
   }
 
   /** Puts a frame on the wire if the link is up. `taken` is called when the relay has it; never, if the link goes down before. */
@@ -82,6 +96,11 @@ export class Link {
     if (this.#acknowledges) this.#awaiting.set(id, taken);
     this.#send(frame);
     if (!this.#acknowledges) taken("written");
+  }
+
+  /** Whether a frame is on the wire, and the relay has not said yet what became of it. */
+  awaits(id: string): boolean {
+    return this.#awaiting.has(id);
   }
 
   /** Tells the relay that a frame was taken over and needs no keeping. */

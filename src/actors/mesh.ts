@@ -1,5 +1,6 @@
 import { MeshError } from "../errors.ts";
 import { OWNER_WAIT_MS } from "../limits.ts";
+import { attach } from "./caller.ts";
 import { MeshNode, type NodeOptions } from "./node.ts";
 import {
   type Operations,
@@ -9,7 +10,8 @@ import {
   type ResultOf,
   runOperation,
 } from "./operations.ts";
-import { attach, claimOwnership, type Ownership, serve } from "./owner.ts";
+import { claimOwnership, type Ownership, serve } from "./owner.ts";
+import { placeOfOwner } from "./owner-socket.ts";
 
 // One owner, many callers: the first process owns the state directory's node, any other sends its calls to it. To the caller
 // both look the same.
@@ -73,19 +75,27 @@ async function own(options: NodeOptions, ownership: Ownership): Promise<Mesh> {
   }
 }
 
-/** Owns a state directory in the given way, or reaches its owner. @throws MeshError `store_locked` */
+/**
+ * Owns a state directory in the given way, or reaches its owner.
+ * @param waitMs how long an owner that is just opening or closing is waited for
+ * @throws MeshError `store_locked` naming the owner's process
+ */
 export async function ownOrAttach<T extends OperationTable>(
   home: string,
   own: (ownership: Ownership) => Promise<Mesh<T>>,
+  waitMs = OWNER_WAIT_MS,
 ): Promise<Mesh<T>> {
-  const deadline = Date.now() + OWNER_WAIT_MS;
+  const deadline = Date.now() + waitMs;
   for (;;) {
     const ownership = await claimOwnership(home);
     if (ownership) return own(ownership);
     const caller = await attach<T>(home);
     if (caller) return caller;
     // The owner is just opening, or just closing.
-    if (Date.now() >= deadline) throw new MeshError("store_locked", `${home}.`);
+    if (Date.now() >= deadline) {
+      const { pid } = placeOfOwner(home);
+      throw new MeshError("store_locked", pid === undefined ? `${home}.` : `${home} is owned by process ${pid}.`);
+    }
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
@@ -94,5 +104,5 @@ export async function ownOrAttach<T extends OperationTable>(
  * Opens a state directory: owns its node, or reaches the one that another process owns.
  * @throws MeshError `store_*`; `store_locked` when the owner does not answer
  */
-export const openMesh = (options: NodeOptions): Promise<Mesh> =>
-  ownOrAttach(options.home, (ownership) => own(options, ownership));
+export const openMesh = (options: NodeOptions, waitMs?: number): Promise<Mesh> =>
+  ownOrAttach(options.home, (ownership) => own(options, ownership), waitMs);

@@ -1,6 +1,5 @@
 import { MeshError } from "../errors.ts";
 import { EPOCH_COMMITS_MAX, EPOCH_TIME_MAX_MS, SEGMENT_SIZE_MAX, SNAPSHOT_EVERY_COMMITS } from "../limits.ts";
-import type { ConversationContext } from "../machines/conversation/events.ts";
 import { conversationDefinition } from "../machines/conversation/machine.ts";
 import type { Body, MachineDefinition } from "../machines/definition.ts";
 import { linkDefinition } from "../machines/link/machine.ts";
@@ -8,7 +7,7 @@ import { offloadDefinition } from "../machines/offload/machine.ts";
 import { pairingDefinition } from "../machines/pairing/machine.ts";
 import { sessionDefinition } from "../machines/session/machine.ts";
 import { Blobs } from "../store/blobs.ts";
-import { type Disk, joinPath } from "../store/disk.ts";
+import { joinPath } from "../store/disk.ts";
 import { tellingDisk } from "../store/disk-errors.ts";
 import { Journal } from "../store/journal.ts";
 import { openStoreKey, type Protection, type StoreKey, type Unlock, type Wish } from "../store/key.ts";
@@ -21,6 +20,7 @@ import { Housekeeping, type Limits } from "./housekeeping.ts";
 import { IncomingMail } from "./incoming.ts";
 import { Keyring } from "./keyring.ts";
 import { Lanes } from "./lanes.ts";
+import { blobsInUse, removeLeftovers } from "./leftovers.ts";
 import { Link } from "./link.ts";
 import { Membership } from "./membership.ts";
 import { realNetwork } from "./network.ts";
@@ -30,6 +30,7 @@ import { type Ports, realPorts } from "./ports.ts";
 import { MessagesProjection } from "./projections/messages.ts";
 import { Sessions } from "./sessions.ts";
 import type { PersistedState } from "./state.ts";
+import { probeStore, StoreHealth } from "./store-health.ts";
 import { ActorSystem, type Performers } from "./system.ts";
 import { environmentUnlock } from "./unlock.ts";
 import { Handling, type Work, type WorkHandler } from "./work.ts";
@@ -72,9 +73,11 @@ export class MeshNode {
   readonly sessions: Sessions;
   readonly incoming: IncomingMail;
   readonly offloads: Offloads;
+  readonly health: StoreHealth;
   readonly #housekeeping: Housekeeping;
   readonly #storeKey: StoreKey;
   readonly #stopped = new AbortController();
+  #started = false;
 
   private constructor(options: NodeOptions, ports: Ports, store: Store) {
     const { system, journal, secrets, storeKey, keyring, blobs, messages } = store;
@@ -103,8 +106,8 @@ export class MeshNode {
       onFrame: (frame) => this.incoming.onFrame(frame),
       // Knocks go before the messages that need them.
       onUp: () => {
-        system.resume(["session"]);
-        system.resume(["conversation"]);
+        system.resume("session");
+        system.resume("conversation");
       },
       onNote: note,
     });
@@ -138,6 +141,29 @@ export class MeshNode {
       handle: ({ peer, ids }: Addressed) => handling.handle(peer, ids),
       discard: ({ bodies: gone }: { bodies: readonly Body[] }) => bodies.discard(gone),
     });
+    this.health = new StoreHealth({
+      clock: ports.clock,
+      probe: () => probeStore(ports.disk, options.home, journal, () => secrets.certain()),
+      onFailing: () => {
+        // The relay keeps what comes now, and tells those who ask that nobody is here to take it.
+        link.pause();
+        system.stop();
+        this.incoming.pause();
+      },
+      onRecovered: () => {
+        this.incoming.proceed();
+        if (this.#started) system.start();
+        link.proceed();
+      },
+      onRetry: () => {
+        if (this.#started) system.start();
+      },
+      onNote: note,
+    });
+    store.listener = this.health;
+    system.subscribe(({ commit }) => {
+      if (commit) this.health.wrote();
+    });
     this.sessions.index();
   }
 
@@ -164,6 +190,7 @@ export class MeshNode {
 
   /** Deadlines are armed, pending effects are asked for again, and the link comes up if the node belongs to a cluster. */
   start(): void {
+    this.#started = true;
     this.core.system.start();
     this.#housekeeping.start();
   }
@@ -188,6 +215,7 @@ export class MeshNode {
     if (this.#stopped.signal.aborted) return;
     this.#stopped.abort(new MeshError("closed"));
     const { system, link, lanes } = this.core;
+    this.health.close();
     link.disconnect();
     system.stop();
     await lanes.idle();
@@ -209,25 +237,8 @@ interface Store {
   readonly keyring: Keyring;
   readonly blobs: Blobs;
   readonly messages: MessagesProjection;
-}
-
-/** What a crash left of files that were to replace others: secrets of ended epochs among it. */
-async function removeLeftovers(disk: Disk, home: string): Promise<void> {
-  for (const directory of [home, joinPath(home, "snapshots")]) {
-    for (const name of await disk.list(directory)) {
-      if (name.endsWith(".tmp")) await disk.remove(joinPath(directory, name));
-    }
-  }
-}
-
-/** Only what waits to be sent or handed over lies in blobs. */
-function blobsInUse(system: ActorSystem): Set<string> {
-  const used = new Set<string>();
-  for (const [, state] of system.streams("conversation")) {
-    const { outbox, handling }: ConversationContext = state.snapshot.context;
-    for (const { body } of [...outbox, ...handling]) if ("blob" in body) used.add(body.blob);
-  }
-  return used;
+  /** Who is told when the disk refuses. */
+  listener: Pick<StoreHealth, "failed" | "refusedEffect"> | undefined;
 }
 
 interface SnapshotState {
@@ -261,10 +272,12 @@ async function openStore(options: NodeOptions, ports: Ports, useSnapshots = true
   const secrets = new Secrets(vault, random);
   const keyring = new Keyring(secrets, random);
   const messages = new MessagesProjection();
+  let store: Store | undefined;
   const system = new ActorSystem({
     definitions: [...NODE_DEFINITIONS, ...(options.definitions ?? [])],
     projections: [messages],
     clock,
+    onRefused: (error) => store?.listener?.refusedEffect(error),
     onFault: (error, where) =>
       options.onNote?.(`A defect in ${where}: ${error instanceof Error ? error.message : String(error)}`),
   });
@@ -288,13 +301,15 @@ async function openStore(options: NodeOptions, ports: Ports, useSnapshots = true
       system.fold(commit);
     },
     onDurable: (commits) => system.onDurable(commits),
-    onFailure: () => {
+    onFailure: (error) => {
       system.onFailure();
       keyring.rollBack();
+      store?.listener?.failed(error);
     },
   });
   system.attach(journal, secrets);
   const blobs = new Blobs(disk, joinPath(home, "blobs"), random);
   await blobs.sweep(blobsInUse(system));
-  return { system, journal, secrets, storeKey, keyring, blobs, messages };
+  store = { system, journal, secrets, storeKey, keyring, blobs, messages, listener: undefined };
+  return store;
 }

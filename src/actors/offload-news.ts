@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { join as joinPath } from "node:path";
-import { type ErrorCode, isErrorCode } from "../errors.ts";
+import { type ErrorCode, isErrorCode, MeshError } from "../errors.ts";
 import type { Body } from "../machines/definition.ts";
 import type { UntimedOffloadEvent as Event, OffloadContext } from "../machines/offload/events.ts";
 import type { Payload, PayloadOf } from "../wire/payload.ts";
@@ -154,6 +154,8 @@ export class OffloadNews {
     try {
       path = await saveFile(this.#core.ports.disk, joinPath(this.#folder, id), name, bytes);
     } catch (error) {
+      // What may pass is tried again; the file is still in the conversation.
+      if (isPassing(error)) throw new MeshError("store_io", `${name} could not be saved.`, { cause: error });
       const reason = `${name} could not be saved: ${error instanceof Error ? error.message : String(error)}`;
       return told(this.#core, id, reason, (note) => ({ type: "FAILED", code: "store_io", ...note }));
     }
@@ -162,6 +164,11 @@ export class OffloadNews {
     return join({ entries: [{ stream: offloadOf(id), event }], secrets, ...(before && { before }) }, answer(true));
   }
 }
+
+const PASSING: ReadonlySet<unknown> = new Set(["ENOSPC", "EDQUOT", "EIO", "EROFS"]);
+/** Whether a disk that refuses so may take it later. */
+const isPassing = (error: unknown): boolean =>
+  error instanceof Error && (("code" in error && PASSING.has(error.code)) || isPassing(error.cause));
 
 /** The refusal's code: its own, or what its words say (older clusters have no codes). */
 function codeOf(payload: PayloadOf<"offload_error">): ErrorCode {

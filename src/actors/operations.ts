@@ -56,6 +56,12 @@ const membershipOf = (node: MeshNode) => {
   return pairing;
 };
 
+/** Whether the state directory takes commits; what it holds can be read all the same. */
+function storeOf({ health }: MeshNode): { state: "ok" } | { state: "failing"; since: string; reason: string } {
+  const { state } = health;
+  return state.state === "ok" ? state : { ...state, since: new Date(state.since).toISOString() };
+}
+
 export const operations = {
   whoami: operation(z.object({}), async (_, { node }) => {
     const clusters = [...node.core.system.streams("pairing")].map(([, state]) => {
@@ -79,6 +85,7 @@ export const operations = {
         state: node.core.link.value,
         ...(node.core.link.context?.closed ? { closed: node.core.link.context.closed } : {}),
       },
+      store: storeOf(node),
     };
   }),
 
@@ -162,11 +169,16 @@ export const operations = {
   ),
 
   await: operation(
-    z.object({ from: z.array(Peer).min(1).max(AWAIT_SENDERS_MAX), timeout_ms: Wait.default(60_000) }),
-    async ({ from, timeout_ms }, { node, signal }) => {
+    z.object({
+      from: z.array(Peer).min(1).max(AWAIT_SENDERS_MAX),
+      timeout_ms: Wait.default(60_000),
+      /** A caller in another process marks them itself, by `mark_read`, when it has them: the answer may never reach it. */
+      mark_read: z.boolean().default(true),
+    }),
+    async ({ from, timeout_ms, mark_read }, { node, signal }) => {
       membershipOf(node);
       const senders = await Promise.all(from.map((sender) => resolvePeer(node.core, sender)));
-      return awaitMessages(node, [...new Set(senders)], timeout_ms, signal);
+      return awaitMessages(node, [...new Set(senders)], { timeoutMs: timeout_ms, signal, markRead: mark_read });
     },
   ),
 

@@ -106,14 +106,14 @@ export class OutgoingMail {
   /** Decides on a message's encryption, in its turn. Gives when that is durable; the next need not wait for it. */
   async #seal(peer: string, id: string): Promise<{ readonly written: Promise<void> } | undefined> {
     const { system, bodies, keyring, ports } = this.#core;
-    const waiting = (item: Outgoing) => item.id === id && !item.sealed;
-    const item = contextOf(this.#core, peer)?.outbox.find(waiting);
-    if (!item) return undefined;
+    // Only the first that is not sealed: what a refusal of the disk threw back is not overtaken.
+    const next = () => contextOf(this.#core, peer)?.outbox.find(({ sealed }) => !sealed);
+    const item = next();
+    if (item?.id !== id) return undefined;
     const plaintext = utf8.encode(await bodies.open(peer, item.body));
     // From here to the commit nothing is awaited: the ratchet that is read is the one that is moved.
-    const context = contextOf(this.#core, peer);
-    const session = context?.session;
-    if (!session || !context.outbox.some(waiting)) return undefined;
+    const session = contextOf(this.#core, peer)?.session;
+    if (!session || next()?.id !== id) return undefined;
     const ratchet = keyring.ratchet(session);
     if (!ratchet) throw new MeshError("store_damaged", `The ratchet of session ${session} is missing.`);
     const { associatedData } = ratchet;
@@ -156,15 +156,24 @@ export class OutgoingMail {
   /** Puts sealed messages on the wire, in order. When the link is down nothing happens: they are asked for again when it is up. */
   async transmit(peer: string, ids: readonly string[]): Promise<void> {
     const { lanes } = this.#core;
-    await Promise.all(ids.map((id) => lanes.run(`wire ${peer}`, () => this.#transmit(peer, id))));
+    const transmitting = ids.map((id) =>
+      lanes.run(`wire ${peer}`, async () => {
+        for (let next: string | undefined = id; next !== undefined; ) next = await this.#transmit(peer, next);
+      }),
+    );
+    await Promise.all(transmitting);
   }
 
-  async #transmit(peer: string, id: string): Promise<void> {
+  /** Puts one message on the wire, but not ahead of the one before it. Gives the one behind it, which may have waited for it. */
+  async #transmit(peer: string, id: string): Promise<string | undefined> {
     const { system, link, keyring } = this.#core;
-    if (!link.online) return;
-    const item = contextOf(this.#core, peer)?.outbox.find((candidate) => candidate.id === id);
-    if (!item?.sealed) return;
-    const ciphertext = this.#frames.get(`${peer} ${id}`) ?? (await this.#rebuild(peer, item, item.sealed));
+    const item = this.#dueForWire(peer, id);
+    if (!item?.sealed) return undefined;
+    let ciphertext = this.#frames.get(`${peer} ${id}`);
+    if (ciphertext === undefined) {
+      ciphertext = await this.#rebuild(peer, item, item.sealed);
+      if (this.#dueForWire(peer, id)?.sealed?.nonce !== item.sealed.nonce) return undefined;
+    }
     const frame: Message = {
       v: 1,
       type: "message",
@@ -176,6 +185,8 @@ export class OutgoingMail {
       ciphertext,
       ...(item.sealed.frame !== undefined && { message_id: id }),
     };
+    const outbox = contextOf(this.#core, peer)?.outbox ?? [];
+    const after = outbox[outbox.findIndex((candidate) => candidate.id === id) + 1]?.id;
     link.transmit(frame, (proof) => {
       this.#frames.delete(`${peer} ${id}`);
       system
@@ -186,6 +197,20 @@ export class OutgoingMail {
           this.#core.note(`A transmission to ${peer} could not be noted: ${String(error)}`),
         );
     });
+    return after;
+  }
+
+  /** The message, if it is sealed durably, is not on the wire, and all before it are. */
+  #dueForWire(peer: string, id: string): Outgoing | undefined {
+    const { system, link } = this.#core;
+    const isUnderway = (item: Outgoing) => link.awaits(item.sealed?.frame ?? item.id);
+    const outbox = contextOf(this.#core, peer)?.outbox ?? [];
+    const index = outbox.findIndex((candidate) => candidate.id === id);
+    const [before, item] = [outbox[index - 1], outbox[index]];
+    if (!link.online || !item?.sealed || isUnderway(item) || (before && !isUnderway(before))) return undefined;
+    const durable: ConversationContext | undefined = system.state(conversationOf(peer))?.snapshot.context;
+    const written = durable?.outbox.find((candidate) => candidate.id === id);
+    return written?.sealed?.session === item.sealed.session ? item : undefined;
   }
 
   /** The identical ciphertext again, from the message key that was kept for this. */

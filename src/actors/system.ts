@@ -59,6 +59,8 @@ export interface SystemOptions {
   readonly definitions: readonly MachineDefinition[];
   readonly projections: readonly Projection[];
   readonly clock: Clock;
+  /** An effect ended because the disk refused; it is asked for again by the next `start`. */
+  readonly onRefused?: (error: MeshError) => void;
   /** An effect that threw: a defect, since effects report failures as events. */
   readonly onFault: (error: unknown, where: string) => void;
 }
@@ -69,6 +71,7 @@ export class ActorSystem {
   readonly #projections: readonly Projection[];
   readonly #clock: Clock;
   readonly #onFault: (error: unknown, where: string) => void;
+  readonly #onRefused: ((error: MeshError) => void) | undefined;
   readonly #actors: Population;
   readonly #performers = new Map<string, Performers>();
   readonly #listeners = new Set<(change: Change) => void>();
@@ -84,6 +87,7 @@ export class ActorSystem {
     this.#projections = options.projections;
     this.#clock = options.clock;
     this.#onFault = options.onFault;
+    this.#onRefused = options.onRefused;
     this.#deadlines = new Deadlines(options.clock, async ({ stream }, id) => {
       await this.commit([{ stream, event: { type: TIMER_EVENT, id } }]).durable;
     });
@@ -159,18 +163,19 @@ export class ActorSystem {
     return { position: this.#position, state: { actors, projections } };
   }
 
-  /** Begins to perform: deadlines are armed, and every actor asks again for what is pending. */
+  /** Begins to perform, anew after `stop`: deadlines are armed, and every actor asks again for what is pending. */
   start(): void {
     this.#performing = true;
-    this.resume();
+    // In the order of the definitions, so that sessions go before the conversations that need them.
+    for (const { kind } of this.#actors.definitions) this.resume(kind);
     this.#deadlines.start();
   }
 
-  /** Every actor (or those of some kinds) asks again for what is pending. */
-  resume(kinds?: readonly string[]): void {
+  /** Every actor of a kind asks again for what is pending. */
+  resume(kind: string): void {
     const at = this.#clock.now();
     for (const actor of this.#actors.existing()) {
-      if (kinds && !kinds.includes(actor.definition.kind)) continue;
+      if (actor.definition.kind !== kind) continue;
       const { state, effects } = step(actor.definition, actor.durable, RESUMED, at);
       if (state.snapshot !== actor.durable.snapshot) throw new Error(`RESUMED changed the state of ${actor.stream}`);
       this.#performAll(actor, effects);
@@ -301,8 +306,9 @@ export class ActorSystem {
 
   #fault(error: unknown, where: string): void {
     // A node that is closing, or whose disk refuses, says so to its callers; its effects are asked for again later.
-    if (error instanceof MeshError && (error.code === "closed" || error.code === "store_io")) return;
-    this.#onFault(error, where);
+    if (error instanceof MeshError && error.code === "closed") return;
+    if (error instanceof MeshError && error.code === "store_io") this.#onRefused?.(error);
+    else this.#onFault(error, where);
   }
 
   // Read

@@ -1,6 +1,7 @@
+import { attach } from "../actors/caller.ts";
 import type { Mesh } from "../actors/mesh.ts";
 import { asMeshError, MeshError } from "../errors.ts";
-import { SETTLE_MS } from "../limits.ts";
+import { OWNER_WAIT_MS, SETTLE_MS } from "../limits.ts";
 import { askSecretly, someoneIsThere } from "./ask.ts";
 import { interruption } from "./interruption.ts";
 import { line } from "./output.ts";
@@ -25,8 +26,10 @@ export interface Visit {
 /** How often a passphrase is asked for before it counts as unknown. */
 const PASSPHRASES_MAX = 3;
 
-/** Opens the state directory's node, or reaches the process that owns it. What a command line does not need it does not load. */
+/** Reaches the process that owns the state directory, or opens its node: only then is there more to load than asking takes. */
 export async function openHome(io: Io): Promise<Mesh> {
+  const owned = await attach(io.directory);
+  if (owned) return owned;
   const { openMesh } = await import("../actors/mesh.ts");
   const { environmentUnlock } = await import("../actors/unlock.ts");
   let latest = "";
@@ -53,7 +56,7 @@ export async function openHome(io: Io): Promise<Mesh> {
 
 /** Time enough to look at a relay that is there, for commands that do not depend on it. */
 export const SETTLE_BRIEFLY_MS = 1_000;
-/** How often a command goes again to a home whose owner ended while it asked. */
+/** How often in a row a command goes again to a home whose owner ended as soon as it was asked. */
 const VISITS_MAX = 5;
 
 /**
@@ -65,11 +68,14 @@ export async function atHome<T>(io: Io, work: (visit: Visit) => Promise<T>): Pro
   const signal = interruption();
   for (let attempt = 1; ; attempt++) {
     const mesh = await openHome(io);
+    const begun = Date.now();
     try {
       return await work(visit(mesh, signal));
     } catch (error) {
       const ownerEnded = mesh.role === "caller" && error instanceof MeshError && error.code === "closed";
       if (!ownerEnded || signal.aborted || attempt === VISITS_MAX) throw error;
+      // A wait may be long and see many owners.
+      if (Date.now() - begun > OWNER_WAIT_MS) attempt = 0;
     } finally {
       await mesh.close();
     }

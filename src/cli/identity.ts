@@ -54,13 +54,14 @@ async function pair(io: Io, token: string, { name }: { name?: string }): Promise
 async function whoami(io: Io): Promise<void> {
   await atHome(io, async ({ mesh, settle }) => {
     await settle(SETTLE_BRIEFLY_MS);
-    const { did, name, clusters, link } = await mesh.call("whoami", {});
+    const { did, name, clusters, link, store } = await mesh.call("whoami", {});
     const text = [
       facts([
         ["name", name],
         ["did", did ?? "none yet: it is made by pairing"],
         ["home", io.directory],
         ["link", clusters.length === 0 ? null : link.state],
+        ["store", store.state === "ok" ? null : `failing since ${age(store.since)}: ${line(store.reason)}`],
       ]),
       clusters.length === 0
         ? "Not paired with a cluster. Pair with a token from its operator: kars-mesh pair <token>."
@@ -75,7 +76,7 @@ async function whoami(io: Io): Promise<void> {
             ]),
           ),
     ];
-    io.result({ did, name, clusters }, text.join("\n\n"));
+    io.result({ did, name, clusters, ...(store.state === "ok" ? {} : { store }) }, text.join("\n\n"));
   });
 }
 

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { type Command, Option } from "commander";
 import type { InboxMessage } from "../actors/inbox.ts";
+import type { Operations, ResultOf } from "../actors/operations.ts";
 import { INBOX_PAGE_MAX, MESSAGE_SIZE_MAX, SETTLE_MS, WAIT_MAX_MS } from "../limits.ts";
 import { duration, integer } from "./arguments.ts";
 import { atHome, fetchFirst, SETTLE_BRIEFLY_MS, type Visit } from "./home.ts";
@@ -116,15 +117,24 @@ async function inbox(io: Io, options: { all?: true; markRead?: true; limit: numb
   });
 }
 
+type Waited = ResultOf<Operations, "await">;
+
 async function awaitSenders(io: Io, from: string[], { timeout }: { timeout: number }): Promise<void> {
+  // Kept when the command is repeated: it waits no longer for that, and what came is marked when it is here.
+  const begun = Date.now();
+  let came: Waited | undefined;
   await atHome(io, async (visit) => {
     const { mesh, signal } = visit;
-    const begun = Date.now();
-    await visit.requirePaired();
-    await visit.settle(Math.min(SETTLE_MS, Math.max(timeout, SETTLE_BRIEFLY_MS)));
-    const timeout_ms = Math.max(0, timeout - (Date.now() - begun));
-    if (timeout_ms > 0) io.note(`Waiting for ${from.map(line).join(", ")}, at most ${timeout / 1000} s.`);
-    const { status, messages, missing } = await mesh.call("await", { from, timeout_ms }, { signal });
+    if (came === undefined) {
+      await visit.requirePaired();
+      await visit.settle(Math.min(SETTLE_MS, Math.max(timeout, SETTLE_BRIEFLY_MS)));
+      const timeout_ms = Math.max(0, timeout - (Date.now() - begun));
+      if (timeout_ms > 0) io.note(`Waiting for ${from.map(line).join(", ")}, at most ${timeout / 1000} s.`);
+      came = await mesh.call("await", { from, timeout_ms, mark_read: false }, { signal });
+    }
+    const { status, messages, missing } = came;
+    const marks = messages.map((message) => ({ from: message.from, id: message.id }));
+    if (marks.length > 0) await mesh.call("mark_read", { messages: marks });
     if (status === "timeout") {
       process.exitCode = EXIT_TIMEOUT;
       const { peers } = await mesh.call("peers", {});
@@ -133,6 +143,6 @@ async function awaitSenders(io: Io, from: string[], { timeout }: { timeout: numb
       const problem = await visit.offline();
       if (problem !== undefined) io.note(problem);
     }
-    io.result({ status, messages, missing }, show(messages.map((message) => ({ ...message, read: true }))));
+    io.result(came, show(messages.map((message) => ({ ...message, read: true }))));
   });
 }

@@ -1,5 +1,7 @@
 import { type Command, Option } from "commander";
+import { attach } from "../actors/caller.ts";
 import type { Mesh } from "../actors/mesh.ts";
+import { controllerHome } from "../cluster/directory.ts";
 import type { ClusterOperations } from "../cluster/local.ts";
 import { duration, integer, list } from "./arguments.ts";
 import { interruption } from "./interruption.ts";
@@ -48,10 +50,14 @@ export function addWhatRuns(program: Command): void {
   program.command("sandboxes").description("show the sandboxes").action(action(sandboxes));
 }
 
+async function openCluster(io: Io): Promise<Mesh<ClusterOperations>> {
+  const { openOperator } = await import("../cluster/local.ts");
+  return openOperator(io.directory, (text) => io.note(line(text)));
+}
+
 async function atCluster(io: Io, work: (cluster: Mesh<ClusterOperations>) => Promise<void>): Promise<void> {
   interruption();
-  const { openOperator } = await import("../cluster/local.ts");
-  const cluster = await openOperator(io.directory, (text) => io.note(line(text)));
+  const cluster = (await attach<ClusterOperations>(controllerHome(io.directory))) ?? (await openCluster(io));
   try {
     await work(cluster);
   } finally {

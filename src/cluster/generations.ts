@@ -170,6 +170,8 @@ export class Generations {
       await this.#pointAt(next, old);
     } catch (error) {
       await fresh.close();
+      // It may be the space that it takes that is missing. What the pointer may name stays.
+      if (this.#journal) await disk.remove(this.#place(next));
       throw error;
     }
     log?.(`${this.#options.directory}: rewritten, ${this.#size} bytes became ${size}`);

@@ -11,6 +11,7 @@ import { grantDefinition } from "../machines/grant/machine.ts";
 import { runDefinition } from "../machines/run/machine.ts";
 import { Capabilities, Name } from "../wire/text.ts";
 import { Controller } from "./controller.ts";
+import { controllerHome } from "./directory.ts";
 import { type ClusterUrls, Grants } from "./grants.ts";
 import { spawnProcess } from "./sandbox-process.ts";
 import { Sandboxes, type Spawn } from "./sandboxes.ts";
@@ -84,8 +85,6 @@ export interface ClusterOptions {
   readonly allowUnproven?: boolean | undefined;
   readonly onNote?: ((text: string) => void) | undefined;
 }
-
-const controllerHome = (directory: string) => join(directory, "controller");
 
 export interface HouseholdOptions {
   readonly directory: string;

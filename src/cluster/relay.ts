@@ -2,7 +2,7 @@ import { timingSafeEqual } from "node:crypto";
 import { z } from "zod";
 import { sha256, utf8 } from "../crypto/index.ts";
 import { asMeshError } from "../errors.ts";
-import { FRAME_SIZE_MAX, RELAY_IDLE_MS } from "../limits.ts";
+import { FRAME_SIZE_MAX, RELAY_IDLE_MS, RELAY_RETRY_MS } from "../limits.ts";
 import { Ack, CLOSE, Connect, Envelope, EXTENSIONS, UnprovenConnect } from "../wire/frame.ts";
 import { Connection, type RelaySocket } from "./connection.ts";
 import { firstIssue } from "./issue.ts";
@@ -18,6 +18,12 @@ import { connectRefusal } from "./proof.ts";
 
 /** How long a socket may stay silent before its connect, as the reference relay waits. */
 const CONNECT_WAIT_MS = 10_000;
+
+/**
+ * How long frames for a recipient are refused behind one that was: its sender, who offers all of them again after
+ * RELAY_RETRY_MS, may not know yet, and what it sent meanwhile must not overtake.
+ */
+const REFUSE_MS = RELAY_RETRY_MS / 2;
 
 /** How long a closing relay waits for the other sides to say goodbye. */
 const CLOSE_WAIT_MS = 1_000;
@@ -189,16 +195,26 @@ export function createRelay(options: RelayOptions): Relay {
       connection.refuse("frame_too_large", "The frame is larger than 16 MiB.", id);
       return;
     }
+    const offersAgain = connection.peer?.extensions.includes("accepted") === true;
+    const refuse = (code: string, message: string) => {
+      if (offersAgain && !connection.refusing(to, now())) connection.refuseFor(to, now() + REFUSE_MS, code, message);
+      connection.refuse(code, message, id);
+    };
+    const refused = connection.refusing(to, now());
+    if (refused) {
+      refuse(refused.code, refused.message);
+      return;
+    }
     const arrived = connection.underway(size);
     try {
       const outcome = await mailboxes.put(to, did, id, frame);
       if (outcome === "stored") online.get(to)?.peer?.delivery.pump();
-      if (outcome === "full") connection.refuse("mailbox_full", "The mailbox is full. Try again later.", id);
-      else if (connection.peer?.extensions.includes("accepted")) connection.reply({ type: "accepted", id });
+      if (outcome === "full") refuse("mailbox_full", "The mailbox is full. Try again later.");
+      else if (offersAgain) connection.reply({ type: "accepted", id });
     } catch (error) {
       const { code, message } = asMeshError(error);
       log?.(`relay: a frame could not be stored: ${message}`);
-      connection.refuse(code, "The relay could not store the frame. Try again later.", id);
+      refuse(code, "The relay could not store the frame. Try again later.");
     } finally {
       arrived();
     }

@@ -49,12 +49,16 @@ async function syncDirectory({ open }: FileSystem, path: string): Promise<void> 
   }
 }
 
-async function writeBeside({ open }: FileSystem, temporary: string, bytes: Uint8Array): Promise<void> {
+async function writeBeside({ open, rm }: FileSystem, temporary: string, bytes: Uint8Array): Promise<void> {
   const handle = await open(temporary, "wx", 0o600);
   try {
     await handle.chmod(0o600);
     await handle.writeFile(bytes);
     await handle.sync();
+  } catch (error) {
+    // What came of it takes space on a disk that may have none.
+    await rm(temporary, { force: true });
+    throw error;
   } finally {
     await handle.close();
   }

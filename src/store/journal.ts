@@ -54,7 +54,7 @@ export interface JournalOptions {
   /** Receives every commit on disk, in order, when the journal opens. */
   readonly onCommit?: (commit: Commit) => void;
   /** Called once, before the promises reject, when commits that were asked for could not be made durable. */
-  readonly onFailure?: () => void;
+  readonly onFailure?: (error: MeshError) => void;
   /** Called with each group as soon as it is durable, in order, before the promises resolve. */
   readonly onDurable?: (commits: readonly Commit[]) => void;
 }
@@ -290,11 +290,13 @@ export class Journal {
     // What was decided after a lost commit was decided on a state that never came to be.
     const lost = [...group, ...this.#queue.filter((item) => typeof item !== "function")];
     this.#queue = this.#queue.filter((item) => typeof item === "function");
-    this.#options.onFailure?.();
+    const where = joinPath(this.#options.directory, this.#segment);
+    const reason = cause instanceof Error ? cause.message : String(cause);
     const error =
       cause instanceof MeshError && cause.code === "store_io"
         ? cause
-        : new MeshError("store_io", cause instanceof Error ? `${cause.message}.` : undefined, { cause });
+        : new MeshError("store_io", `${where}: ${reason}.`, { cause });
+    this.#options.onFailure?.(error);
     for (const { reject } of lost) reject(error);
   }
 

@@ -1,5 +1,6 @@
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
+import { readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { describe, expect, it, onTestFinished } from "vitest";
@@ -25,9 +26,10 @@ async function memberHome(): Promise<string> {
 }
 
 /** Another process that opened the home; gone when the test ends. */
-async function openElsewhere(home: string) {
+async function openElsewhere(home: string, env: NodeJS.ProcessEnv = {}) {
   const child = spawn(process.execPath, ["--no-warnings", join(import.meta.dirname, "owner-process.ts"), home], {
     stdio: ["pipe", "pipe", "inherit"],
+    env: { ...process.env, ...env },
   });
   const ended = once(child, "exit");
   onTestFinished(async () => {
@@ -38,6 +40,8 @@ async function openElsewhere(home: string) {
   const next = async () => JSON.parse((await lines.next()).value ?? "null");
   return {
     role: (await next()).role,
+    pid: child.pid,
+    signal: (signal: NodeJS.Signals) => child.kill(signal),
     async call(name: string, params: object) {
       child.stdin.write(`${JSON.stringify({ name, params })}\n`);
       return next();
@@ -191,6 +195,96 @@ describe("two processes", () => {
     expect(performance.now() - begun).toBeLessThan(5_000);
     expect(await successor.call("whoami", {})).toMatchObject({ name: "member" });
     expect((await openElsewhere(home)).role).toBe("caller");
+  });
+
+  it("ten at the same moment: one owns it, and all get the same answers", async () => {
+    const home = await memberHome();
+    const all = await Promise.all(Array.from({ length: 10 }, () => openElsewhere(home)));
+    expect(all.map(({ role }) => role).toSorted()).toEqual([...Array(9).fill("caller"), "owner"]);
+    const answers = await Promise.all(all.map((each) => each.call("whoami", {})));
+    expect(new Set(answers.map(({ result }) => result.did)).size).toBe(1);
+  });
+
+  it("what the owner started does not keep the home when the owner is killed", async () => {
+    const home = await temporaryDirectory();
+    const elsewhere = await openElsewhere(home, { OWNER_STARTS: "child" });
+    expect(elsewhere.role).toBe("owner");
+    await elsewhere.kill();
+    expect((await open(home)).role).toBe("owner");
+  });
+
+  it("an owner that is stopped is not waited for without end: the error names its process; continued, it is reached", async () => {
+    const home = await temporaryDirectory();
+    const elsewhere = await openElsewhere(home);
+    elsewhere.signal("SIGSTOP");
+    await expect(openMesh({ home }, 0)).rejects.toMatchObject({
+      code: "store_locked",
+      message: expect.stringContaining(`process ${elsewhere.pid}`),
+    });
+    elsewhere.signal("SIGCONT");
+    expect((await open(home)).role).toBe("caller");
+  });
+
+  it("a call to an owner that is stopped can be taken back", async () => {
+    const home = await memberHome();
+    const elsewhere = await openElsewhere(home);
+    const caller = await open(home);
+    elsewhere.signal("SIGSTOP");
+    const taken = new AbortController();
+    const waiting = caller.call("await", { from: [PEER] }, { signal: taken.signal });
+    taken.abort();
+    await expect(waiting).rejects.toMatchObject({ code: "aborted" });
+    await caller.close();
+    elsewhere.signal("SIGCONT");
+  });
+});
+
+describe("what lies in the home", () => {
+  it("a lock file that is deleted while it is held makes no second owner", async () => {
+    const home = await temporaryDirectory();
+    const owner = await open(home);
+    await rm(join(home, "owner.lock"));
+    expect(await claimOwnership(home)).toBeUndefined();
+    expect((await open(home)).role).toBe("caller");
+    await owner.close();
+    expect((await open(home)).role).toBe("owner");
+  });
+
+  it("what a dead owner left, or anybody else put there, is in nobody's way", async () => {
+    const home = await temporaryDirectory();
+    const elsewhere = await openElsewhere(home);
+    await elsewhere.kill();
+    expect(await readdir(home)).toContain("owner.sock");
+    const second = await open(home);
+    expect(second.role).toBe("owner");
+    await second.close();
+    for (const name of ["owner.sock", "owner.json"]) await writeFile(join(home, name), "not ours");
+    expect((await open(home)).role).toBe("owner");
+    expect((await open(home)).role).toBe("caller");
+  });
+
+  it("a home whose path is too long for a socket is owned and reached all the same", async () => {
+    const home = join(await temporaryDirectory(), "long".repeat(30));
+    const elsewhere = await openElsewhere(home, { TMPDIR: await temporaryDirectory() });
+    const here = await open(home);
+    expect([elsewhere.role, here.role]).toEqual(["owner", "caller"]);
+    expect((await elsewhere.call("whoami", {})).result).toEqual(await here.call("whoami", {}));
+  });
+
+  it("a home on a read-only file system is an error that names the place", async (test) => {
+    const mount = await temporaryDirectory();
+    if (spawnSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", mount]).status !== 0)
+      test.skip("no file system can be mounted here");
+    onTestFinished(() => void spawnSync("umount", [mount]));
+    const home = join(mount, "home");
+    await (await openMesh({ home })).close();
+    spawnSync("mount", ["-o", "remount,ro", mount]);
+    await expect(openMesh({ home })).rejects.toMatchObject({
+      code: "store_io",
+      message: expect.stringContaining(home),
+    });
+    spawnSync("mount", ["-o", "remount,rw", mount]);
+    expect((await open(home)).role).toBe("owner");
   });
 });
 

@@ -13,6 +13,7 @@ import {
 import { type Network, type Ports, realPorts } from "../../src/actors/ports.ts";
 import { type ClusterServer, startServer } from "../../src/cluster/server.ts";
 import { MeshError } from "../../src/errors.ts";
+import type { Disk } from "../../src/store/disk.ts";
 import { temporaryDirectory } from "../store/disks.ts";
 
 /** What a test of whole nodes may take. */
@@ -78,16 +79,18 @@ export interface World {
   readonly directory: string;
   readonly server: ClusterServer;
   /** Opens the node of that name; the first time it joins the mesh. */
-  open(name: string, ports?: Ports): Promise<MeshNode>;
+  open(name: string, ports?: Ports, onNote?: (text: string) => void): Promise<MeshNode>;
   home(name: string): string;
 }
 
-export async function openWorld(): Promise<World> {
+/** @param disk the relay's and the registry's */
+export async function openWorld(disk?: Disk): Promise<World> {
   const directory = await temporaryDirectory();
   const server = await startServer({
     host: "127.0.0.1",
     port: 0,
     directory: join(directory, "server"),
+    ...(disk && { disk }),
     pair: () => Promise.reject(new MeshError("token_invalid")),
   });
   onTestFinished(() => server.close());
@@ -96,8 +99,8 @@ export async function openWorld(): Promise<World> {
     directory,
     server,
     home,
-    async open(name, ports = realPorts(realNetwork)) {
-      const node = await openNode({ home: home(name), ports });
+    async open(name, ports = realPorts(realNetwork), onNote = () => undefined) {
+      const node = await openNode({ home: home(name), ports, onNote });
       node.start();
       if (!node.membership.current) {
         await node.membership.join({

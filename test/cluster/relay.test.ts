@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { FRAME_SIZE_MAX, MAILBOX_AGE_MAX_MS, MAILBOX_FRAMES_MAX } from "../../src/limits.ts";
+import { FRAME_SIZE_MAX, MAILBOX_AGE_MAX_MS, MAILBOX_FRAMES_MAX, RELAY_RETRY_MS } from "../../src/limits.ts";
 import { HeldDisk, killedAt } from "./disks.ts";
 import { ACCEPTED, agent, connect, type Frame, ids, message, world } from "./world.ts";
 
@@ -226,8 +226,25 @@ describe("mail", () => {
     const receiver = await connect(server, bob);
     receiver.send({ type: "ack", id: "0" });
     await receiver.read();
+    server.clock.pass(RELAY_RETRY_MS);
     sender.send(message(bob, "there-is-room"));
     expect(await sender.next()).toEqual({ v: 1, type: "accepted", id: "there-is-room" });
+  });
+
+  test("nothing overtakes a frame that was refused, until its sender offers all of them again", async () => {
+    const server = await world();
+    const sender = await connect(server, alice, ACCEPTED);
+    for (let n = 0; n <= MAILBOX_FRAMES_MAX; n++) sender.send(message(bob, String(n)));
+    await sender.take(MAILBOX_FRAMES_MAX + 1);
+    const receiver = await connect(server, bob);
+    for (const id of ["0", "1"]) receiver.send({ type: "ack", id });
+    await receiver.read();
+    // On its way before the sender heard of the refusal.
+    sender.send(message(bob, "behind"));
+    expect(await sender.next()).toMatchObject({ type: "error", code: "mailbox_full", id: "behind" });
+    server.clock.pass(RELAY_RETRY_MS);
+    for (const id of [String(MAILBOX_FRAMES_MAX), "behind"]) sender.send(message(bob, id));
+    expect(await sender.take(2)).toMatchObject([{ type: "accepted" }, { type: "accepted", id: "behind" }]);
   });
 
   test("outlives the server: order, acks and known ids", async () => {

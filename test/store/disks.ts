@@ -96,17 +96,25 @@ export class FullDisk {
   room: number | undefined;
   /** The same, noticed only when the bytes are to be made durable. */
   syncFails = false;
-  readonly disk: Disk = diskWith({
-    write: async (file, bytes) => {
-      if (this.room === undefined) return file.write(bytes);
-      await file.write(bytes.subarray(0, this.room));
-      throw noSpace();
+  readonly disk: Disk = diskWith(
+    {
+      write: async (file, bytes) => {
+        if (this.room === undefined) return file.write(bytes);
+        await file.write(bytes.subarray(0, this.room));
+        throw noSpace();
+      },
+      sync: async (file) => {
+        if (this.syncFails) throw Object.assign(new Error("EIO: i/o error, fdatasync"), { code: "EIO" });
+        await file.sync();
+      },
     },
-    sync: async (file) => {
-      if (this.syncFails) throw Object.assign(new Error("EIO: i/o error, fdatasync"), { code: "EIO" });
-      await file.sync();
+    {
+      replace: async (path, bytes) => {
+        if (this.room !== undefined) throw noSpace();
+        await realDisk.replace(path, bytes);
+      },
     },
-  });
+  );
 }
 
 /** The disk of a process that is killed at its n-th change: that one may arrive by half, and nothing comes after it. */

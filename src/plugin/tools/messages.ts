@@ -76,9 +76,13 @@ export const meshAwait = defineTool({
   async run({ from, timeout_seconds }, { node, signal }) {
     const { status, messages, missing } = await node.call(
       "await",
-      { from, timeout_ms: timeout_seconds * 1000 },
-      { signal },
+      { from, timeout_ms: timeout_seconds * 1000, mark_read: false },
+      { signal, repeatable: true },
     );
+    if (messages.length > 0) {
+      const marks = messages.map((message) => ({ from: message.from, id: message.id }));
+      await node.call("mark_read", { messages: marks }, { signal, repeatable: true });
+    }
     const silent = missing.length === from.length ? from : missing;
     return {
       text: paragraphs(

@@ -1,0 +1,24 @@
+import type { ConversationContext } from "../machines/conversation/events.ts";
+import { type Disk, joinPath } from "../store/disk.ts";
+import type { ActorSystem } from "./system.ts";
+
+// What a crash leaves in a state directory that nothing refers to.
+
+/** What a crash left of files that were to replace others: secrets of ended epochs among it. */
+export async function removeLeftovers(disk: Disk, home: string): Promise<void> {
+  for (const directory of [home, joinPath(home, "snapshots")]) {
+    for (const name of await disk.list(directory)) {
+      if (name.endsWith(".tmp")) await disk.remove(joinPath(directory, name));
+    }
+  }
+}
+
+/** Only what waits to be sent or handed over lies in blobs. */
+export function blobsInUse(system: ActorSystem): Set<string> {
+  const used = new Set<string>();
+  for (const [, state] of system.streams("conversation")) {
+    const { outbox, handling }: ConversationContext = state.snapshot.context;
+    for (const { body } of [...outbox, ...handling]) if ("blob" in body) used.add(body.blob);
+  }
+  return used;
+}
