@@ -103,13 +103,15 @@ export class Membership {
 
   /** The next time that the pairing stands in `paired`, or is thrown back to `unpaired`. */
   #settled(stream: string, signal?: AbortSignal): Promise<PairingContext> {
-    return new Promise((resolve, reject) => {
+    const closing = this.#core.signal;
+    const stop = signal ? AbortSignal.any([signal, closing]) : closing;
+    const settled = new Promise<PairingContext>((resolve, reject) => {
       const end = (settle: () => void) => {
         unsubscribe();
-        signal?.removeEventListener("abort", abort);
+        stop.removeEventListener("abort", abort);
         settle();
       };
-      const abort = () => end(() => reject(new MeshError("aborted")));
+      const abort = () => end(() => reject(new MeshError(closing.aborted ? "closed" : "aborted")));
       const unsubscribe = this.#core.system.subscribe((change) => {
         if (change.stream !== stream) return;
         const { snapshot } = change.state;
@@ -119,8 +121,11 @@ export class Membership {
           end(() => reject(new MeshError(code, detail || undefined)));
         } else if (snapshot.matches("paired")) end(() => resolve(context));
       });
-      signal?.addEventListener("abort", abort, { once: true });
+      stop.addEventListener("abort", abort, { once: true });
     });
+    // Nobody may be waiting: what could not even be begun has been told already.
+    settled.catch(() => undefined);
+    return settled;
   }
 
   #context(stream: string): PairingContext {

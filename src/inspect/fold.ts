@@ -39,10 +39,10 @@ export function stepOrNone(
   }
 }
 
-/** Every event of a home, or of one stream, with the step that it is. @throws MeshError `store_damaged`, `store_newer` */
-export async function* foldJournal(home: string, only?: string): AsyncGenerator<Folded> {
+/** Every event of these commits, or of one stream of them, with the step that it is. @throws MeshError `store_newer` */
+export async function* fold(commits: AsyncIterable<Commit>, only?: string): AsyncGenerator<Folded> {
   const states = new Map<string, ActorState>();
-  for await (const stored of commitsOf(home, only)) {
+  for await (const stored of commits) {
     const commit = upcast(stored, definitionOf);
     for (const { stream, event } of commit.entries) {
       const definition = definitionOf(stream);
@@ -54,6 +54,9 @@ export async function* foldJournal(home: string, only?: string): AsyncGenerator<
     }
   }
 }
+
+/** Every event of a home, or of one stream, with the step that it is. @throws MeshError `store_damaged`, `store_newer` */
+export const foldJournal = (home: string, only?: string): AsyncGenerator<Folded> => fold(commitsOf(home, only), only);
 
 /** A state's value as short text: `open.established`; regions that stand side by side are separated by a space. */
 export function stateText(value: AnyMachineSnapshot["value"]): string {

@@ -8,6 +8,7 @@ import type { MachineDefinition } from "../machines/definition.ts";
 import { realDisk } from "../store/disk.ts";
 import { readSnapshots, type SnapshotFile } from "../store/snapshots.ts";
 import { CLUSTER_DEFINITIONS, definitionOf, partsOf } from "./definitions.ts";
+import { differencesOf } from "./divergence.ts";
 import { foldJournal } from "./fold.ts";
 import { unknownStream } from "./history.ts";
 import { redactContext } from "./redact.ts";
@@ -105,6 +106,10 @@ const isSnapshotState = (state: unknown): state is SnapshotState =>
 
 const asStored = (value: unknown): unknown => JSON.parse(JSON.stringify(value));
 
+/** Fields of a state by name, such as `context.sent`; what is in them stays behind. */
+const fieldsThatDiffer = (stored: unknown, folded: unknown): string =>
+  [...new Set(differencesOf(stored, folded).map(({ path }) => /^(?:context\.)?\w*/.exec(path)?.[0]))].join(", ");
+
 /** The text that the snapshots of a node with these machines carry. */
 const versionsOf = (definitions: readonly MachineDefinition[]): string =>
   new ActorSystem({
@@ -132,8 +137,11 @@ function differencesAt(states: ReadonlyMap<string, ActorState>, messages: Messag
     const stored = actors[stream];
     if (!state) differences.push({ stream, what: "The snapshots know it and the journal does not." });
     else if (stored === undefined) differences.push({ stream, what: "The journal knows it and the snapshots do not." });
-    else if (!isDeepStrictEqual(asStored(persist(state)), stored))
-      differences.push({ stream, what: "The journal folds to another state than the snapshots have." });
+    else {
+      const fields = fieldsThatDiffer(stored, asStored(persist(state)));
+      if (fields.length > 0)
+        differences.push({ stream, what: `The journal folds to another state than the snapshots have: ${fields}.` });
+    }
   }
   if (!isDeepStrictEqual(asStored(messages.capture()), projections[messages.name]))
     differences.push({ stream: `projection/${messages.name}`, what: "The journal gives another index." });

@@ -6,6 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type Mesh, openMesh } from "../../src/actors/mesh.ts";
+import { realNetwork } from "../../src/actors/network.ts";
+import { realPorts } from "../../src/actors/ports.ts";
 import { openCluster, openOperator } from "../../src/cluster/local.ts";
 import { base64url, identityFromSeed, sign, utf8 } from "../../src/crypto/index.ts";
 import { decodeToken, encodeToken, PairRequest, type PairResponse, pairedProofText } from "../../src/wire/pair.ts";
@@ -103,6 +105,29 @@ describe("pairing with a token", () => {
     await operator.close();
     cluster = await openCluster({ directory: join(folder, "cluster"), port: Number(new URL(pair_url).port) });
     expect(await codeOf(token)).toBe("paired");
+  });
+});
+
+describe("a laptop that closes while it pairs", () => {
+  it("tells the caller, and goes on with it when it is opened again", async () => {
+    await laptop.close();
+    const asked = Promise.withResolvers<void>();
+    const silent = realPorts({
+      ...realNetwork,
+      fetch: (url, init) => {
+        if (url.endsWith("/v1/pair")) return realNetwork.fetch(url, init);
+        asked.resolve();
+        return new Promise(() => undefined);
+      },
+    });
+    laptop = await openMesh({ home: join(folder, "laptop"), ports: silent });
+    const pairing = codeOf(await issue());
+    await asked.promise;
+    await laptop.close();
+    expect(await pairing).toBe("closed");
+    laptop = await openMesh({ home: join(folder, "laptop") });
+    await laptop.call("settle", {});
+    expect(await isPaired()).toBe(true);
   });
 });
 

@@ -1,0 +1,90 @@
+/** The real network with faults that a scenario asks for: requests nobody answers, frames that are held back, knocks that are refused. */
+import { realNetwork } from "../../src/actors/network.ts";
+import { type Network, type Ports, realPorts } from "../../src/actors/ports.ts";
+
+interface Frame {
+  readonly type: string;
+  readonly id: string;
+  readonly from?: string;
+  readonly to?: string;
+}
+
+export class FaultyNetwork {
+  isDown = false;
+  readonly ports: Ports;
+  #unanswered: string[] = [];
+  #refusals: string[] = [];
+  #holding: { readonly frames: number; readonly held: (() => void)[] } | undefined;
+
+  constructor() {
+    const network: Network = {
+      fetch: async (url, init) => {
+        const index = this.#unanswered.findIndex((part) => url.includes(part));
+        if (index !== -1) this.#unanswered.splice(index, 1);
+        if (this.isDown || index !== -1) throw new TypeError("fetch failed");
+        return realNetwork.fetch(url, init);
+      },
+      dial: (url, events) => {
+        if (this.isDown) {
+          queueMicrotask(() => events.closed(1006, "no network"));
+          return { send: () => undefined, buffered: 0, close: () => undefined };
+        }
+        const socket = realNetwork.dial(url, {
+          ...events,
+          received: (text) => this.#receive(text, events.received),
+        });
+        return {
+          send: (text) => {
+            if (!this.#refuse(text, events.received)) socket.send(text);
+          },
+          get buffered() {
+            return socket.buffered;
+          },
+          close: () => socket.close(),
+        };
+      },
+    };
+    this.ports = realPorts(network);
+  }
+
+  /** The next request to an address with this in it is not answered. */
+  leaveUnanswered(part: string): void {
+    this.#unanswered.push(part);
+  }
+
+  /** The next knock is refused for this reason, as by its recipient. */
+  refuseKnock(reason: string): void {
+    this.#refusals.push(reason);
+  }
+
+  /** Of the next messages that come in, so many, the first comes last. */
+  reverse(frames: number): void {
+    this.#holding = { frames, held: [] };
+  }
+
+  #refuse(text: string, received: (text: string) => void): boolean {
+    const { type, id, from, to }: Frame = JSON.parse(text);
+    if (type !== "knock" || this.#refusals.length === 0) return false;
+    const reason = this.#refusals.shift();
+    const ts = new Date().toISOString();
+    const answers = [
+      { v: 1, type: "accepted", id },
+      { v: 1, type: "knock_reject", from: to, to: from, id: `${id}.r`, knock_id: id, reason, ts },
+    ];
+    for (const answer of answers) queueMicrotask(() => received(JSON.stringify(answer)));
+    return true;
+  }
+
+  #receive(text: string, received: (text: string) => void): void {
+    const { type }: Frame = JSON.parse(text);
+    const holding = this.#holding;
+    if (!holding || type !== "message") {
+      received(text);
+      return;
+    }
+    holding.held.unshift(() => received(text));
+    if (holding.held.length < holding.frames) return;
+    this.#holding = undefined;
+    for (const give of holding.held) give();
+  }
+}
