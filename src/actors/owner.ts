@@ -1,5 +1,5 @@
 import { hash } from "node:crypto";
-import { chmodSync, mkdirSync, rmSync } from "node:fs";
+import { chmodSync, rmSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -7,6 +7,7 @@ import { createInterface } from "node:readline";
 import { z } from "zod";
 import { asMeshError, isErrorCode, MeshError } from "../errors.ts";
 import { OWNER_MESSAGE_MAX } from "../limits.ts";
+import { realDisk } from "../store/disk.ts";
 import { refusedBy } from "../store/disk-errors.ts";
 import type { Mesh } from "./mesh.ts";
 import type { MeshNode } from "./node.ts";
@@ -30,11 +31,9 @@ export interface Ownership {
 
 /** The right to a state directory, or undefined while another process (or another part of this one) has it. */
 export async function claimOwnership(home: string): Promise<Ownership | undefined> {
-  try {
-    mkdirSync(home, { recursive: true, mode: 0o700 });
-  } catch (cause) {
+  await realDisk.makeDirectory(home).catch((cause: unknown) => {
     throw refusedBy(home, cause);
-  }
+  });
   const { DatabaseSync } = await import("node:sqlite").catch((cause: unknown) => {
     throw new MeshError("node_unsupported", `This is Node.js ${process.version}.`, { cause });
   });
