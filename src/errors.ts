@@ -24,6 +24,9 @@ const sentences = {
   message_unknown: "No message with that id is known.",
   offload_unknown: "No offload with that id is known. List them with status.",
   offload_over: "That offload has already ended.",
+  offload_running:
+    "An offload that has not ended needs this conversation. Wait for it to end, or cancel it, then try again.",
+  conversation_forgotten: "The conversation was forgotten before this could be sent.",
   no_free_slot: "All slots of the grant are in use. Wait for a running offload to end, or cancel one.",
   budget_exhausted: "The grant's token budget is used up. Ask the operator for more.",
   capability_missing: "The grant does not include the capability this needs. Ask the operator.",

@@ -16,6 +16,9 @@ export interface SealedBody {
   readonly before?: () => Promise<void>;
 }
 
+/** Stands in place of words that were destroyed. */
+export const FORGOTTEN = "(forgotten)";
+
 const utf8 = (text: string) => new Uint8Array(Buffer.from(text, "utf8"));
 
 export class Bodies {

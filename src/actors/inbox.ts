@@ -3,6 +3,7 @@ import { MeshError } from "../errors.ts";
 import { INBOX_CHARACTERS_MAX, INBOX_PAGE_MAX } from "../limits.ts";
 import { Body } from "../machines/definition.ts";
 import { isChat, parsePayload } from "../wire/payload.ts";
+import { FORGOTTEN } from "./bodies.ts";
 import { conversationOf } from "./core.ts";
 import { nameOfPeer } from "./directory.ts";
 import type { MeshNode } from "./node.ts";
@@ -23,13 +24,14 @@ const BodyOfEvent = z.object({ id: z.string(), body: Body });
 
 /** The words of a message, read back from the journal; a note in their place when they were forgotten. */
 async function wordsOf(node: MeshNode, entry: MessageEntry): Promise<string> {
+  if (entry.forgotten) return FORGOTTEN;
   const { entries } = node.core.system.current(await node.journal.read(entry.place));
   for (const { stream, event } of entries) {
     if (stream !== conversationOf(entry.peer)) continue;
     const parsed = BodyOfEvent.safeParse(event);
     if (!parsed.success || parsed.data.id !== entry.id) continue;
     const text = await node.core.bodies.peek(entry.peer, parsed.data.body);
-    if (text === null) return "(forgotten)";
+    if (text === null) return FORGOTTEN;
     const payload = parsePayload(text);
     return payload && isChat(payload) ? payload.content : text;
   }

@@ -196,6 +196,22 @@ export class Keyring {
     this.#ratchets.delete(session);
   }
 
+  /** Destroys the words of a scope: its content key, and of a peer the message keys of frames that were sent or set aside. */
+  forgetWordsPatch(scope: string, sessions: readonly string[] = []): SecretPatch {
+    const names = [
+      `content/${scope}`,
+      ...this.#secrets.names(`sent/${scope}/`),
+      ...sessions.flatMap((session) => this.#secrets.names(`skipped/${session}/`)),
+    ];
+    return Object.fromEntries(names.map((name) => [name, null]));
+  }
+  /** The words of a scope were destroyed, and that is decided. */
+  forgotWords(scope: string, sessions: readonly string[] = []): void {
+    this.#contentKeys.delete(scope);
+    this.#newContentKeys.delete(scope);
+    for (const session of sessions) this.#ratchets.delete(session);
+  }
+
   sentKey(peer: string, id: string): Uint8Array | undefined {
     return decode(this.#secrets.get(`sent/${peer}/${id}`));
   }

@@ -139,6 +139,10 @@ export class MeshNode {
       seal: ({ peer, ids }: Addressed) => outgoing.seal(peer, ids),
       transmit: ({ peer, ids }: Addressed) => outgoing.transmit(peer, ids),
       handle: ({ peer, ids }: Addressed) => handling.handle(peer, ids),
+      forget: ({ peer }: { peer: string }) => {
+        outgoing.forget(peer);
+        handling.forget(peer);
+      },
       discard: ({ bodies: gone }: { bodies: readonly Body[] }) => bodies.discard(gone),
     });
     this.health = new StoreHealth({
@@ -193,6 +197,15 @@ export class MeshNode {
     this.#started = true;
     this.core.system.start();
     this.#housekeeping.start();
+  }
+
+  /** What was destroyed so far is gone from every file when this has ended. @throws MeshError `store_io` */
+  async endEpoch(): Promise<void> {
+    try {
+      await this.#housekeeping.endEpoch();
+    } catch (cause) {
+      throw new MeshError("store_io", `${cause instanceof Error ? cause.message : String(cause)}.`, { cause });
+    }
   }
 
   /** How the key of the state directory is protected. */

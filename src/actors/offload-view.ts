@@ -3,6 +3,7 @@ import { z } from "zod";
 import { MeshError } from "../errors.ts";
 import type { Body } from "../machines/definition.ts";
 import type { OffloadContext } from "../machines/offload/events.ts";
+import { FORGOTTEN } from "./bodies.ts";
 import type { Core } from "./core.ts";
 import type { ActorState } from "./state.ts";
 
@@ -60,6 +61,7 @@ export async function viewOffload(core: Core, folder: string, id: string): Promi
   if (!state) throw new MeshError("offload_unknown", `${id}.`);
   const context: OffloadContext = state.snapshot.context;
   const scope = offloadOf(id);
+  const isForgotten = context.request === null && context.controller !== "";
   const peek = async (body: Body | null) => (body ? core.bodies.peek(scope, body) : null);
   const phase = phaseOf(state);
   const status = statusOf(phase);
@@ -76,10 +78,10 @@ export async function viewOffload(core: Core, folder: string, id: string): Promi
     status,
     phase,
     progress: { stage: context.stage, pct: status === "done" ? 100 : context.pct, message: note },
-    summary: await peek(context.summary),
+    summary: isForgotten && status === "done" ? FORGOTTEN : await peek(context.summary),
     files,
     error: errorOf(status, context, note),
-    task: request === null ? null : Request.parse(JSON.parse(request)).task,
+    task: isForgotten ? FORGOTTEN : request === null ? null : Request.parse(JSON.parse(request)).task,
     sandbox: context.sandbox.name,
     requested_at: new Date(context.requestedAt).toISOString(),
     ended_at: context.endedAt === null ? null : new Date(context.endedAt).toISOString(),

@@ -16,6 +16,7 @@ import type { SessionContext } from "../machines/session/events.ts";
 import { Id, Name } from "../wire/text.ts";
 import { conversationOf } from "./core.ts";
 import { discover, nameOfPeer, resolvePeer } from "./directory.ts";
+import { forget, forgettable } from "./forgetting.ts";
 import { awaitMessages, markRead, readInbox, until } from "./inbox.ts";
 import type { MeshNode } from "./node.ts";
 import { isOver, type OffloadView, offloadOf } from "./offloads.ts";
@@ -265,6 +266,12 @@ export const operations = {
     await node.offloads.cancel(id);
     return node.offloads.view(id);
   }),
+
+  /** Destroys the words of a conversation, or (`preview`) says what that would destroy. */
+  forget: operation(
+    z.object({ peer: Peer, preview: z.boolean().default(false) }),
+    async ({ peer, preview }, { node }) => (preview ? forgettable(node, peer) : forget(node, peer)),
+  ),
 
   /** Draws a new store key and protects it so. Nothing of it is journaled or noted. */
   change_key: operation(

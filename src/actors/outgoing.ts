@@ -96,6 +96,11 @@ export class OutgoingMail {
     this.#core = core;
   }
 
+  /** The words of a peer were destroyed: frames that were kept of them go. */
+  forget(peer: string): void {
+    for (const key of this.#frames.keys()) if (key.startsWith(`${peer} `)) this.#frames.delete(key);
+  }
+
   /** Encrypts messages in order with the session that sends. */
   async seal(peer: string, ids: readonly string[]): Promise<void> {
     const { lanes } = this.#core;

@@ -1,10 +1,11 @@
 import { randomUUID } from "node:crypto";
-import { chmodSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
 import { asMeshError, MeshError } from "../errors.ts";
+import { realDisk } from "../store/disk.ts";
 import { refusedBy } from "../store/disk-errors.ts";
 import { connectToOwner } from "./caller.ts";
 import type { MeshNode } from "./node.ts";
@@ -24,11 +25,9 @@ export interface Ownership {
 
 /** The right to a state directory, or undefined while another process (or another part of this one) has it. */
 export async function claimOwnership(home: string): Promise<Ownership | undefined> {
-  try {
-    mkdirSync(home, { recursive: true, mode: 0o700 });
-  } catch (cause) {
+  await realDisk.makeDirectory(home).catch((cause: unknown) => {
     throw refusedBy(home, cause);
-  }
+  });
   const { DatabaseSync } = await import("node:sqlite").catch((cause: unknown) => {
     throw new MeshError("node_unsupported", `This is Node.js ${process.version}.`, { cause });
   });

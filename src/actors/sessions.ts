@@ -60,6 +60,11 @@ export class Sessions {
     return open.reverse();
   }
 
+  /** All sessions that there ever were with a peer. */
+  all(peer: string): readonly string[] {
+    return this.#byPeer.get(peer) ?? [];
+  }
+
   /** Builds the index by peer from what was recovered, and keeps it from then on. */
   index(): void {
     for (const [, state] of this.#core.system.streams("session")) this.#note(state.snapshot.context);

@@ -35,6 +35,11 @@ export class Handling {
     this.#handler = handler;
   }
 
+  /** The words of a peer were destroyed: what was begun with parts of them is over. */
+  forget(peer: string): void {
+    this.#transfers.delete(peer);
+  }
+
   /** Hands work over, in order. Parts of a larger payload wait here until they are all there. */
   async handle(peer: string, ids: readonly string[]): Promise<void> {
     if (ids.length > 0) await this.#core.lanes.run(`work ${peer}`, () => this.#handleAll(peer));

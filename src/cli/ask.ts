@@ -8,33 +8,37 @@ import { interruption } from "./interruption.ts";
 /** Whether there is anyone to ask. */
 export const someoneIsThere = (): boolean => process.stdin.isTTY && process.stderr.isTTY;
 
-async function ask(question: string, output: NodeJS.WritableStream): Promise<string> {
+/** @param isSecret nothing of what is typed is shown */
+async function ask(question: string, isSecret: boolean): Promise<string> {
+  let isShown = true;
+  const output = new Writable({
+    write: (chunk, _, done) => {
+      if (isShown) process.stderr.write(chunk);
+      done();
+    },
+  });
+  // From here on the terminal shows nothing by itself: the question comes after.
   const reader = createInterface({ input: process.stdin, output, terminal: true, historySize: 0 });
   const stop = new AbortController();
   // Ctrl-C at the question, or an input that ends, is an answer too.
   reader.once("SIGINT", () => stop.abort());
   reader.once("close", () => stop.abort());
   try {
-    return await reader.question(question, { signal: AbortSignal.any([stop.signal, interruption()]) });
+    const answer = reader.question(question, { signal: AbortSignal.any([stop.signal, interruption()]) });
+    isShown = !isSecret;
+    return await answer;
   } catch (cause) {
     throw new MeshError("aborted", undefined, { cause });
   } finally {
     reader.close();
     process.stdin.pause();
+    if (isSecret) process.stderr.write("\n");
   }
 }
 
 /** Words that are not shown while they are typed. @throws MeshError `aborted` */
-export async function askSecretly(question: string): Promise<string> {
-  const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
-  process.stderr.write(question);
-  try {
-    return await ask("", nowhere);
-  } finally {
-    process.stderr.write("\n");
-  }
-}
+export const askSecretly = (question: string): Promise<string> => ask(question, true);
 
 /** @throws MeshError `aborted` */
 export const confirmed = async (question: string): Promise<boolean> =>
-  /^y(es)?$/i.test((await ask(`${question} [y/N] `, process.stderr)).trim());
+  /^y(es)?$/i.test((await ask(`${question} [y/N] `, false)).trim());

@@ -1,5 +1,6 @@
 #!/usr/bin/env -S node --disable-warning=ExperimentalWarning
 import { addDemo } from "./demonstration.ts";
+import { addForget } from "./forget.ts";
 import { addDiscovery, addIdentity } from "./identity.ts";
 import { addKey } from "./key.ts";
 import { addLooking } from "./looking.ts";
@@ -16,6 +17,7 @@ const program = createProgram({
 
 program.commandsGroup("Identity:");
 addIdentity(program);
+addForget(program);
 addKey(program);
 program.commandsGroup("Messages:");
 addMessages(program);

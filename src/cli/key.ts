@@ -1,4 +1,4 @@
-import { type Command, Option } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import type { Protection } from "../actors/unlock.ts";
 import { MeshError } from "../errors.ts";
 import { askSecretly, someoneIsThere } from "./ask.ts";
@@ -9,7 +9,7 @@ import { action, type Io } from "./program.ts";
 // How the state directory's key is protected, and changing it.
 
 const PROTECTS: Readonly<Record<Protection, string>> = {
-  file: "a home that is copied without store.key (a backup, a synced folder), not one that is copied whole or read as your user",
+  file: "a home that is copied without store.key (a backup, a synced folder); not one that is copied whole, nor against a program that runs as your user",
   passphrase:
     "a home that is copied whole or a stolen disk, as far as the passphrase is hard to guess; not against a program that runs as your user while the home is open, or reads its environment",
   keychain:
@@ -35,6 +35,7 @@ export function addKey(program: Command): void {
         "passphrase",
       ]),
     )
+    .allowExcessArguments()
     .addHelpText(
       "after",
       `
@@ -58,7 +59,12 @@ interface Options {
   readonly keychain?: true;
 }
 
-async function key(io: Io, options: Options): Promise<void> {
+async function key(io: Io, options: Options, command: Command): Promise<void> {
+  // Not repeated: it may be the passphrase itself.
+  if (command.args.length > 0)
+    throw new InvalidArgumentError(
+      "A passphrase is not taken from the command line, where every process can see it; it is asked for.",
+    );
   const { keyProtection } = await import("../actors/unlock.ts");
   const protection = (["file", "passphrase", "keychain"] as const).find((each) => options[each]);
   const before = await keyProtection(io.directory);

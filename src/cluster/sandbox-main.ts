@@ -4,7 +4,9 @@ import { runTask } from "./runner.ts";
 import { runSandbox } from "./sandbox.ts";
 import { SandboxConfig } from "./sandboxes.ts";
 
-// The process of one sandbox: told once by its parent what it is, and ended with it.
+// The process of one sandbox: told once by its parent what it is, and ended with it. What a task leaves behind in it is its
+// owner's alone.
+process.umask(0o077);
 process.once("message", (message) => {
   runSandbox(SandboxConfig.parse(message), {
     ports: realPorts(realNetwork),

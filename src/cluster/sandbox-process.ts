@@ -30,7 +30,7 @@ function keepLog(child: ChildProcess, path: string): void {
     const kept = chunk.subarray(0, Math.max(0, left));
     left -= kept.length;
     // A log that cannot be written is no reason to end a run.
-    if (kept.length > 0) appendFile(path, kept).catch(() => undefined);
+    if (kept.length > 0) appendFile(path, kept, { mode: 0o600 }).catch(() => undefined);
   };
   child.stdout?.on("data", keep);
   child.stderr?.on("data", keep);

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { type FileSystem, nodeFileSystem, type OpenFile } from "./file-system.ts";
 
 // The file system as the store needs it: a port, so that a simulated disk can stand in its place.
@@ -100,7 +100,11 @@ const freshMark = () => randomBytes(6).toString("hex");
 export const diskOn = (files: FileSystem, mark = freshMark): Disk => ({
   async makeDirectory(path) {
     const first = await files.mkdir(path, { recursive: true, mode: 0o700 });
-    if (first !== undefined) await syncDirectory(files, dirname(first));
+    if (first === undefined) return;
+    // Each of the new ones is durable in the one above it.
+    const above = dirname(resolve(first));
+    for (let made = resolve(path); made.length > above.length; made = dirname(made))
+      await syncDirectory(files, dirname(made));
   },
   async read(path) {
     try {
@@ -131,10 +135,11 @@ export const diskOn = (files: FileSystem, mark = freshMark): Disk => ({
   },
   async replace(path, bytes) {
     const temporary = `${path}.${mark()}.tmp`;
-    await writeBeside(files, temporary, bytes);
     try {
+      await writeBeside(files, temporary, bytes);
       await files.rename(temporary, path);
     } catch (error) {
+      // Half of a replacement may be secrets that are to be forgotten.
       await files.rm(temporary, { force: true });
       throw error;
     }
@@ -142,14 +147,14 @@ export const diskOn = (files: FileSystem, mark = freshMark): Disk => ({
   },
   async create(path, bytes) {
     const temporary = `${path}.${mark()}.tmp`;
-    await writeBeside(files, temporary, bytes);
     try {
+      await writeBeside(files, temporary, bytes);
       await files.link(temporary, path);
     } catch (error) {
       if (error instanceof Error && "code" in error && error.code === "EEXIST") return false;
       throw error;
     } finally {
-      await files.unlink(temporary);
+      await files.rm(temporary, { force: true });
     }
     await syncDirectory(files, dirname(path));
     return true;

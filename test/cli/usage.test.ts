@@ -9,7 +9,7 @@ afterAll(tidyUp);
 const COMMANDS: readonly [Program, ...string[]][] = [
   ["kars-mesh"],
   ...[
-    ["pair", "whoami", "peers", "send", "inbox", "await", "discover", "run"],
+    ["pair", "whoami", "peers", "forget", "key", "send", "inbox", "await", "discover", "run"],
     ["offload", "status", "cancel", "history", "replay", "inspect", "demo"],
   ]
     .flat()
@@ -44,7 +44,7 @@ describe.concurrent("help", () => {
 
   test("what comes in later issues is not listed", async () => {
     const { stdout } = await run("kars-mesh", ["--help"]);
-    expect(stdout).not.toMatch(/^ {2}(verify|forget|doctor)\b/m);
+    expect(stdout).not.toMatch(/^ {2}(verify|doctor)\b/m);
   });
 });
 
@@ -66,6 +66,14 @@ describe.concurrent("what is not understood ends with 2 and says where to look",
     ["kars-mesh", ["offload", "x", "--to", "a", "--capability", "b"], /--capability/],
     ["kars-mesh", ["offload", "x", "--timeout", "2d"], /At most 1440m/],
     ["kars-mesh", ["replay"], /'stream'/],
+    ["kars-mesh", ["forget"], /'peer'/],
+    ["kars-mesh", ["key", "--file", "--keychain"], /--keychain/],
+    // A passphrase is not for the command line, where every process sees it; it is not repeated either.
+    [
+      "kars-mesh",
+      ["key", "--passphrase", "hunter22"],
+      /^(?!.*hunter22)A passphrase is not taken from the command line/,
+    ],
     ["kars-mesh", ["replay", "x", "--at", "-1"], /whole number/],
     ["kars-local", ["up", "--port", "70000"], /from 0 to 65535/],
     ["kars-local", ["pair", "generate"], /--name/],

@@ -13,6 +13,8 @@ const Message = z.object({
   direction: z.enum(["in", "out"]),
   /** in: unread | read. out: queued | sent | undeliverable. */
   state: z.enum(["unread", "read", "queued", "sent", "undeliverable"]),
+  /** Its words were destroyed. */
+  forgotten: z.boolean().optional(),
   place: z.object({ segment: z.string(), offset: z.number(), length: z.number() }),
 });
 export type MessageEntry = z.infer<typeof Message>;
@@ -23,6 +25,7 @@ const Event = z.discriminatedUnion("type", [
   z.object({ type: z.literal("READ"), ids: z.array(z.string()) }),
   z.object({ type: z.literal("TRANSMITTED"), ids: z.array(z.string()) }),
   z.object({ type: z.literal("UNDELIVERABLE"), ids: z.array(z.string()) }),
+  z.object({ type: z.literal("FORGOTTEN") }),
 ]);
 
 const PREFIX = "conversation/";
@@ -78,6 +81,19 @@ export class MessagesProjection implements Projection {
         return;
       case "UNDELIVERABLE":
         this.#mark(this.#outgoing, peer, event.ids, "undeliverable");
+        return;
+      case "FORGOTTEN":
+        this.#forget(this.#incoming, peer);
+        this.#forget(this.#outgoing, peer);
+        this.#unread.delete(peer);
+    }
+  }
+
+  /** What nobody can read any more counts as read. */
+  #forget(index: Map<string, MessageEntry>, peer: string): void {
+    for (const [key, entry] of index) {
+      if (entry.peer !== peer) continue;
+      index.set(key, { ...entry, state: entry.state === "unread" ? "read" : entry.state, forgotten: true });
     }
   }
 

@@ -333,6 +333,40 @@ describe("after a restart", () => {
   });
 });
 
+describe("what was said is forgotten", () => {
+  const forgotten: Event = { type: "FORGOTTEN" };
+  const nothingLeft = { outbox: [], handling: [], unread: 0 };
+  const forget = ["forget", { peer }] as const;
+
+  it("with a session: it stays, and nothing waits any more", () => {
+    conversationWith(send("m1"), established(), received("m2"), received("w1", "work", blob))
+      .when(forgotten)
+      .then({
+        state: "open",
+        effects: [["discard", { bodies: [blob] }], forget],
+        context: { ...nothingLeft, session: "s1", received: 2 },
+      });
+  });
+  it.each([
+    ["opening", []],
+    ["waiting", [failed(false)]],
+  ])("%s: there is nothing to open a session for", (_, more) => {
+    conversationWith(send("m1", blob), ...more)
+      .when(forgotten)
+      .then({ state: "closed", effects: [["discard", { bodies: [blob] }], forget], context: nothingLeft, timers: {} });
+  });
+  it("once more, after it was cut short: what is kept elsewhere goes again", () => {
+    conversationWith(forgotten)
+      .when(forgotten)
+      .then({ state: "closed", effects: [forget] });
+  });
+  it("and what is said then is said as to anyone", () => {
+    conversationWith(send("m1"), established(), forgotten)
+      .when(send("m2"))
+      .then({ state: "open", effects: [["seal", { peer, ids: ["m2"] }]], context: { outbox: [{ id: "m2" }] } });
+  });
+});
+
 describe("the peer's name", () => {
   const named = (name: string, source: string): Event => ({ type: "NAMED", name, source });
 
@@ -361,6 +395,8 @@ keepsTheLaws(conversation, {
     { ...established("b"), role: "responder" },
     sealed("b", "b"),
     { type: "NAMED", name: BOB, source: "registry" },
+    send("d", blob, "work"),
+    { type: "FORGOTTEN" },
   ],
   restful: ["closed", "open", "opening"],
 });

@@ -47,6 +47,8 @@ export const ConversationEventSchema = z.discriminatedUnion("type", [
    * people; the second is remembered, so that the name goes on meaning this peer, whoever else takes it.
    */
   z.object({ type: z.literal("NAMED"), name: z.string().max(64), source: z.enum(["registry", "address"]) }),
+  /** The words of all that was said so far are destroyed, here. What waited was told UNDELIVERABLE before. */
+  z.object({ type: z.literal("FORGOTTEN") }),
   Resumed,
 ]);
 export type ConversationEvent = Timed<z.infer<typeof ConversationEventSchema>>;

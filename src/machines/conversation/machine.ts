@@ -47,6 +47,15 @@ const conversation = setup({
     handle: effect<{ peer: string; ids: readonly string[] }>(),
     /** These bodies serve nobody any more: their blobs go. */
     discard: effect<{ bodies: readonly Body[] }>(),
+    /** The words of this peer are destroyed: whatever is kept of them outside the journal goes. */
+    forget: effect<{ peer: string }>(),
+    loseWords: enqueueActions(({ context, enqueue }) => {
+      const items = [...context.outbox, ...context.handling];
+      const bodies = blobsOf(items, idsOf(items));
+      if (bodies.length > 0) enqueue({ type: "discard", params: { bodies } });
+      enqueue({ type: "forget", params: { peer: context.peer } });
+      enqueue.assign({ outbox: [], handling: [], unread: 0 });
+    }),
     enqueue: assign(({ context, event }) =>
       event.type === "SEND"
         ? { outbox: [...context.outbox, { id: event.id, kind: event.kind, body: event.body, at: event.at }] }
@@ -156,6 +165,7 @@ const conversation = setup({
         address: event.source === "address" ? event.name : context.address,
       })),
     },
+    FORGOTTEN: { actions: "loseWords" },
     RESUMED: {
       actions: enqueueActions(({ context, enqueue }) => {
         const ids = idsOf(context.handling);
@@ -171,6 +181,7 @@ const conversation = setup({
       entry: { type: "establish", params: ({ context }) => ({ peer: context.peer }) },
       on: {
         SEND: { guard: "hasRoom", actions: "enqueue" },
+        FORGOTTEN: { target: "closed", actions: "loseWords" },
         ESTABLISH_FAILED: [
           { guard: "isFinal", target: "closed" },
           { target: "waiting", actions: assign(({ context }) => ({ attempts: context.attempts + 1 })) },
@@ -185,7 +196,10 @@ const conversation = setup({
       },
     },
     waiting: {
-      on: { SEND: { guard: "hasRoom", actions: "enqueue" } },
+      on: {
+        SEND: { guard: "hasRoom", actions: "enqueue" },
+        FORGOTTEN: { target: "closed", actions: "loseWords" },
+      },
       after: { retry: "opening" },
     },
     open: {

@@ -48,6 +48,8 @@ export const OffloadEventSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("CANCEL") }),
   /** The cluster confirmed the cancellation. */
   z.object({ type: z.literal("CANCELLED") }),
+  /** Its words are destroyed, here. What it was, when, and how it ended stays. */
+  z.object({ type: z.literal("FORGOTTEN") }),
   /** The cluster was told that this is over. */
   z.object({ type: z.literal("CLEANED_UP") }),
   Resumed,
@@ -59,6 +61,7 @@ export interface OffloadContext {
   readonly id: string;
   readonly controller: string;
   readonly target: { readonly name?: string | undefined; readonly capability?: string | undefined };
+  /** Null before it was requested, and when its words were forgotten. */
   readonly request: Body | null;
   readonly timeoutMinutes: number;
   readonly requestedAt: number;
@@ -69,7 +72,7 @@ export interface OffloadContext {
   readonly pct: number | null;
   readonly note: Body | null;
   readonly files: { readonly count: number; readonly bytes: number };
-  readonly results: readonly { readonly body: Body; readonly size: number; readonly sha256: string }[];
+  readonly results: readonly { readonly body: Body | null; readonly size: number; readonly sha256: string }[];
   readonly summary: Body | null;
   readonly outputs: number;
   readonly tokens: { readonly prompt: number; readonly completion: number } | null;

@@ -40,6 +40,12 @@ const offload = setup({
       event.type === "PROGRESSED" ? { stage: event.stage ?? context.stage, pct: event.pct ?? context.pct } : {},
     ),
     takeFailure: assign(({ event }) => (event.type === "FAILED" ? { failure: event.code, endedAt: event.at } : {})),
+    loseWords: assign(({ context }) => ({
+      request: null,
+      note: null,
+      summary: null,
+      results: context.results.map((result) => ({ ...result, body: null })),
+    })),
     takeFile: assign(({ context, event }) =>
       event.type === "FILE_SAVED"
         ? { results: [...context.results, { body: event.body, size: event.size, sha256: event.sha256 }] }
@@ -226,6 +232,7 @@ const offload = setup({
     done: {
       entry: ["end", { type: "cleanUp", params: ({ context }) => ({ offload: context.id, reason: "done" }) }],
       on: {
+        FORGOTTEN: { actions: "loseWords" },
         CLEANED_UP: { actions: "cleanedUp" },
         RESUMED: {
           guard: "owesCleanUp",
@@ -236,6 +243,7 @@ const offload = setup({
     error: {
       entry: { type: "cleanUp", params: ({ context }) => ({ offload: context.id, reason: "error" }) },
       on: {
+        FORGOTTEN: { actions: "loseWords" },
         CLEANED_UP: { actions: "cleanedUp" },
         RESUMED: {
           guard: "owesCleanUp",
@@ -243,10 +251,11 @@ const offload = setup({
         },
       },
     },
-    cancelled: { entry: "end" },
+    cancelled: { entry: "end", on: { FORGOTTEN: { actions: "loseWords" } } },
     lost: {
       entry: { type: "cleanUp", params: ({ context }) => ({ offload: context.id, reason: "discovery_timeout" }) },
       on: {
+        FORGOTTEN: { actions: "loseWords" },
         CLEANED_UP: { actions: "cleanedUp" },
         RESUMED: {
           guard: "owesCleanUp",

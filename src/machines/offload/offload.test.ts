@@ -312,6 +312,30 @@ it.each(Object.entries(ends))("%s is an end: nothing that comes later changes it
       .thenRefused();
 });
 
+describe("its words are forgotten", () => {
+  const forgotten: Event = { type: "FORGOTTEN" };
+  it.each(Object.entries(ends))("%s: what it was and how it ended stays", (state, history) => {
+    const before = offloadAfter(...history).state.snapshot.context;
+    offloadAfter(...history)
+      .when(forgotten)
+      .then({
+        state,
+        effects: [],
+        context: { ...before, request: null, note: null, summary: null },
+      });
+  });
+  it("of result files size and hash", () => {
+    offloadAfter(...(phases.running ?? []), saved(), finished(1))
+      .when(forgotten)
+      .then({ state: "done", context: { results: [{ body: null, size: 1, sha256: "0".repeat(64) }] } });
+  });
+  it.each(Object.entries(phases))("%s: not while it is under way", (_, history) => {
+    offloadAfter(...history)
+      .when(forgotten)
+      .thenRefused();
+  });
+});
+
 it("keeps a bounded number of results", () => {
   const full = offloadAfter(
     ...(phases.running ?? []),
@@ -334,6 +358,7 @@ keepsTheLaws(offload, {
     finished(2),
     saved(),
     cleanedUp,
+    { type: "FORGOTTEN" },
   ],
   restful: ["new", "done", "error", "cancelled", "lost"],
 });
