@@ -211,6 +211,9 @@ interface Store {
   readonly messages: MessagesProjection;
 }
 
+/** Where a repaired home waits to take a damaged one's place. */
+export const repairedBeside = (home: string): string => `${home}.repaired`;
+
 /** What a crash left of files that were to replace others: secrets of ended epochs among it. */
 async function removeLeftovers(disk: Disk, home: string): Promise<void> {
   for (const directory of [home, joinPath(home, "snapshots")]) {
@@ -253,6 +256,8 @@ async function openStore(options: NodeOptions, ports: Ports, useSnapshots = true
   const directory = joinPath(home, "journal");
   const hasJournal = (await disk.list(directory)).length > 0;
   const hasData = hasJournal || (await vaultExists(disk, home));
+  if (!hasData && (await disk.list(repairedBeside(home))).length > 0)
+    throw new MeshError("store_damaged", `${home} is being repaired; kars-mesh doctor --repair finishes that.`);
   await removeLeftovers(disk, home);
   const opens = (key: Uint8Array) => opensVault(disk, home, key);
   const unlock = options.unlock ?? environmentUnlock;
