@@ -37,7 +37,8 @@ const sentences = {
   input_invalid: "The input is not valid.",
   limit_reached: "A limit was reached.",
   store_locked: "Another process owns this state directory and does not answer. End it, or choose another with --home.",
-  store_damaged: "The state directory is damaged. Nothing was changed; see the place named.",
+  store_damaged:
+    "The state directory is damaged, and nothing was changed. kars-mesh doctor looks closer; doctor --repair salvages what is sound.",
   store_newer:
     "The state directory holds what this program does not know: a newer version wrote it, or another program. Nothing was changed; update kars-mesh.",
   store_key_unreadable:

@@ -115,6 +115,7 @@ export class IncomingMail {
         return;
       case "knock_accept":
         await this.#sessions.onKnockAccept(frame);
+        await this.#takeEarly(frame.from);
         break;
       case "knock_reject":
         await this.#sessions.onKnockReject(frame);
@@ -145,8 +146,13 @@ export class IncomingMail {
       await this.#pause(RETRY_MIN_MS);
       return this.#core.link.online ? this.#takeKnock(frame) : "later";
     }
-    for (const message of this.#early.get(frame.from)?.splice(0) ?? []) await this.#take(message);
+    await this.#takeEarly(frame.from);
     return fate;
+  }
+
+  /** The peer has shown which sessions there are: what none of them reads will not be read later either. */
+  async #takeEarly(peer: string): Promise<void> {
+    for (const message of this.#early.get(peer)?.splice(0) ?? []) await this.#take(message);
   }
 
   #pause(duration: number): Promise<void> {

@@ -28,6 +28,9 @@ import type { Secret } from "../store/vault.ts";
 //   skipped/<session>/<key id>     a message key set aside
 //   sent/<peer>/<message>          the message key of a frame that the relay does not have yet
 
+/** Whether a secret outlives the sessions. The others are only as good as the newest state of a ratchet. */
+export const outlivesSessions = (name: string): boolean => !/^(?:ratchet|skipped|sent)\//.test(name);
+
 export interface Ratchet {
   readonly state: RatchetState;
   readonly associatedData: Uint8Array;

@@ -254,6 +254,9 @@ interface Store {
   listener: Pick<StoreHealth, "failed" | "refusedEffect"> | undefined;
 }
 
+/** Where a repaired home waits to take a damaged one's place. */
+export const repairedBeside = (home: string): string => `${home}.repaired`;
+
 interface SnapshotState {
   readonly actors: Record<string, PersistedState>;
   readonly projections: Record<string, unknown>;
@@ -277,6 +280,8 @@ async function openStore(options: NodeOptions, ports: Ports, useSnapshots = true
   const directory = joinPath(home, "journal");
   const hasJournal = (await disk.list(directory)).length > 0;
   const hasData = hasJournal || (await vaultExists(disk, home));
+  if (!hasData && (await disk.list(repairedBeside(home))).length > 0)
+    throw new MeshError("store_damaged", `${home} is being repaired; kars-mesh doctor --repair finishes that.`);
   await removeLeftovers(disk, home);
   const opens = (key: Uint8Array) => opensVault(disk, home, key);
   const unlock = options.unlock ?? environmentUnlock;

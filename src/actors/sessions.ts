@@ -248,18 +248,20 @@ export class Sessions {
       otk: otk ?? null,
     };
     const surplus = this.of(knock.from).slice(SESSIONS_PER_PEER_MAX - 1);
-    const closing = surplus.map((id) => this.#close(id, knock.from, "too many sessions with this peer"));
+    const closed = surplus.map((id) =>
+      closing(this.#core, id, knock.from, "too many sessions with this peer", "peer_refused"),
+    );
     await system.commit(
       [
         { stream: sessionOf(knock.id), event },
         ...(agent.name === null
           ? []
           : [{ stream: conversationOf(knock.from), event: { type: "NAMED", name: agent.name, source: "registry" } }]),
-        ...closing.flatMap(({ entries }) => entries),
+        ...closed.flatMap(({ entries }) => entries),
       ],
       {
         secrets: {
-          ...Object.assign({}, ...closing.map(({ secrets }) => secrets)),
+          ...Object.assign({}, ...closed.map(({ secrets }) => secrets)),
           ...Keyring.ratchetPatch(knock.id, { state, associatedData: agreement.associatedData }),
           ...Keyring.consumedPatch(otk ?? null),
         },
@@ -307,30 +309,31 @@ export class Sessions {
     const conversation = conversationOf(frame.from);
     const refused = frame.reason === "policy_denied" || frame.reason === "identity_mismatch";
     const ids = refused ? this.#queuedFor(conversation) : [];
-    const closing = this.#close(frame.knock_id, frame.from, `rejected: ${(frame.reason ?? "no reason").slice(0, 100)}`);
+    const reason = `rejected: ${(frame.reason ?? "no reason").slice(0, 100)}`;
+    const closed = closing(this.#core, frame.knock_id, frame.from, reason, "peer_refused");
     await system.commit(
       [
         ...(ids.length > 0
           ? [{ stream: conversation, event: { type: "UNDELIVERABLE", ids, code: "peer_refused" } }]
           : []),
-        ...closing.entries,
+        ...closed.entries,
       ],
-      { secrets: closing.secrets },
+      { secrets: closed.secrets },
     ).durable;
     this.#core.keyring.forgot(frame.knock_id);
   }
+}
 
-  /** The end of a session: its secrets go with it, and what it had sealed in vain is sealed anew by another. */
-  #close(session: string, peer: string, reason: string): Draft {
-    const conversation = conversationOf(peer);
-    const context: ConversationContext | undefined = this.#core.system.decided(conversation)?.snapshot.context;
-    const sealed = context?.outbox.filter((item) => item.sealed?.session === session).map(({ id }) => id) ?? [];
-    return {
-      entries: [
-        { stream: sessionOf(session), event: { type: "CLOSED", reason } },
-        { stream: conversation, event: { type: "SESSION_LOST", session, code: "peer_refused" } },
-      ],
-      secrets: this.#core.keyring.forgetPatch(session, peer, sealed),
-    };
-  }
+/** The end of a session: its secrets go with it, and what it had sealed in vain is sealed anew by another. */
+export function closing(core: Core, session: string, peer: string, reason: string, code: ErrorCode): Draft {
+  const conversation = conversationOf(peer);
+  const context: ConversationContext | undefined = core.system.decided(conversation)?.snapshot.context;
+  const sealed = context?.outbox.filter((item) => item.sealed?.session === session).map(({ id }) => id) ?? [];
+  return {
+    entries: [
+      { stream: sessionOf(session), event: { type: "CLOSED", reason } },
+      { stream: conversation, event: { type: "SESSION_LOST", session, code } },
+    ],
+    secrets: core.keyring.forgetPatch(session, peer, sealed),
+  };
 }

@@ -95,6 +95,12 @@ export function hidesLaterGroup(broken: string, number: number): boolean {
   return false;
 }
 
+/** Why a whole line does not follow the commit `head`, whose line has this hash; undefined when it does. */
+export function misfitOf(line: Line, head: number, hash: string): string | undefined {
+  if (line.n !== head + 1) return `commit ${line.n} where ${head + 1} belongs`;
+  return line.p === hash ? undefined : "the hash of the line before does not match";
+}
+
 export function toCommit(line: Line, place: Place): Commit {
   const entries = line.e.map(({ s, v, ...event }) => ({
     stream: s,
@@ -120,6 +126,17 @@ export function* linesOf(
 export function formatLine(line: Line): string {
   const open = JSON.stringify(line).slice(0, -1);
   return `${open},"c":"${checksum(open)}"}`;
+}
+
+/** A journal that ends with commit `head`, whole or in a broken line, while `known` are known to have been durable. */
+export function cutShort(
+  segment: string,
+  { line, reason }: { readonly line: number; readonly reason?: string },
+  head: number,
+  known: number,
+): MeshError {
+  const end = `the journal ends with commit ${head}, but ${known} were made`;
+  return damaged(segment, line, reason === undefined ? end : `${reason}, so ${end}`);
 }
 
 export function damaged(segment: string, line: number | undefined, reason: string): MeshError {

@@ -3,14 +3,15 @@ import { GROUP_SIZE_MAX, SEGMENT_SIZE_MAX } from "../limits.ts";
 import { type AppendFile, type Disk, joinPath } from "./disk.ts";
 import {
   type Commit,
+  cutShort,
   damaged,
   type Entry,
   formatLine,
   GENESIS,
   hidesLaterGroup,
-  type Line,
   lineHash,
   linesOf,
+  misfitOf,
   type Place,
   parseLine,
   segmentName,
@@ -114,18 +115,14 @@ export class Journal {
         continue;
       }
       // A whole line that does not follow the one before was not torn: something else was changed or is missing.
-      const misfit = this.#misfit(line);
+      const misfit = misfitOf(line, this.head, this.#headHash);
       if (misfit !== undefined) throw damaged(segment, lineNumber, misfit);
       this.head = line.n;
       this.#headHash = lineHash(text);
       onCommit?.(toCommit(line, { segment, offset, length }));
     }
     const { known = 0 } = this.#options;
-    if (isLast && this.head < known) {
-      const reason = torn ? `${torn.reason}, so the` : "the";
-      const end = `${reason} journal ends with commit ${this.head}, but ${known} were made`;
-      throw damaged(segment, torn?.line ?? lineNumber, end);
-    }
+    if (isLast && this.head < known) throw cutShort(segment, torn ?? { line: lineNumber }, this.head, known);
     if (torn) {
       const file = await disk.append(joinPath(directory, segment));
       this.report = { cut: { segment, bytes: file.size - torn.offset } };
@@ -133,12 +130,6 @@ export class Journal {
       await file.sync();
       await file.close();
     }
-  }
-
-  #misfit(line: Line): string | undefined {
-    if (line.n !== this.head + 1) return `commit ${line.n} where ${this.head + 1} belongs`;
-    if (line.p !== this.#headHash) return "the hash of the line before does not match";
-    return undefined;
   }
 
   async #openSegment(name: string): Promise<AppendFile> {

@@ -1,7 +1,7 @@
 import { MeshError } from "../errors.ts";
 import type { Commit } from "./journal.ts";
 import { type Random, sealText, unsealText } from "./seal.ts";
-import { freshEpochKey, type Secret, type Vault } from "./vault.ts";
+import { freshEpochKey, type Secret, type Vault, type VaultDocument } from "./vault.ts";
 
 // Secrets: what must not outlive its use, by name. Their changes ride in the journal, sealed under the epoch key; the vault
 // holds them whole as of the epoch's beginning. Turning the epoch rewrites the vault under a fresh key, and what the
@@ -13,7 +13,7 @@ import { freshEpochKey, type Secret, type Vault } from "./vault.ts";
  */
 export type SecretPatch = Readonly<Record<string, Secret>>;
 
-function applyPatch(map: Map<string, Secret>, patch: SecretPatch): void {
+export function applyPatch(map: Map<string, Secret>, patch: SecretPatch): void {
   for (const [name, value] of Object.entries(patch)) {
     if (value === null) map.delete(name);
     else map.set(name, value);
@@ -22,6 +22,23 @@ function applyPatch(map: Map<string, Secret>, patch: SecretPatch): void {
 
 const destroysWords = (patch: SecretPatch) =>
   Object.entries(patch).some(([name, value]) => value === null && name.startsWith("content/"));
+
+/**
+ * The secrets that a commit changed since the vault was written; undefined when it changed none.
+ * @throws MeshError `store_damaged` when they do not open
+ */
+export function openPatch({ epoch, key, position }: VaultDocument, commit: Commit): SecretPatch | undefined {
+  if (commit.sealed === undefined || commit.number <= position) return undefined;
+  const [mark = "", sealed = ""] = commit.sealed.split(".");
+  const where = `Journal segment ${commit.place.segment}, commit ${commit.number}`;
+  if (Number(mark) !== epoch)
+    throw new MeshError("store_damaged", `${where}: sealed under epoch ${mark}, and the vault is at epoch ${epoch}.`);
+  try {
+    return JSON.parse(unsealText(Buffer.from(key, "base64"), sealed, `journal/${epoch}/${commit.number}`));
+  } catch (cause) {
+    throw new MeshError("store_damaged", `${where}: its secrets do not open.`, { cause });
+  }
+}
 
 export class Secrets {
   /** As decided: what the next commit builds on. */
@@ -80,18 +97,8 @@ export class Secrets {
 
   /** A commit read when the home opens. @throws MeshError `store_damaged` */
   recover(commit: Commit): void {
-    if (commit.sealed === undefined || commit.number <= this.#vault.document.position) return;
-    const { epoch, key } = this.#vault.document;
-    const [mark = "", sealed = ""] = commit.sealed.split(".");
-    const where = `Journal segment ${commit.place.segment}, commit ${commit.number}`;
-    if (Number(mark) !== epoch)
-      throw new MeshError("store_damaged", `${where}: sealed under epoch ${mark}, and the vault is at epoch ${epoch}.`);
-    let patch: SecretPatch;
-    try {
-      patch = JSON.parse(unsealText(Buffer.from(key, "base64"), sealed, `journal/${epoch}/${commit.number}`));
-    } catch (cause) {
-      throw new MeshError("store_damaged", `${where}: its secrets do not open.`, { cause });
-    }
+    const patch = openPatch(this.#vault.document, commit);
+    if (!patch) return;
     this.#keep(patch);
     applyPatch(this.#decided, patch);
   }

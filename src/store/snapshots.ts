@@ -13,7 +13,8 @@ export interface SnapshotFile {
   readonly state: unknown;
 }
 
-export async function readSnapshots(disk: Disk, home: string, versions: string): Promise<SnapshotFile | undefined> {
+/** The snapshots of these versions, or of any. */
+export async function readSnapshots(disk: Disk, home: string, versions?: string): Promise<SnapshotFile | undefined> {
   try {
     const bytes = await disk.read(joinPath(home, "snapshots", FILE));
     if (!bytes) return undefined;
@@ -22,7 +23,7 @@ export async function readSnapshots(disk: Disk, home: string, versions: string):
     const body = text.slice(newline + 1);
     if (hash("sha256", body, "hex") !== text.slice(0, newline)) return undefined;
     const file: SnapshotFile = JSON.parse(body);
-    return file.versions === versions ? file : undefined;
+    return versions === undefined || file.versions === versions ? file : undefined;
   } catch {
     // A cache that cannot be read is no cache; the journal has everything.
     return undefined;
