@@ -34,6 +34,8 @@ export class Housekeeping {
   #running: Promise<void> | undefined;
   #disarm: (() => void) | undefined;
   #stopped = false;
+  /** Until when it is left alone after it failed. */
+  #putOffUntil = 0;
 
   constructor(house: House) {
     this.#house = house;
@@ -110,8 +112,8 @@ export class Housekeeping {
 
   /** A failure costs nothing but the time of doing it later. */
   #look(): void {
-    if (this.#running || this.#stopped) return;
     const { system, secrets, ports, limits, note } = this.#house;
+    if (this.#running || this.#stopped || ports.clock.now() < this.#putOffUntil) return;
     const { commits, mustEnd } = secrets.epoch;
     const end = this.#endOfEpoch();
     const isOver = mustEnd || commits >= limits.epochCommits || (end !== undefined && ports.clock.now() >= end);
@@ -130,7 +132,8 @@ export class Housekeeping {
       (error: unknown) => {
         note(`Housekeeping is put off: ${String(error)}`);
         this.#running = undefined;
-        this.#arm(ports.clock.now() + RETRY_MAX_MS);
+        this.#putOffUntil = ports.clock.now() + RETRY_MAX_MS;
+        this.#arm(this.#putOffUntil);
       },
     );
   }
