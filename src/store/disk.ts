@@ -96,7 +96,9 @@ const freshMark = () => randomBytes(6).toString("hex");
 export const diskOn = (files: FileSystem, mark = freshMark): Disk => ({
   async makeDirectory(path) {
     const first = await files.mkdir(path, { recursive: true, mode: 0o700 });
-    if (first !== undefined) await syncDirectory(files, dirname(first));
+    if (first === undefined) return;
+    // Each new directory is a name in the one above it.
+    for (let made = path; made.length >= first.length; made = dirname(made)) await syncDirectory(files, dirname(made));
   },
   async read(path) {
     try {
