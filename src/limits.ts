@@ -106,8 +106,6 @@ export const PROGRESS_LINE_MAX = 500;
 export const SUMMARY_MAX = 64 * KiB;
 /** When what a relay refused (a full mailbox, say) is offered to it again. */
 export const RELAY_RETRY_MS = 5 * SECOND_MS;
-/** How long a relay that knows our extensions has to say so; one that stays silent is a plain reference relay. */
-export const RELAY_GREETING_MS = SECOND_MS;
 /** Frames of one peer that wait their turn; further ones are left at the relay, which gives them again. */
 export const INBOUND_QUEUE_MAX = 1_000;
 /** Ids of received work that are remembered, to know a repetition. */

@@ -1,5 +1,5 @@
 import { base64, type Identity, sign, utf8 } from "../crypto/index.ts";
-import { RELAY_GREETING_MS, RELAY_RETRY_MS } from "../limits.ts";
+import { RELAY_RETRY_MS } from "../limits.ts";
 import type { LinkContext } from "../machines/link/machine.ts";
 import { CLOSE, ClientFrame, EXTENSIONS, type RoutedFrame } from "../wire/frame.ts";
 import type { Ports, Socket } from "./ports.ts";
@@ -26,6 +26,9 @@ export interface LinkOptions {
 /** A proof that was refused, or another holder of this identity: coming again would change nothing. */
 const FINAL_CODES: ReadonlySet<number> = new Set([CLOSE.possessionUnproved, CLOSE.replaced, CLOSE.tokenRefused]);
 
+/** What a relay says that does not know a frame of ours. */
+const UNKNOWN = /unknown/i;
+
 const RELAY_WORDS: ReadonlySet<string> = new Set(["connected", "accepted", "error"]);
 
 export class Link {
@@ -36,7 +39,6 @@ export class Link {
   #awaiting = new Map<string, (proof: Proof) => void>();
   /** Frames that waited at the relay when the link came up and have not come yet. */
   #expected = 0;
-  #cancelGreeting: (() => void) | undefined;
   #cancelOffer: (() => void) | undefined;
   /** Where the relay is wanted, also while the link is paused. */
   #url: string | undefined;
@@ -134,7 +136,6 @@ export class Link {
     const up = (extensions: readonly string[], pending: number) => {
       if (this.#socket !== socket || connected) return;
       connected = true;
-      this.#cancelGreeting?.();
       this.#online = true;
       this.#acknowledges = extensions.includes("accepted");
       this.#expected = pending;
@@ -156,12 +157,13 @@ export class Link {
             extensions: EXTENSIONS,
           }),
         );
-        this.#cancelGreeting = ports.clock.at(ports.clock.now() + RELAY_GREETING_MS, () => up([], 0));
+        // A plain relay does not answer a connect; it answers this, with an error. Time would tell nothing: a relay that is
+        // far away would be taken for a plain one, and what it never took for transmitted.
+        socket.send(JSON.stringify({ v: 1, type: "fetch_pending", from: did }));
       },
       received: (text) => this.#received(text, up),
       closed: (code, reason) => {
         if (this.#socket !== socket) return;
-        this.#cancelGreeting?.();
         this.#cancelOffer?.();
         this.#cancelOffer = undefined;
         this.#socket = undefined;
@@ -200,6 +202,10 @@ export class Link {
         return;
       }
       case "error":
+        if (frame.id === undefined && UNKNOWN.test(`${frame.code} ${frame.message} ${frame.detail}`)) {
+          up([], 0);
+          return;
+        }
         if (frame.id !== undefined && this.#awaiting.delete(frame.id)) this.#offerAgain();
         this.#options.onNote(`The relay reports: ${frame.message ?? frame.detail ?? frame.code ?? "an error"}`);
         return;

@@ -258,7 +258,18 @@ describe("on the wire", () => {
       expect(Object.keys(frame).toSorted()).toEqual(["ciphertext", "from", "header", "id", "to", "ts", "type", "v"]);
       expect(Object.keys(frame.header as object).toSorted()).toEqual(["dh", "n", "pn"]);
     }
-    const known = new Set(["connect", "connected", "knock", "knock_accept", "message", "ack", "accepted", "heartbeat"]);
+    const known = new Set([
+      "connect",
+      "connected",
+      "fetch_pending",
+      "error",
+      "knock",
+      "knock_accept",
+      "message",
+      "ack",
+      "accepted",
+      "heartbeat",
+    ]);
     expect(frames.filter(({ type }) => !known.has(String(type)))).toEqual([]);
     const all = texts.join("\n");
     for (const said of ["to bob", "to alice"])

@@ -1,0 +1,69 @@
+import { Errands } from "./errands.ts";
+import { checkStores } from "./invariants.ts";
+import { World, type WorldOptions } from "./world.ts";
+
+// One run: the world comes up, things are asked for while things go wrong, everything calms down, and then all must be well.
+
+export interface RunResult {
+  readonly seed: number;
+  readonly violations: readonly string[];
+  readonly digest: string;
+  readonly faults: ReadonlyMap<string, number>;
+  readonly accepted: number;
+  readonly offloads: number;
+  readonly frames: number;
+  readonly virtualMs: number;
+  readonly steps: number;
+}
+
+const UP_MS = 5 * 60_000;
+const QUIET_MS = 3 * 60 * 60_000;
+const FRESH_MS = 20 * 60_000;
+
+export async function run(options: WorldOptions): Promise<RunResult> {
+  const world = new World(options);
+  const { clock, plan, laptops, cluster, violations } = world;
+  const errands = new Errands(world);
+  const onRejection = (error: unknown) => world.violated(`nobody caught: ${String(error)}`);
+  process.on("unhandledRejection", onRejection);
+  try {
+    // In every second world the way up is as dangerous as the rest.
+    const isBornInTrouble = world.dice.of("birth").chance(0.5);
+    if (isBornInTrouble) world.breakLoose();
+    cluster.start();
+    for (const laptop of laptops) laptop.start();
+    errands.handOutTokens();
+    if (!isBornInTrouble) {
+      await clock.run(UP_MS, () => laptops.every(({ isMember }) => isMember));
+      if (!laptops.every(({ isMember }) => isMember)) world.violated("the laptops are not paired");
+      world.breakLoose();
+    }
+    errands.plan();
+    await clock.run(plan.durationMs, () => violations.length > 0);
+    world.calmDown();
+    await clock.run(QUIET_MS, () => violations.length > 0 || errands.isQuiet());
+    errands.checkQuiet();
+    if (violations.length === 0) {
+      errands.sendFresh();
+      await clock.run(FRESH_MS, () => violations.length > 0 || errands.hasFresh());
+      errands.checkFresh();
+    }
+    await clock.run(1_000);
+    if (violations.length === 0) await errands.check();
+    if (violations.length === 0) world.witness.conclude();
+    if (violations.length === 0) await checkStores(world);
+  } finally {
+    process.off("unhandledRejection", onRejection);
+  }
+  return {
+    seed: options.seed,
+    violations,
+    digest: world.digest,
+    faults: world.faults,
+    accepted: errands.accepted,
+    offloads: errands.offloads,
+    frames: world.witness.frames,
+    virtualMs: clock.elapsedMs,
+    steps: clock.steps,
+  };
+}

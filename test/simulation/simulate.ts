@@ -1,0 +1,80 @@
+import { parseArgs } from "node:util";
+import { type RunResult, run } from "./run.ts";
+
+// The simulation's command line.
+
+const USAGE = `npm run simulate -- [options]
+
+Runs whole worlds, each from its seed, and looks for a broken promise.
+
+  --seeds N   how many seeds (100)
+  --first S   the first of them (1)
+  --seed S    this one alone
+  --trace     says everything that happens
+  --json      one JSON document on standard output
+  --help      this text`;
+
+const { values } = parseArgs({
+  options: {
+    seeds: { type: "string", default: "100" },
+    first: { type: "string", default: "1" },
+    seed: { type: "string" },
+    trace: { type: "boolean", default: false },
+    json: { type: "boolean", default: false },
+    help: { type: "boolean", default: false },
+  },
+});
+
+const number = (text: string): number => {
+  const value = Number(text);
+  if (Number.isSafeInteger(value) && value >= 0) return value;
+  console.error(`${text} is not a whole number.`);
+  process.exit(2);
+};
+
+async function simulate(): Promise<number> {
+  const first = number(values.seed ?? values.first);
+  const seeds = values.seed === undefined ? number(values.seeds) : 1;
+  const say = values.json ? console.error : console.log;
+  const faults = new Map<string, number>();
+  let [runs, accepted, offloads, frames, virtualMs] = [0, 0, 0, 0, 0];
+  let failed: RunResult | undefined;
+  for (let seed = first; seed < first + seeds && !failed; seed++) {
+    const result = await run({ seed, onTrace: values.trace ? (line) => console.error(line) : undefined });
+    runs++;
+    accepted += result.accepted;
+    offloads += result.offloads;
+    frames += result.frames;
+    virtualMs += result.virtualMs;
+    for (const [kind, count] of result.faults) faults.set(kind, (faults.get(kind) ?? 0) + count);
+    if (result.violations.length > 0) failed = result;
+  }
+  const repeat = failed && `npm run simulate -- --seed ${failed.seed} --trace`;
+  if (values.json) {
+    console.log(
+      JSON.stringify({
+        runs,
+        faults: Object.fromEntries([...faults].sort()),
+        accepted,
+        offloads,
+        frames,
+        virtual_seconds: Math.round(virtualMs / 1000),
+        failed: failed ? { seed: failed.seed, violations: failed.violations, repeat } : null,
+      }),
+    );
+  } else {
+    say(`${runs} runs, ${Math.round(virtualMs / 1000)} s of virtual time`);
+    say(`${accepted} messages accepted, ${offloads} offloads, ${frames} frames on the wire`);
+    say("faults:");
+    for (const [kind, count] of [...faults].sort()) say(`  ${String(count).padStart(6)}  ${kind}`);
+    if (failed) {
+      say(`\nseed ${failed.seed} FAILED:`);
+      for (const violation of failed.violations.slice(0, 10)) say(`  ${violation}`);
+      say(`Again: ${repeat}`);
+    }
+  }
+  return failed ? 1 : 0;
+}
+
+if (values.help) console.log(USAGE);
+else process.exitCode = await simulate();

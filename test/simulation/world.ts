@@ -1,0 +1,162 @@
+import { createHash } from "node:crypto";
+import type { FileSystem } from "../../src/store/file-system.ts";
+import { VirtualClock } from "./clock.ts";
+import { Cluster } from "./cluster.ts";
+import { Dice } from "./dice.ts";
+import { DurableJournal } from "./durable.ts";
+import { Laptop } from "./laptop.ts";
+import { SimulatedNetwork } from "./network.ts";
+import { type Plan, planOf } from "./plan.ts";
+import type { Machine, Surroundings } from "./process.ts";
+import { Witness } from "./witness.ts";
+
+// A world: machines, the network between them, one clock, and everything that may go wrong, from one seed.
+
+export interface WorldOptions {
+  readonly seed: number;
+  readonly onTrace?: ((line: string) => void) | undefined;
+  /** Something replaced in the file systems: for mutants. */
+  readonly tampered?: ((files: FileSystem) => FileSystem) | undefined;
+}
+
+export class World {
+  readonly plan: Plan;
+  readonly dice: Dice;
+  readonly clock = new VirtualClock();
+  readonly network: SimulatedNetwork;
+  readonly witness: Witness;
+  readonly around: Surroundings;
+  readonly cluster: Cluster;
+  readonly laptops: readonly Laptop[];
+  readonly faults = new Map<string, number>();
+  readonly violations: string[] = [];
+  #killChance = 0;
+  readonly #digest = createHash("sha256");
+  readonly #onTrace: ((line: string) => void) | undefined;
+
+  constructor({ seed, onTrace, tampered }: WorldOptions) {
+    this.#onTrace = onTrace;
+    this.dice = new Dice(`seed ${seed}`);
+    this.plan = planOf(this.dice.of("plan"));
+    this.witness = new Witness((what) => this.violated(what));
+    const counted = (fault: string) => this.counted(fault);
+    const trace = (line: string) => this.trace(line);
+    this.network = new SimulatedNetwork({
+      clock: this.clock,
+      dice: this.dice.of("network"),
+      observer: this.witness,
+      counted,
+      trace,
+    });
+    this.around = {
+      clock: this.clock,
+      network: this.network,
+      dice: this.dice,
+      trace,
+      counted,
+      killChance: () => this.#killChance,
+      tampered: tampered ?? ((files) => files),
+    };
+    this.cluster = new Cluster(this, this.plan.limits, this.plan.rewriteSizeMin);
+    this.laptops = this.plan.laptops.map((name) => new Laptop(name, this, this.plan.limits));
+    for (const { name, machine, home } of this.laptops)
+      this.witness.nodes.set(name, new DurableJournal(machine.files, `${home}/journal`));
+  }
+
+  get machines(): readonly Machine[] {
+    return [this.cluster.machine, ...this.laptops.map(({ machine }) => machine)];
+  }
+
+  /** What happened, for whoever looks; two runs of one seed say the same. */
+  trace(line: string): void {
+    const text = `${(this.clock.elapsedMs / 1000).toFixed(4)} ${line}`;
+    this.#digest.update(text);
+    this.#onTrace?.(text);
+  }
+  get digest(): string {
+    return this.#digest.copy().digest("hex");
+  }
+
+  /** A note of a node: a defect among them is a violation. */
+  noted(who: string, note: string): void {
+    this.trace(`${who} notes: ${note}`);
+    if (note.startsWith("A defect in")) this.violated(`${who}: ${note}`);
+  }
+
+  counted(fault: string): void {
+    this.faults.set(fault, (this.faults.get(fault) ?? 0) + 1);
+  }
+
+  violated(what: string): void {
+    this.trace(`VIOLATION ${what}`);
+    this.violations.push(what);
+  }
+
+  /** From now on things go wrong, as the plan says. */
+  breakLoose(): void {
+    const { plan, dice, clock } = this;
+    this.#killChance = plan.killChance;
+    this.network.faults = plan.network;
+    const fate = dice.of("faults");
+    const often = (times: number, what: (fate: Dice) => void) => {
+      for (let count = 0; count < times; count++) clock.in(fate.fraction() * plan.durationMs, () => what(fate));
+    };
+    often(plan.kills, () => {
+      const { process } = fate.pick(this.laptops);
+      if (!process) return;
+      this.counted("laptop killed");
+      process.kill();
+    });
+    often(plan.powerCuts, () => {
+      this.counted("power cut");
+      fate.pick(this.machines).powerFails();
+    });
+    often(plan.clusterDeaths, () => {
+      const { process } = this.cluster;
+      if (!process) return;
+      this.counted("cluster killed");
+      process.kill();
+    });
+    often(plan.partitions, () => {
+      this.counted("partition");
+      this.network.partition(fate.pick(this.machines).name, fate.skewed(100, 60_000));
+    });
+    often(plan.socketCuts, () => {
+      this.counted("socket cut");
+      this.network.cutOne();
+    });
+    often(plan.diskFaults, () => this.#spoilDisk(fate));
+    often(plan.restarts, () => {
+      this.counted("node closed and opened");
+      fate.pick(this.laptops).close();
+    });
+  }
+
+  /** A disk is full, or fails now and then, for a while; its processes are started anew after it. */
+  #spoilDisk(fate: Dice): void {
+    const machine = fate.pick(this.machines);
+    if (machine.hadFault) return;
+    const fault = fate.chance(0.5) ? "full" : "broken";
+    this.counted(fault === "full" ? "disk full" : "disk errors");
+    this.trace(`the disk of ${machine.name} is ${fault}`);
+    machine.hadFault = true;
+    machine.files.fault = fault;
+    this.clock.in(fate.skewed(100, 20_000), () => this.#mendDisk(machine));
+  }
+
+  #mendDisk(machine: Machine): void {
+    if (!machine.hadFault) return;
+    this.trace(`the disk of ${machine.name} works again`);
+    machine.files.fault = undefined;
+    for (const process of [...machine.processes]) process.kill();
+    machine.hadFault = false;
+  }
+
+  /** Nothing goes wrong any more, and everything that stopped is started again. */
+  calmDown(): void {
+    this.#killChance = 0;
+    this.network.heal();
+    for (const machine of this.machines) this.#mendDisk(machine);
+    this.trace("calm");
+  }
+}
