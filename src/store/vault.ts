@@ -76,8 +76,11 @@ export async function openVault(
   const existed = await vaultExists(disk, home);
   const file = sealedFile(disk, joinPath(home, FILE), key, random);
   const low = new Low(file, empty);
-  if (existed) await low.read();
-  else if (hasJournal) throw new MeshError("store_damaged", `${joinPath(home, FILE)} is missing.`);
+  if (existed) {
+    await low.read();
+    // Nothing may be sealed under a key that a failing power could take back.
+    await disk.settle(home);
+  } else if (hasJournal) throw new MeshError("store_damaged", `${joinPath(home, FILE)} is missing.`);
   else await low.write();
   /** The document that was to be written when its writing failed, while the old one may be gone. */
   let doubtful: VaultDocument | undefined;
