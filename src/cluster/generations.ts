@@ -77,6 +77,7 @@ export class Generations {
     const { disk, directory } = this.#options;
     await disk.makeDirectory(directory);
     const pointed = await this.#pointed();
+    await disk.settle(directory);
     this.#generation = pointed ?? 1;
     this.#feed = { on: true };
     this.#journal = await this.#openJournal(this.#generation, this.#feed);

@@ -59,5 +59,6 @@ export const tellingDisk = (disk: Disk): Disk => ({
   create: (path, bytes) => telling(path, disk.create(path, bytes)),
   append: async (path) => tellingFile(path, await telling(path, disk.append(path))),
   list: (directory) => telling(directory, disk.list(directory)),
+  settle: (directory) => telling(directory, disk.settle(directory)),
   remove: (path) => telling(path, disk.remove(path)),
 });

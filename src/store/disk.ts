@@ -32,6 +32,8 @@ export interface Disk {
   append(path: string): Promise<AppendFile>;
   /** File names in a directory, sorted; none when it is missing. */
   list(directory: string): Promise<string[]>;
+  /** Makes certain that a directory's names are on disk, also those that a process put there which died before it could. */
+  settle(directory: string): Promise<void>;
   /** Removes a file or a directory tree; nothing happens when there is none. */
   remove(path: string): Promise<void>;
 }
@@ -177,6 +179,7 @@ export const diskOn = (files: FileSystem, mark = freshMark): Disk => ({
       throw error;
     }
   },
+  settle: (directory) => syncDirectory(files, directory),
   async remove(path) {
     await files.rm(path, { recursive: true, force: true });
   },

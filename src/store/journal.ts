@@ -93,7 +93,8 @@ export class Journal {
       await journal.#recover(segment, index === segments.length - 1);
     }
     const last = segments.at(-1);
-    if (last) await journal.#openSegment(last);
+    // What was read may be there only as long as the power is: a process that died had written it and not synced it.
+    if (last) await (await journal.#openSegment(last)).sync();
     return journal;
   }
 

@@ -110,8 +110,11 @@ export async function openVault(
     sealedFile(disk, path, () => storeKey, random),
     empty,
   );
-  if (existed) await low.read();
-  else if (hasJournal) throw new MeshError("store_damaged", `${path} is missing.`);
+  if (existed) {
+    await low.read();
+    // Nothing may be sealed under a key that a failing power could take back.
+    await disk.settle(home);
+  } else if (hasJournal) throw new MeshError("store_damaged", `${path} is missing.`);
   else await low.write();
   /** What was to be written, and with which key, when its writing failed while the old document may be gone. */
   let doubtful: { readonly document: VaultDocument; readonly under: Uint8Array } | undefined;

@@ -52,6 +52,7 @@ export class HeldDisk implements Disk {
   replace = (path: string, bytes: Uint8Array) => this.#real.replace(path, bytes);
   create = (path: string, bytes: Uint8Array) => this.#real.create(path, bytes);
   list = (directory: string) => this.#real.list(directory);
+  settle = (directory: string) => this.#real.settle(directory);
   remove = (path: string) => this.#real.remove(path);
 }
 

@@ -56,6 +56,7 @@ function refusing(disk: Disk, n: number, code: Code): { disk: Disk; refused: () 
       create: (path, bytes) => step(path, () => disk.create(path, bytes)),
       append: (path) => step(path, async () => file(path, await disk.append(path))),
       list: (path) => step(path, () => disk.list(path)),
+      settle: (path) => step(path, () => disk.settle(path)),
       remove: (path) => step(path, () => disk.remove(path)),
     },
   };

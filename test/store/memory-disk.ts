@@ -55,6 +55,8 @@ export class MemoryDisk implements Disk {
     };
   }
 
+  settle = async () => undefined;
+
   async list(directory: string): Promise<string[]> {
     const below = [...this.files.keys()].filter((path) => path.startsWith(`${directory}/`));
     return [...new Set(below.map((path) => path.slice(directory.length + 1).split("/")[0] ?? ""))].sort();
