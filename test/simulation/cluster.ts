@@ -10,7 +10,7 @@ import { openServices } from "../../src/cluster/services.ts";
 import { asMeshError, MeshError } from "../../src/errors.ts";
 import type { Disk } from "../../src/store/disk.ts";
 import { DurableJournal } from "./durable.ts";
-import { Machine, Process } from "./process.ts";
+import { isOfDisk, Machine, Process } from "./process.ts";
 import type { World } from "./world.ts";
 
 // The cluster: relay, registry and controller in one process, sandboxes in processes of their own, on one machine.
@@ -23,7 +23,6 @@ const URLS = {
 };
 const DIRECTORY = "/cluster";
 const YEAR_MS = 365 * 24 * 60 * 60 * 1000;
-const NEVER = new Set(["store_damaged", "internal"]);
 
 type Household = Awaited<ReturnType<typeof openHousehold>>["household"];
 
@@ -80,7 +79,7 @@ export class Cluster {
     this.#open(process).catch((error: unknown) => {
       if (!process.isAlive) return;
       world.trace(`cluster did not open: ${String(error)}`);
-      if (!this.machine.hadFault || NEVER.has(asMeshError(error).code))
+      if (!isOfDisk(this.machine, error))
         world.violated(`the cluster does not open: ${error instanceof Error ? error.message : String(error)}`);
       process.exit();
     });

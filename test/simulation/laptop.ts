@@ -7,15 +7,13 @@ import {
   runOperation,
 } from "../../src/actors/operations.ts";
 import { asMeshError, MeshError } from "../../src/errors.ts";
-import { Machine, Process } from "./process.ts";
+import { isOfDisk, Machine, Process } from "./process.ts";
 import type { World } from "./world.ts";
 
 // A laptop: a machine on which someone starts the node again whenever it has ended, and pairs it until it is paired.
 
 const RESTART_MIN_MS = 50;
 const RESTART_MAX_MS = 20_000;
-/** No failure of the disk explains these. */
-const NEVER = new Set(["store_damaged", "internal"]);
 
 export class Laptop {
   readonly name: string;
@@ -55,7 +53,7 @@ export class Laptop {
     this.#open(process).catch((error: unknown) => {
       if (!process.isAlive) return;
       world.trace(`${this.name} did not open: ${String(error)}`);
-      if (!this.machine.hadFault || NEVER.has(asMeshError(error).code))
+      if (!isOfDisk(this.machine, error))
         world.violated(`${this.name} does not open: ${error instanceof Error ? error.message : String(error)}`);
       process.exit();
     });

@@ -32,7 +32,7 @@ export class Machine {
   readonly name: string;
   readonly files: SimulatedFiles;
   readonly processes = new Set<Process>();
-  /** Whether its disk has failed since its processes were started anew. */
+  /** Whether its disk has failed in this run. */
   hadFault = false;
   readonly #around: Surroundings;
 
@@ -147,3 +147,7 @@ export class Process {
     return this.#dice.skewed(0.02, isSync ? SYNC_MS : DISK_CALL_MS);
   }
 }
+
+/** Whether a failure is the disk's own, and the disk has a fault. */
+export const isOfDisk = (machine: Machine, error: unknown): boolean =>
+  machine.hadFault && error instanceof Error && /ENOSPC|EIO/.test(error.message);

@@ -132,10 +132,10 @@ export class World {
     });
   }
 
-  /** A disk is full, or fails now and then, for a while; its processes are started anew after it. */
+  /** A disk is full, or fails now and then, for a while. */
   #spoilDisk(fate: Dice): void {
     const machine = fate.pick(this.machines);
-    if (machine.hadFault) return;
+    if (machine.files.fault) return;
     const fault = fate.chance(0.5) ? "full" : "broken";
     this.counted(fault === "full" ? "disk full" : "disk errors");
     this.trace(`the disk of ${machine.name} is ${fault}`);
@@ -145,11 +145,9 @@ export class World {
   }
 
   #mendDisk(machine: Machine): void {
-    if (!machine.hadFault) return;
+    if (!machine.files.fault) return;
     this.trace(`the disk of ${machine.name} works again`);
     machine.files.fault = undefined;
-    for (const process of [...machine.processes]) process.kill();
-    machine.hadFault = false;
   }
 
   /** Nothing goes wrong any more, and everything that stopped is started again. */
