@@ -51,19 +51,19 @@ async function syncDirectory({ open }: FileSystem, path: string): Promise<void> 
   }
 }
 
-async function writeBeside({ open, rm }: FileSystem, temporary: string, bytes: Uint8Array): Promise<void> {
-  const handle = await open(temporary, "wx", 0o600);
+async function writeBeside(files: FileSystem, temporary: string, bytes: Uint8Array): Promise<void> {
+  const handle = await files.open(temporary, "wx", 0o600);
   try {
     await handle.chmod(0o600);
     await handle.writeFile(bytes);
     await handle.sync();
   } catch (error) {
-    // What came of it takes space on a disk that may have none.
-    await rm(temporary, { force: true });
-    throw error;
-  } finally {
     await handle.close();
+    // What came of it takes space on a disk that may have none, and may be secrets that are to be forgotten.
+    await files.rm(temporary, { force: true });
+    throw error;
   }
+  await handle.close();
 }
 
 class GrowingFile implements AppendFile {
@@ -137,11 +137,10 @@ export const diskOn = (files: FileSystem, mark = freshMark): Disk => ({
   },
   async replace(path, bytes) {
     const temporary = `${path}.${mark()}.tmp`;
+    await writeBeside(files, temporary, bytes);
     try {
-      await writeBeside(files, temporary, bytes);
       await files.rename(temporary, path);
     } catch (error) {
-      // Half of a replacement may be secrets that are to be forgotten.
       await files.rm(temporary, { force: true });
       throw error;
     }
@@ -149,14 +148,14 @@ export const diskOn = (files: FileSystem, mark = freshMark): Disk => ({
   },
   async create(path, bytes) {
     const temporary = `${path}.${mark()}.tmp`;
+    await writeBeside(files, temporary, bytes);
     try {
-      await writeBeside(files, temporary, bytes);
       await files.link(temporary, path);
     } catch (error) {
       if (error instanceof Error && "code" in error && error.code === "EEXIST") return false;
       throw error;
     } finally {
-      await files.rm(temporary, { force: true });
+      await files.unlink(temporary);
     }
     await syncDirectory(files, dirname(path));
     return true;

@@ -4,7 +4,8 @@ import { cp, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { MeshNode } from "../../src/actors/node.ts";
-import { type Disk, realDisk } from "../../src/store/disk.ts";
+import { type Disk, diskOn, realDisk } from "../../src/store/disk.ts";
+import { type FileSystem, nodeFileSystem } from "../../src/store/file-system.ts";
 import { openStoreKey } from "../../src/store/key.ts";
 import { openVault } from "../../src/store/vault.ts";
 import { ManualClock } from "../actors/systems.ts";
@@ -31,7 +32,7 @@ async function epochKeyOf(home: string): Promise<Uint8Array> {
   return new Uint8Array(Buffer.from(document.key, "base64"));
 }
 
-/** Resolves when the vault took another's place. */
+/** A disk that tells when an epoch has ended: a snapshot is written last. */
 function watched(): { disk: Disk; turned: () => Promise<void> } {
   let next = Promise.withResolvers<void>();
   const disk = diskWith(
@@ -39,7 +40,7 @@ function watched(): { disk: Disk; turned: () => Promise<void> } {
     {
       replace: async (path, bytes) => {
         await realDisk.replace(path, bytes);
-        if (path.endsWith("vault")) next.resolve();
+        if (path.includes("snapshots")) next.resolve();
       },
     },
   );
@@ -129,13 +130,21 @@ describe("secrets of an epoch that has ended are in no file, whatever key in the
     }
   });
 
-  it("a replacement of the vault that the disk refuses half-way leaves no copy", async () => {
+  it("a vault that the disk takes only half of, or cannot put in its place, leaves no copy beside it", async () => {
     const home = await temporaryDirectory();
-    await commit(await openNode({ home, ports: offline() }), used);
-    const before = await readdir(home);
-    // A directory in the vault's place: its replacement is written whole, and cannot be put there.
-    await expect(realDisk.replace(join(home, "journal"), Buffer.from(text("ratchet")))).rejects.toThrow();
-    expect(await readdir(home)).toEqual(before);
+    for (const failing of ["sync", "rename"]) {
+      const files: FileSystem = {
+        ...nodeFileSystem,
+        open: async (path, flags, mode) => {
+          const file = await nodeFileSystem.open(path, flags, mode);
+          if (failing === "sync") file.sync = () => Promise.reject(noSpace());
+          return file;
+        },
+        rename: () => Promise.reject(noSpace()),
+      };
+      await expect(diskOn(files).replace(join(home, "vault"), secret("ratchet"))).rejects.toThrow("ENOSPC");
+      expect(await readdir(home)).toEqual([]);
+    }
   });
 
   it("an end that the disk refuses is tried again, by itself", async () => {

@@ -145,3 +145,17 @@ it("lets go of the node after a one-shot run", async () => {
   const next = await ownerProcess(home);
   await next.end();
 });
+
+it("a home under a passphrase opens when the gateway's environment holds it, and else a tool says what to set", async () => {
+  const home = await memberHome("alice");
+  const node = await MeshNode.open({ home });
+  await node.changeKey({ protection: "passphrase", passphrase: "of this home", cost: { n: 2, r: 1, p: 1 } });
+  await node.close();
+  const plugin = openPluginAt(home);
+  const refusal = /^\[passphrase_needed\] .* Set KARS_MESH_PASSPHRASE or KARS_MESH_PASSPHRASE_FILE/;
+  await expect(plugin.service.start()).rejects.toThrow(refusal);
+  await expect(plugin.call("mesh_inbox", {})).rejects.toThrow(refusal);
+  vi.stubEnv("KARS_MESH_PASSPHRASE", "of this home");
+  onTestFinished(() => void vi.unstubAllEnvs());
+  expect((await plugin.call("mesh_inbox", {})).details).toMatchObject({ messages: [] });
+});
