@@ -1,4 +1,6 @@
-// Everything has a limit, and it is named here: its reason, and what happens when it is reached.
+// Everything has a limit, and it is named here: its reason, and what happens when it is reached. Sizes are bytes, lengths
+// characters; other units stand in the names. What a protocol or a file format fixes (sizes of keys, numbers of bits) is no
+// limit, and stands with its protocol.
 
 const KiB = 1024;
 const MiB = 1024 * KiB;
@@ -6,125 +8,262 @@ const SECOND_MS = 1000;
 const MINUTE_MS = 60 * SECOND_MS;
 const DAY_MS = 24 * 60 * MINUTE_MS;
 
-/** A relay frame in bytes: the reference relay closes with 1009 above it. */
+// What crosses the mesh
+
+/** A relay frame: the reference relay closes the connection with 1009 above it, and so do we. */
 export const FRAME_SIZE_MAX = 16 * MiB;
-/** A JSON payload above this travels in chunks (the deployed clusters' own bound). */
+/** The JSON of one message, the bound of the deployed clusters: a larger payload travels in chunks. */
 export const PAYLOAD_SIZE_MAX = 512 * KiB;
-/** The bytes of a payload that one chunk message carries. */
+/** What one chunk message carries, so that it fits a frame of the deployed clusters: a payload is cut into as many as it takes. */
 export const TRANSFER_CHUNK_SIZE = 512 * KiB;
-/** Chunks a transfer may have (the deployed clusters' bound); a transfer with more is refused. */
+/** Chunks of one transfer, the bound of the deployed clusters: a manifest that names more is refused. */
 export const TRANSFER_CHUNKS_MAX = 80;
-/** Transfers of one peer that may be incomplete at once; the oldest is dropped and reported. */
+/** Transfers of one peer that may be incomplete at once, which bounds what their parts take: the oldest is dropped and reported. */
 export const TRANSFERS_OPEN_MAX = 8;
-/** A file in bytes (80 chunks of its base64 hold it); a larger one is refused with `file_too_large` before anything is sent. */
+/** A file, so that 80 chunks hold its base64: a larger one is refused with `file_too_large` before anything is sent. */
 export const FILE_SIZE_MAX = 30_000_000;
-/** Files in one offload, each way. */
+/** Files of one offload, each way, so that a state can list them: more are refused with `limit_reached`, or not taken. */
 export const FILES_MAX = 64;
-/** A file name in characters, as it crosses the mesh. */
-export const FILE_NAME_MAX = 255;
-/** A message's text in bytes; a longer one is refused: send a file by offload instead. */
+/** A file's name as it crosses the mesh, what file systems hold: a longer one keeps its end. */
+export const FILE_NAME_LENGTH_MAX = 255;
+/** A path that a caller names, what systems hold: a longer one is refused with `input_invalid`. */
+export const PATH_LENGTH_MAX = 4096;
+/** A message's text, which people and agents read whole: a longer one is refused with `limit_reached`; files go by offload. */
 export const MESSAGE_SIZE_MAX = 256 * KiB;
-/** A task's text in bytes. */
+/** A task's text: a longer one is refused with `limit_reached`; what is long goes along as a file. */
 export const TASK_SIZE_MAX = 128 * KiB;
-/** A display name in characters (it is registered as a capability). */
-export const NAME_MAX = 64;
-/** Capabilities of one agent. */
+/** A display name, which is registered as a capability: a longer one is refused with `input_invalid`. */
+export const NAME_LENGTH_MAX = 64;
+/** A name or a DID by which a caller means a peer: a longer one is none, and refused with `input_invalid`. */
+export const PEER_LENGTH_MAX = 200;
+/** A pairing token as a person pastes it, with the white space that came along: a longer one is refused with `input_invalid`. */
+export const TOKEN_LENGTH_MAX = 4000;
+/** Capabilities of one agent, all of which the registry indexes: a registration with more is refused. */
 export const CAPABILITIES_MAX = 32;
-/** Characters of one capability. */
-export const CAPABILITY_MAX = 64;
-/** Messages that wait to be sent to one peer; a further `send` fails with `limit_reached`. */
-export const OUTBOX_MAX = 10_000;
-/** Frames kept in memory that came before their knock; the oldest is dropped un-acked, so the relay gives it again. */
+/** One capability, a word to look for: a registration with a longer one is refused. */
+export const CAPABILITY_LENGTH_MAX = 64;
+/** The clock difference that a signed timestamp may have: bounds how long a signature can be replayed; beyond it, it is refused. */
+export const AUTH_SKEW_MAX_MS = 5 * MINUTE_MS;
+/** Agents that one discover answer lists, which an agent reads whole: the answer says that there may be more. */
+export const DISCOVER_AGENTS_MAX = 200;
+
+// Conversations and sessions
+
+/** Messages that wait to be sent to one peer, all of which are in memory: a further `send` fails with `limit_reached`. */
+export const OUTBOX_MESSAGES_MAX = 10_000;
+/** Frames kept in memory that came before their knock: the oldest is dropped un-acked, so the relay gives it again. */
 export const EARLY_FRAMES_MAX = 256;
-/** Ratchet sessions kept with one peer; the oldest is closed. */
+/** Frames of one peer that wait their turn in memory: further ones are left at the relay, which gives them again. */
+export const INBOUND_FRAMES_MAX = 1_000;
+/** Frames sealed and not yet on the wire that are kept ready: any other is built again from its message key. */
+export const SEALED_FRAMES_KEPT = 256;
+/** Ratchet sessions with one peer, each of which a frame may be tried with: the oldest is closed. */
 export const SESSIONS_PER_PEER_MAX = 8;
-/** One-time prekeys published at once. */
+/** One-time prekeys published at once, for as many new peers: when they are used up, knocks come without one. */
 export const ONE_TIME_PREKEYS = 50;
-/** Messages that one inbox answer lists. */
+/** Ids of received work that are remembered, to know a repetition: the oldest is forgotten, long after the relay dropped it. */
+export const RECENT_IDS_MAX = 20_000;
+/** Messages that one inbox answer lists, which an agent reads whole: the rest is told and left unread. */
 export const INBOX_PAGE_MAX = 200;
-/** Characters of message text that one inbox answer carries; the rest is told and left unread. */
+/** Message text that one inbox answer carries: the rest is told and left unread. */
 export const INBOX_CHARACTERS_MAX = 100_000;
-/** Senders that one await may name. */
+/** Senders that one await may name: more are refused with `input_invalid`. */
 export const AWAIT_SENDERS_MAX = 32;
-/** The longest a tool call waits. */
+/** The longest a call waits, so that none hangs for ever: a longer wait is refused with `input_invalid`. */
 export const WAIT_MAX_MS = 600 * SECOND_MS;
-/** How long a one-shot command gives its queue to drain before it says what is still queued. */
-export const SETTLE_MS = 5 * SECOND_MS;
-/** Commits between two snapshots of the actors: bounds what a restart folds again. */
+/** The same, as tools and people say it. */
+export const WAIT_MAX_SECONDS = WAIT_MAX_MS / SECOND_MS;
+/** How long a sent message is given to leave before a tool calls it queued: what is queued leaves later by itself. */
+export const LEAVE_WAIT_MS = 2 * SECOND_MS;
+/** How long a tool waits for what comes after a token was taken: then it answers, and joining goes on by itself. */
+export const JOIN_WAIT_MS = 60 * SECOND_MS;
+
+// The store
+
+/** Commits between two snapshots: bounds what a restart folds again. Then a snapshot is written beside the work. */
 export const SNAPSHOT_EVERY_COMMITS = 2_000;
-/** Commits and time of one secret epoch: bounds what a stolen store key can read back. */
+/** Commits and time of one secret epoch: bound what a stolen store key can read back. Then the vault is written anew. */
 export const EPOCH_COMMITS_MAX = 5_000;
 export const EPOCH_TIME_MAX_MS = 60 * MINUTE_MS;
-/** Bytes that must go onto a disk that refused before it counts as writable again: more than most commits take. */
-export const STORE_PROBE_SIZE = 64 * KiB;
-/** Bytes after which the journal starts a new segment. */
+/** A journal segment, which is read whole: the next commit begins another. */
 export const SEGMENT_SIZE_MAX = 64 * MiB;
-/** Bytes of events that one fdatasync covers; what waits beyond goes with the next. */
+/** Events that one fdatasync covers, which are in memory twice: what waits beyond goes with the next. */
 export const GROUP_SIZE_MAX = 32 * MiB;
-/** Sealed bodies up to this many bytes stay in the journal line; larger ones go to a blob file. */
-export const BODY_INLINE_MAX = 32 * KiB;
-/** One request to a registry or a controller. */
-export const HTTP_TIMEOUT_MS = 15 * SECOND_MS;
-/** The largest HTTP body accepted from a registry, a controller or (by them) from an agent. */
-export const HTTP_BODY_MAX = 1 * MiB;
-/** The longest that a clock waits without looking at the time: how late a deadline is noticed after the machine has slept. */
-export const CLOCK_STEP_MAX_MS = 30 * SECOND_MS;
-/** Heartbeats to the relay, which calls a silent connection idle after 90 s. */
-export const HEARTBEAT_MS = 30 * SECOND_MS;
-export const RELAY_IDLE_MS = 90 * SECOND_MS;
-/** Time to open the relay's socket and be taken for connected. */
-export const LINK_OPEN_TIMEOUT_MS = 10 * SECOND_MS;
-/** Reconnect delays: doubled from the first to the last, with jitter. */
-export const LINK_BACKOFF_MIN_MS = 250;
-export const LINK_BACKOFF_MAX_MS = 30 * SECOND_MS;
-/** Retry delays of what a registry or a controller did not answer, and of a disk that refused. */
-export const RETRY_MIN_MS = 500;
-export const RETRY_MAX_MS = 60 * SECOND_MS;
-/** Offline mail at the relay. */
-export const MAILBOX_AGE_MAX_MS = 3 * DAY_MS;
-export const MAILBOX_FRAMES_MAX = 10_000;
-export const MAILBOX_BYTES_MAX = 256 * MiB;
-/** The clock difference that a signed timestamp may have. */
-export const AUTH_SKEW_MAX_MS = 5 * MINUTE_MS;
-/** Agents that one discover answer lists. */
-export const DISCOVER_MAX = 200;
-/** How long an offload may hear nothing: from the controller until ready, until the hello, and between signs of life. */
-export const OFFLOAD_READY_MS = 5 * MINUTE_MS;
-export const OFFLOAD_HELLO_MS = 3 * MINUTE_MS;
-export const OFFLOAD_STALL_MS = 5 * MINUTE_MS;
-/** How long a cancelled offload waits for the cluster to confirm before it is called cancelled all the same. */
-export const OFFLOAD_CANCEL_MS = 30 * SECOND_MS;
-/** An offload's own time limit unless it names one, and the longest it may name. */
-export const OFFLOAD_TIMEOUT_MINUTES = 60;
-export const OFFLOAD_TIMEOUT_MINUTES_MAX = 24 * 60;
-/** A sandbox's output that is kept as its log. */
-export const RUN_LOG_MAX = 1 * MiB;
-/** Time between two progress messages of a sandbox, except when its stage changes. */
-export const PROGRESS_EVERY_MS = 500;
-/** Characters of one progress line and of a summary. */
-export const PROGRESS_LINE_MAX = 500;
-export const SUMMARY_MAX = 64 * KiB;
-/** When what a relay refused (a full mailbox, say) is offered to it again. */
-export const RELAY_RETRY_MS = 5 * SECOND_MS;
-/** Frames of one peer that wait their turn; further ones are left at the relay, which gives them again. */
-export const INBOUND_QUEUE_MAX = 1_000;
-/** Ids of received work that are remembered, to know a repetition. */
-export const RECENT_IDS_MAX = 20_000;
-/** How long a process waits for another one that is just opening, or closing, the same state directory. */
-export const OWNER_WAIT_MS = 10 * SECOND_MS;
-/** How long an owner has to greet who connects to it; one that is stopped does not. */
-export const OWNER_GREETING_MS = 2 * SECOND_MS;
-/** How long an owner has to end a call that was taken back. */
-export const OWNER_ABORT_MS = 2 * SECOND_MS;
-/** One request or answer between processes of one state directory. */
-export const OWNER_MESSAGE_MAX = 32 * MiB;
-/** Senders and messages that one answer about history lists unless asked for more. */
-export const HISTORY_PAGE = 200;
+/** A sealed body in a journal line, which every restart reads: a larger one of work goes to a blob file. */
+export const BODY_INLINE_SIZE_MAX = 32 * KiB;
 /** Characters of a passphrase that protects the store key: a shorter one is refused, a longer one is not what was meant. */
 export const PASSPHRASE_LENGTH_MIN = 8;
 export const PASSPHRASE_LENGTH_MAX = 1024;
+/** How often a passphrase is asked for, since a typing error is likely: then it counts as unknown. */
+export const PASSPHRASE_ATTEMPTS_MAX = 3;
 /** What deriving a key from a passphrase costs: 128 MiB and a good third of a second. */
 export const SCRYPT_COST = { n: 2 ** 17, r: 8, p: 1 } as const;
 /** The most that a store key file may ask of this machine: more is refused as unreadable. */
 export const SCRYPT_MEMORY_MAX = 512 * MiB;
 export const SCRYPT_PARALLEL_MAX = 4;
+
+/** What must go onto a disk that refused, more than most commits take: until it does, the disk does not count as writable. */
+export const STORE_PROBE_SIZE = 64 * KiB;
+
+// Time
+
+/** The longest that a clock waits without looking at the time: how late a deadline is noticed after the machine has slept. */
+export const CLOCK_STEP_MAX_MS = 30 * SECOND_MS;
+/** Deadlines out of date that are kept beside those that count, since taking them out costs more: then the list is made anew. */
+export const STALE_DEADLINES_KEPT = 64;
+/** Retry delays of what a registry, a controller or a disk did not do: doubled from the first to the last, which repeats. */
+export const RETRY_MIN_MS = 500;
+export const RETRY_MAX_MS = 60 * SECOND_MS;
+
+// Network
+
+/** One request to a registry or a controller, so that a dead one is noticed: then it counts as unreachable. */
+export const HTTP_TIMEOUT_MS = 15 * SECOND_MS;
+/** An HTTP body from a registry, a controller or (by them) from an agent: a larger one is refused with `limit_reached`. */
+export const HTTP_BODY_SIZE_MAX = 1 * MiB;
+/** Heartbeats to the relay, three in the time after which it calls a silent connection idle. */
+export const HEARTBEAT_MS = 30 * SECOND_MS;
+/** How long a connection to the relay may be silent, as at the reference relay: then it is closed with 4004. */
+export const RELAY_IDLE_MS = 90 * SECOND_MS;
+/** Time to open the relay's socket and be taken for connected: then the attempt has failed, and the next one follows. */
+export const LINK_OPEN_TIMEOUT_MS = 10 * SECOND_MS;
+/** Reconnect delays, so that a relay that comes back is not overrun: doubled from the first to the last, with jitter. */
+export const LINK_BACKOFF_MIN_MS = 250;
+export const LINK_BACKOFF_MAX_MS = 30 * SECOND_MS;
+/** When what a relay refused (a full mailbox, say) is offered to it again, as often as it takes. */
+export const RELAY_RETRY_MS = 5 * SECOND_MS;
+
+// Offloads
+
+/** How long an offload may hear nothing: until ready, until the hello, and between signs of life. Then it is `lost`. */
+export const OFFLOAD_READY_MS = 5 * MINUTE_MS;
+export const OFFLOAD_HELLO_MS = 3 * MINUTE_MS;
+export const OFFLOAD_STALL_MS = 5 * MINUTE_MS;
+/** How long a cancelled offload waits for the cluster to confirm: then it is called cancelled all the same. */
+export const OFFLOAD_CANCEL_MS = 30 * SECOND_MS;
+/** An offload's own time limit unless it names one, so that none runs for ever: then it is `lost`, and the sandbox is ended. */
+export const OFFLOAD_TIMEOUT_MINUTES = 60;
+/** The longest that it may name: a longer one is refused with `input_invalid`, and cut by the controller. */
+export const OFFLOAD_TIMEOUT_MINUTES_MAX = 24 * 60;
+/** A sandbox's output that is kept as its log, so that none fills the disk: the rest is dropped. */
+export const RUN_LOG_SIZE_MAX = 1 * MiB;
+/** Time between two progress messages of a sandbox, each of which is a commit: those between are left out, but for a new stage. */
+export const PROGRESS_EVERY_MS = 500;
+/** One progress line, which is shown as one: it is cut. */
+export const PROGRESS_LINE_LENGTH_MAX = 500;
+/** An offload's summary, which an agent reads whole: the sandbox keeps its end, and what comes longer is cut. */
+export const SUMMARY_LENGTH_MAX = 64 * KiB;
+/** How often a sandbox that has nothing to tell says that it lives, well within the time in which it must. */
+export const SIGN_OF_LIFE_EVERY_MS = 20 * SECOND_MS;
+/** How long a sandbox's processes have to end by themselves: then they are killed. */
+export const SANDBOX_STOP_WAIT_MS = 3 * SECOND_MS;
+/** Ended offloads that a tool's answer lists, which an agent reads whole: the rest is counted, and `details` has all. */
+export const OFFLOADS_ENDED_SHOWN_MAX = 20;
+
+// One owner, many callers
+
+/** How long a process waits for another one that is just opening, or closing, the same home: then `store_locked`. */
+export const OWNER_WAIT_MS = 10 * SECOND_MS;
+/** How long an owner has to greet who connects to it, so that one that is stopped is noticed: then it counts as not answering. */
+export const OWNER_GREETING_MS = 2 * SECOND_MS;
+/** How long an owner has to end a call that was taken back: then the caller goes on without its answer. */
+export const OWNER_ABORT_MS = 2 * SECOND_MS;
+/** One request or answer between processes of one home, which is in memory: the connection ends above it. */
+export const OWNER_MESSAGE_SIZE_MAX = 32 * MiB;
+/** The path of the owner's socket, what the systems hold that hold least: a longer one lies in the temporary directory. */
+export const SOCKET_PATH_LENGTH_MAX = 100;
+/** How often in a row a command goes again to a home whose owner ended as soon as it was asked: then it fails with that error. */
+export const VISITS_MAX = 5;
+/** How long a one-shot command gives its queue to drain: then it says what is still queued. */
+export const SETTLE_MS = 5 * SECOND_MS;
+/** The same for a command that only wants to have looked: then it answers with what it knows. */
+export const SETTLE_BRIEFLY_MS = SECOND_MS;
+/** The demo, which takes seconds: then something hangs, and it gives up with an error. */
+export const DEMO_MAX_MS = 120 * SECOND_MS;
+/** The largest port there is: a larger one is refused with a usage error. */
+export const PORT_MAX = 65_535;
+
+// The local cluster: relay
+
+/** How long a socket may stay silent before its connect, as the reference relay waits: then it is closed with 4001. */
+export const CONNECT_WAIT_MS = 10 * SECOND_MS;
+/**
+ * How long frames for a recipient are refused behind one that was: its sender, who offers all of them again after
+ * RELAY_RETRY_MS, may not know yet, and what it sent meanwhile must not overtake. Then they are taken again.
+ */
+export const RELAY_REFUSE_MS = RELAY_RETRY_MS / 2;
+/** How long the other sides have to say goodbye to a relay that closes: then their sockets are ended. */
+export const RELAY_CLOSE_WAIT_MS = SECOND_MS;
+/** Frames and bytes of one connection that are being made durable, which are in memory: above either, its socket is not read. */
+export const IN_FLIGHT_FRAMES_MAX = 1_024;
+export const IN_FLIGHT_SIZE_MAX = 4 * MiB;
+/** What may wait in a socket, which is in memory: above it, delivery stops until the reader has caught up. */
+export const SEND_BUFFER_SIZE_MAX = 8 * MiB;
+/** What may wait in a socket when replies pile up as well: its peer sends and does not read, and is cut off. */
+export const REPLY_BUFFER_SIZE_MAX = SEND_BUFFER_SIZE_MAX + 2 * FRAME_SIZE_MAX;
+/** Offline mail of one recipient, by age, number and size: what is too old is dropped, what is too much is refused to its sender. */
+export const MAILBOX_AGE_MAX_MS = 3 * DAY_MS;
+export const MAILBOX_FRAMES_MAX = 10_000;
+export const MAILBOX_SIZE_MAX = 256 * MiB;
+/** Mail in memory for all recipients together: above it every mailbox counts as full. */
+export const MAIL_SIZE_MAX = 512 * MiB;
+/** Acked frames whose ids are remembered, so that a late repetition is known: the oldest are forgotten. */
+export const ACKED_FRAMES_KEPT_MAX = 100_000;
+/** A journal that is not rewritten however little of it matters, since that would gain nothing: above it, it is. */
+export const REWRITE_SIZE_MIN = 4 * MiB;
+/** What one fdatasync of a rewrite covers, which bounds the memory that it takes: the rest goes with the next. */
+export const REWRITE_BATCH_SIZE_MAX = 4 * MiB;
+
+// The local cluster: registry and controller
+
+/** Sockets of all kinds at once, each of which takes memory: a further one is closed as soon as it is opened. */
+export const CLUSTER_CONNECTIONS_MAX = 10_000;
+/** How long requests under way may take when the server closes: then their connections are ended. */
+export const SERVER_CLOSE_WAIT_MS = 2 * SECOND_MS;
+/** How often idle connections and old mail are looked for: how late they may be noticed. */
+export const SWEEP_EVERY_MS = 5 * SECOND_MS;
+/** What of a body that is too large is still read and thrown away, so that its sender hears the answer: then it is cut off. */
+export const BODY_DISCARD_SIZE_MAX = 8 * HTTP_BODY_SIZE_MAX;
+/** Agents that one registry knows, all of which are in memory: a further one is refused with `limit_reached`. */
+export const AGENTS_MAX = 10_000;
+/** How often one agent may say over HTTP that it is there: in between it is refused with 429. */
+export const HTTP_HEARTBEAT_EVERY_MS = 10 * SECOND_MS;
+/** How often a sign of life of one agent is written down, which is a commit: those between are known in memory alone. */
+export const SEEN_EVERY_MS = 5 * MINUTE_MS;
+/** One-time prekeys held for one agent, so that none fills the registry: what is uploaded beyond is not taken. */
+export const ONE_TIME_HELD_MAX = 400;
+/** Ids of one-time prekeys of one agent that were given out, so that none is given twice: the oldest are forgotten. */
+export const ONE_TIME_GIVEN_MAX = 2_000;
+/** Slots of one grant, far beyond what one machine runs: more are refused with `input_invalid`. */
+export const SLOTS_MAX = 1000;
+/** How long a grant may last, so that none is forgotten for ever: a longer one is refused with `input_invalid`. */
+export const GRANT_TIME_MAX_MS = 365 * DAY_MS;
+
+// Looking inside
+
+/** Lines of history that one answer lists unless asked for more: the newest. */
+export const HISTORY_PAGE = 200;
+/** The most lines that one page may be asked for, since it is in memory: more are refused with `input_invalid`. */
+export const HISTORY_PAGE_MAX = 10_000;
+/** Streams that a refusal names, so that it can be read: the rest is counted. */
+export const STREAMS_NAMED_MAX = 8;
+/** Differences that a divergence tells, so that it can be read: the rest is counted. */
+export const DIFFERENCES_TOLD_MAX = 8;
+/** A value in such a difference: it is cut. */
+export const DIFFERENCE_LENGTH_MAX = 80;
+/** Entries of a list that viewers are shown: the rest is counted. */
+export const LIST_SHOWN_MAX = 50;
+/** Fields of an object that are looked at for viewers: the rest is left out. */
+export const FIELDS_SHOWN_MAX = 64;
+/** Viewers at once, each of which is told everything: a further one is refused with 503. */
+export const VIEWERS_MAX = 16;
+/** Connections to the inspector at once, those included that are not let in: a further one is closed. */
+export const INSPECTOR_CONNECTIONS_MAX = 4 * VIEWERS_MAX;
+/** What waits for one viewer in memory: one that is slower is cut off, and may come again. */
+export const VIEWER_BUFFER_SIZE_MAX = 8 * MiB;
+/** What waits for a new viewer before it is told of further actors: then telling pauses until it has caught up. */
+export const WELCOME_BUFFER_SIZE_MAX = 512 * KiB;
+/** What a viewer may say, which is nothing of use: more ends its connection with 1009. */
+export const VIEWER_MESSAGE_SIZE_MAX = KiB;
+/** How long viewers have to answer the closing handshake: then their sockets are ended. */
+export const VIEWER_CLOSE_WAIT_MS = SECOND_MS;

@@ -148,6 +148,44 @@ describe("the native primitives", () => {
   });
 });
 
+describe("limits", () => {
+  /** Words by which a name says that it is a limit. */
+  const LIMIT = /(?:^|_)(?:MAX|MIN|MS|EVERY|LIMIT|KEPT)(?:_|$)/;
+  const declared = ({ code }: SourceFile) =>
+    [...code.matchAll(/\bconst ([A-Z][A-Z0-9_]*)(?:: [^=]+)? = ([^;]*);/g)].map(([, name = "", value = ""]) => ({
+      name,
+      value,
+    }));
+  const limits = files.filter(({ path }) => path === "limits.ts");
+
+  // A number makes a limit: what is only put together from named limits is none of its own. What crypto bounds is fixed by
+  // its protocols, and stands with them.
+  it("stand in one file", () => {
+    const wrong = files
+      .filter(({ path, room }) => path !== "limits.ts" && room !== "crypto")
+      .flatMap((file) => declared(file).map((each) => ({ ...each, path: file.path })))
+      .filter(({ name, value }) => LIMIT.test(name) && /\d/.test(value));
+    expect(wrong.map(({ path, name }) => `${path} declares ${name}`)).toEqual([]);
+    expect(limits.flatMap(declared).filter(({ name }) => LIMIT.test(name)).length).toBeGreaterThan(80);
+  });
+
+  it("each has its reason beside it", () => {
+    const bare = limits.flatMap(({ text }) =>
+      [...text.matchAll(/^(.*)\nexport const (\w+)/gm)]
+        .filter(([, before = ""]) => !before.endsWith("*/") && !before.startsWith("export const"))
+        .map(([, , name]) => name),
+    );
+    expect(bare).toEqual([]);
+  });
+
+  it("each limits something", () => {
+    const others = files.filter(({ path }) => path !== "limits.ts").map(({ code }) => code);
+    const all = [...others, ...limits.map(({ code }) => code.replaceAll(/\bexport const \w+/g, ""))].join("\n");
+    const idle = limits.flatMap(declared).filter(({ name }) => !new RegExp(`\\b${name}\\b`).test(all));
+    expect(idle.map(({ name }) => name)).toEqual([]);
+  });
+});
+
 describe("files", () => {
   const LINES_MAX = 350;
   /** Those that are still to be divided; none may join them. */

@@ -1,5 +1,5 @@
 import { MeshError } from "../errors.ts";
-import { BODY_INLINE_MAX } from "../limits.ts";
+import { BODY_INLINE_SIZE_MAX } from "../limits.ts";
 import type { Body } from "../machines/definition.ts";
 import type { Blobs } from "../store/blobs.ts";
 import { type Random, seal, unseal } from "../store/seal.ts";
@@ -37,7 +37,7 @@ export class Bodies {
     const { key, patch } = this.#keyring.contentKeyOrNew(scope);
     const bytes = utf8(text);
     const sealed = seal(key, bytes, `body/${scope}`, this.#random);
-    if (!spill || sealed.length <= BODY_INLINE_MAX) {
+    if (!spill || sealed.length <= BODY_INLINE_SIZE_MAX) {
       return { body: { sealed: Buffer.from(sealed).toString("base64") }, size: bytes.length, secrets: patch };
     }
     const { ref, write } = this.#blobs.reserve(sealed);

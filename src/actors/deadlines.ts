@@ -1,4 +1,4 @@
-import { RETRY_MIN_MS } from "../limits.ts";
+import { RETRY_MIN_MS, STALE_DEADLINES_KEPT } from "../limits.ts";
 import { Agenda } from "./agenda.ts";
 import type { Clock } from "./ports.ts";
 import type { ActorState } from "./state.ts";
@@ -10,9 +10,6 @@ export interface Timed {
   /** What the next event will meet: a timer that is not here any more was told or cleared already. */
   readonly decided: ActorState;
 }
-
-/** Entries that may be out of date before the agenda is made anew, beside as many as there are actors with deadlines. */
-const STALE_ENTRIES = 64;
 
 export class Deadlines<A extends Timed> {
   readonly #clock: Clock;
@@ -43,7 +40,7 @@ export class Deadlines<A extends Timed> {
     if (this.#next.get(actor) === next) return;
     this.#next.set(actor, next);
     this.#agenda.add(next, actor);
-    if (this.#agenda.size <= 2 * this.#next.size + STALE_ENTRIES) return;
+    if (this.#agenda.size <= 2 * this.#next.size + STALE_DEADLINES_KEPT) return;
     this.#agenda = new Agenda();
     for (const [each, at] of this.#next) this.#agenda.add(at, each);
   }

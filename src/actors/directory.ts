@@ -1,6 +1,6 @@
 import { normalizeDid } from "../crypto/index.ts";
 import { MeshError } from "../errors.ts";
-import { DISCOVER_MAX } from "../limits.ts";
+import { DISCOVER_AGENTS_MAX } from "../limits.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import { type Core, conversationOf } from "./core.ts";
 import type { Agent } from "./registry.ts";
@@ -12,7 +12,7 @@ export async function discover(
   core: Core,
   by: { readonly name?: string | undefined; readonly capability?: string | undefined },
 ): Promise<Agent[]> {
-  const found = await core.registry().discover(by.name ?? by.capability, DISCOVER_MAX);
+  const found = await core.registry().discover(by.name ?? by.capability, DISCOVER_AGENTS_MAX);
   const self = core.keyring.identity.did;
   return found.filter((agent) => {
     if (agent.did === self) return false;

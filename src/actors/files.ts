@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { basename, join, resolve } from "node:path";
 import { MeshError } from "../errors.ts";
-import { FILE_NAME_MAX, FILE_SIZE_MAX, FILES_MAX } from "../limits.ts";
+import { FILE_NAME_LENGTH_MAX, FILE_SIZE_MAX, FILES_MAX } from "../limits.ts";
 import type { Disk } from "../store/disk.ts";
 
 // Files that leave and files that come. The name that crosses the mesh is a bare file name; what comes back lands in the
@@ -67,7 +67,7 @@ export function safeName(name: string): string {
   const last = name.split(/[/\\]/).at(-1) ?? "";
   // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must go
   const plain = last.replace(/[\x00-\x1f\x7f<>:"|?*]/g, "_").replace(/^\.+/, "_");
-  const bounded = plain.slice(-FILE_NAME_MAX).trim();
+  const bounded = plain.slice(-FILE_NAME_LENGTH_MAX).trim();
   return bounded === "" ? "file" : bounded;
 }
 

@@ -1,6 +1,6 @@
 import { applySkipped, base64, CryptoError, type Decrypted, decrypt, utf8 } from "../crypto/index.ts";
 import { asMeshError, MeshError } from "../errors.ts";
-import { EARLY_FRAMES_MAX, INBOUND_QUEUE_MAX, RETRY_MIN_MS } from "../limits.ts";
+import { EARLY_FRAMES_MAX, INBOUND_FRAMES_MAX, RETRY_MIN_MS } from "../limits.ts";
 import type { ConversationContext, MessageKind } from "../machines/conversation/events.ts";
 import type { Knock, Message, RoutedFrame } from "../wire/frame.ts";
 import { isChat, type Payload, parsePayload } from "../wire/payload.ts";
@@ -59,7 +59,7 @@ export class IncomingMail {
   onFrame(frame: RoutedFrame): void {
     const untaken = this.#untaken.get(frame.from) ?? new Map<string, RoutedFrame>();
     // A frame that is not taken is not acked either: the relay gives it again.
-    if (untaken.size >= INBOUND_QUEUE_MAX) return;
+    if (untaken.size >= INBOUND_FRAMES_MAX) return;
     this.#untaken.set(frame.from, untaken.set(keyOf(frame), frame));
     this.#begin(frame);
   }

@@ -2,13 +2,18 @@ import { z } from "zod";
 import { asMeshError, MeshError } from "../errors.ts";
 import {
   AWAIT_SENDERS_MAX,
+  CAPABILITY_LENGTH_MAX,
   FILES_MAX,
   INBOX_PAGE_MAX,
   MESSAGE_SIZE_MAX,
+  NAME_LENGTH_MAX,
   OFFLOAD_TIMEOUT_MINUTES_MAX,
   PASSPHRASE_LENGTH_MAX,
+  PATH_LENGTH_MAX,
+  PEER_LENGTH_MAX,
   SETTLE_MS,
   TASK_SIZE_MAX,
+  TOKEN_LENGTH_MAX,
   WAIT_MAX_MS,
 } from "../limits.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
@@ -47,7 +52,7 @@ export const operation = <P extends z.ZodType, R>(params: P, run: Operation<P, R
   run,
 });
 
-const Peer = z.string().min(1).max(200);
+const Peer = z.string().min(1).max(PEER_LENGTH_MAX);
 const Wait = z.number().min(0).max(WAIT_MAX_MS);
 
 /** The cluster that the node belongs to. @throws MeshError `not_paired` */
@@ -91,7 +96,7 @@ export const operations = {
   }),
 
   pair: operation(
-    z.object({ token: z.string().min(1).max(4000), name: Name.optional() }),
+    z.object({ token: z.string().min(1).max(TOKEN_LENGTH_MAX), name: Name.optional() }),
     async ({ token, name }, { node, signal }) => {
       const {
         did,
@@ -184,7 +189,10 @@ export const operations = {
   ),
 
   discover: operation(
-    z.object({ name: z.string().max(64).optional(), capability: z.string().max(64).optional() }),
+    z.object({
+      name: z.string().max(NAME_LENGTH_MAX).optional(),
+      capability: z.string().max(CAPABILITY_LENGTH_MAX).optional(),
+    }),
     async (by, { node }) => ({
       agents: await discover(node.core, by),
     }),
@@ -217,9 +225,9 @@ export const operations = {
   offload: operation(
     z.object({
       task: z.string().min(1).max(TASK_SIZE_MAX),
-      files: z.array(z.string().min(1).max(4096)).max(FILES_MAX).default([]),
-      to: z.string().min(1).max(64).optional(),
-      capability: z.string().min(1).max(64).optional(),
+      files: z.array(z.string().min(1).max(PATH_LENGTH_MAX)).max(FILES_MAX).default([]),
+      to: z.string().min(1).max(NAME_LENGTH_MAX).optional(),
+      capability: z.string().min(1).max(CAPABILITY_LENGTH_MAX).optional(),
       timeout_minutes: z.number().positive().max(OFFLOAD_TIMEOUT_MINUTES_MAX).optional(),
       /** Chosen by the caller, so that asking again is the same offload again. */
       id: z.uuid().optional(),

@@ -1,7 +1,7 @@
 import { hash } from "node:crypto";
 import { base64, encrypt, sealMessage, utf8 } from "../crypto/index.ts";
 import { MeshError } from "../errors.ts";
-import { PAYLOAD_SIZE_MAX, TRANSFER_CHUNK_SIZE, TRANSFER_CHUNKS_MAX } from "../limits.ts";
+import { PAYLOAD_SIZE_MAX, SEALED_FRAMES_KEPT, TRANSFER_CHUNK_SIZE, TRANSFER_CHUNKS_MAX } from "../limits.ts";
 import type { ConversationContext, MessageKind, Outgoing } from "../machines/conversation/events.ts";
 import type { Entry } from "../store/journal.ts";
 import type { SecretPatch } from "../store/secrets.ts";
@@ -85,9 +85,6 @@ export function compose(core: Core, peer: string, payload: PayloadInput, id = uu
 const contextOf = (core: Core, peer: string): ConversationContext | undefined =>
   core.system.decided(conversationOf(peer))?.snapshot.context;
 
-/** Frames sealed in this process and not yet on the wire; any other is built again from its message key. */
-const FRAMES_KEPT = 256;
-
 export class OutgoingMail {
   readonly #core: Core;
   readonly #frames = new Map<string, string>();
@@ -149,7 +146,7 @@ export class OutgoingMail {
     );
     if (accepted.includes(false)) return undefined;
     keyring.moved(session, { ...ratchet, state: sealed.state });
-    if (this.#frames.size < FRAMES_KEPT) this.#frames.set(`${peer} ${id}`, base64.encode(sealed.ciphertext));
+    if (this.#frames.size < SEALED_FRAMES_KEPT) this.#frames.set(`${peer} ${id}`, base64.encode(sealed.ciphertext));
     const written = durable.catch((error: unknown) => {
       // Never sealed: the next attempt has a nonce of its own.
       this.#frames.delete(`${peer} ${id}`);

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
-import { OWNER_MESSAGE_MAX } from "../limits.ts";
+import { OWNER_MESSAGE_SIZE_MAX } from "../limits.ts";
 
 // What the owner of a state directory and its callers have in common: where they meet, and how they speak. One JSON message a
 // line.
@@ -15,8 +15,6 @@ import { OWNER_MESSAGE_MAX } from "../limits.ts";
 
 /** In the state directory: who owns it and where it listens. */
 export const OWNER_FILE = "owner.json";
-/** What a socket address holds on the systems that hold least. */
-export const SOCKET_PATH_MAX = 100;
 
 export interface OwnerPlace {
   readonly pid: number | undefined;
@@ -44,7 +42,7 @@ export function writeLine(socket: Socket, message: object): void {
   if (socket.destroyed) return;
   socket.write(`${JSON.stringify(message)}\n`);
   // Who asks and does not read is let go, not remembered.
-  if (socket.writableLength > 2 * OWNER_MESSAGE_MAX) socket.destroy();
+  if (socket.writableLength > 2 * OWNER_MESSAGE_SIZE_MAX) socket.destroy();
 }
 
 /** Each line that is JSON; a line that is not, or is too long, ends the connection. */
@@ -54,7 +52,7 @@ export function onLines(socket: Socket, take: (json: unknown) => void): void {
   socket.on("data", (chunk: string) => {
     const newline = chunk.lastIndexOf("\n");
     unfinished = newline === -1 ? unfinished + chunk.length : chunk.length - newline;
-    if (unfinished > OWNER_MESSAGE_MAX) socket.destroy();
+    if (unfinished > OWNER_MESSAGE_SIZE_MAX) socket.destroy();
   });
   createInterface({ input: socket })
     // It passes the socket's own errors on; the socket's close follows and is what counts.

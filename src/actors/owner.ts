@@ -5,12 +5,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
 import { asMeshError, MeshError } from "../errors.ts";
+import { SOCKET_PATH_LENGTH_MAX } from "../limits.ts";
 import { realDisk } from "../store/disk.ts";
 import { refusedBy } from "../store/disk-errors.ts";
 import { connectToOwner } from "./caller.ts";
 import type { MeshNode } from "./node.ts";
 import { type OperationTable, runOperation } from "./operations.ts";
-import { OWNER_FILE, onLines, SOCKET_PATH_MAX, usualAddress, writeLine } from "./owner-socket.ts";
+import { OWNER_FILE, onLines, usualAddress, writeLine } from "./owner-socket.ts";
 
 // Ownership of a state directory. The right to it is a lock of the operating system, which dies with its process: SQLite
 // takes it on an empty database file, on every system in the way that is right there. No process of ours may open that file
@@ -86,7 +87,7 @@ async function listen(server: Server, home: string): Promise<{ address: string; 
     return { address };
   }
   const usual = usualAddress(home);
-  if (usual.length <= SOCKET_PATH_MAX) {
+  if (usual.length <= SOCKET_PATH_LENGTH_MAX) {
     rmSync(usual, { force: true });
     const refused = await at(usual).catch(() => true);
     if (!refused) return { address: usual };

@@ -8,7 +8,7 @@ import {
   utf8,
 } from "../crypto/index.ts";
 import { type ErrorCode, isErrorCode, MeshError } from "../errors.ts";
-import { HTTP_BODY_MAX, HTTP_TIMEOUT_MS, NAME_MAX } from "../limits.ts";
+import { HTTP_BODY_SIZE_MAX, HTTP_TIMEOUT_MS, NAME_LENGTH_MAX } from "../limits.ts";
 import { ErrorResponse, PairResponse, pairProofText } from "../wire/pair.ts";
 import {
   AgentRecord,
@@ -46,7 +46,8 @@ async function readBounded(response: Response): Promise<string> {
   let size = 0;
   for await (const chunk of response.body ?? []) {
     size += chunk.length;
-    if (size > HTTP_BODY_MAX) throw new MeshError("limit_reached", `The answer is larger than ${HTTP_BODY_MAX} bytes.`);
+    if (size > HTTP_BODY_SIZE_MAX)
+      throw new MeshError("limit_reached", `The answer is larger than ${HTTP_BODY_SIZE_MAX} bytes.`);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString("utf8");
@@ -281,5 +282,5 @@ export function nameOf(result: {
   const metadata = result.metadata;
   if (typeof metadata !== "object" || metadata === null || !("name" in metadata)) return null;
   const { name } = metadata;
-  return typeof name === "string" && name.length <= NAME_MAX && result.capabilities.includes(name) ? name : null;
+  return typeof name === "string" && name.length <= NAME_LENGTH_MAX && result.capabilities.includes(name) ? name : null;
 }

@@ -2,10 +2,10 @@ import { InvalidArgumentError } from "commander";
 
 // Arguments and options as people write them. Each parser throws a usage error that says what would be right.
 
-const UNITS_MS = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
-type Unit = keyof typeof UNITS_MS;
+const MILLISECONDS_OF = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+type Unit = keyof typeof MILLISECONDS_OF;
 
-const isUnit = (text: string): text is Unit => Object.hasOwn(UNITS_MS, text);
+const isUnit = (text: string): text is Unit => Object.hasOwn(MILLISECONDS_OF, text);
 
 /**
  * Durations such as 90s, 45m, 12h or 30d, in milliseconds.
@@ -16,7 +16,9 @@ export function duration(options: { readonly unit?: Unit; readonly max: string; 
   const inMilliseconds = (text: string): number | undefined => {
     const [, number, given = ""] = /^(\d+(?:\.\d+)?)([a-z]?)$/.exec(text.trim().toLowerCase()) ?? [];
     const unit = given === "" ? options.unit : given;
-    return number === undefined || unit === undefined || !isUnit(unit) ? undefined : Number(number) * UNITS_MS[unit];
+    return number === undefined || unit === undefined || !isUnit(unit)
+      ? undefined
+      : Number(number) * MILLISECONDS_OF[unit];
   };
   const longest = inMilliseconds(options.max) ?? 0;
   return (text: string): number => {

@@ -1,11 +1,11 @@
 import type { Command } from "commander";
+import { PORT_MAX } from "../limits.ts";
 import { integer } from "./arguments.ts";
 import { interrupted, interruption } from "./interruption.ts";
 import { json, line } from "./output.ts";
 import { action, type Io } from "./program.ts";
 
 const PORT_DEFAULT = 7780;
-const PORT_MAX = 65_535;
 
 export function addUp(program: Command): void {
   program

@@ -10,7 +10,7 @@ import { isOver, type OffloadView } from "../actors/offloads.ts";
 import { openOperator } from "../cluster/local.ts";
 import { MeshError } from "../errors.ts";
 import { formatHistory, readHistory } from "../inspect/history.ts";
-import { FILES_MAX } from "../limits.ts";
+import { DEMO_MAX_MS, FILES_MAX } from "../limits.ts";
 import { reportOf, takeCensus } from "./demo-task.ts";
 
 // The whole story on one machine: a cluster, two laptops in processes of their own, words both ways, a real computation over
@@ -18,7 +18,6 @@ import { reportOf, takeCensus } from "./demo-task.ts";
 
 const ENDING = extname(import.meta.url);
 const besides = (name: string) => fileURLToPath(new URL(`./${name}${ENDING}`, import.meta.url));
-const DEMO_LIMIT_MS = 120_000;
 
 const Paired = z.object({ did: z.string(), name: z.string() });
 const ClusterUp = z.object({ relay_url: z.string(), registry_url: z.string(), pair_url: z.string() });
@@ -152,7 +151,7 @@ export async function runDemo({ json }: { readonly json: boolean }): Promise<voi
     for (const actor of running) actor.end("SIGKILL").catch(() => undefined);
     process.exit(code);
   };
-  const limit = setTimeout(() => giveUp("The demo took too long and was given up.", 1), DEMO_LIMIT_MS);
+  const limit = setTimeout(() => giveUp("The demo took too long and was given up.", 1), DEMO_MAX_MS);
   const interrupt = () => giveUp("The demo was interrupted.", 130);
   process.once("SIGINT", interrupt).once("SIGTERM", interrupt);
 

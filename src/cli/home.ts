@@ -1,7 +1,7 @@
 import { attach } from "../actors/caller.ts";
 import type { Mesh } from "../actors/mesh.ts";
 import { asMeshError, MeshError } from "../errors.ts";
-import { OWNER_WAIT_MS, SETTLE_MS } from "../limits.ts";
+import { OWNER_WAIT_MS, PASSPHRASE_ATTEMPTS_MAX, SETTLE_MS, VISITS_MAX } from "../limits.ts";
 import { askSecretly, someoneIsThere } from "./ask.ts";
 import { interruption } from "./interruption.ts";
 import { line } from "./output.ts";
@@ -23,9 +23,6 @@ export interface Visit {
   offline(): Promise<string | undefined>;
 }
 
-/** How often a passphrase is asked for before it counts as unknown. */
-const PASSPHRASES_MAX = 3;
-
 /** Reaches the process that owns the state directory, or opens its node: only then is there more to load than asking takes. */
 export async function openHome(io: Io): Promise<Mesh> {
   const owned = await attach(io.directory);
@@ -46,18 +43,13 @@ export async function openHome(io: Io): Promise<Mesh> {
       // Nothing is held while a person types.
       const { code, message } = asMeshError(error);
       const isAsked = code === "passphrase_needed" || (code === "passphrase_wrong" && asked > 0);
-      if (!isAsked || asked === PASSPHRASES_MAX || !someoneIsThere()) throw error;
+      if (!isAsked || asked === PASSPHRASE_ATTEMPTS_MAX || !someoneIsThere()) throw error;
       if (code === "passphrase_wrong") io.note(line(message));
       const passphrase = await askSecretly(`Passphrase of ${line(io.directory)}: `);
       unlock = { ...environmentUnlock, passphrase: async () => passphrase };
     }
   }
 }
-
-/** Time enough to look at a relay that is there, for commands that do not depend on it. */
-export const SETTLE_BRIEFLY_MS = 1_000;
-/** How often in a row a command goes again to a home whose owner ended as soon as it was asked. */
-const VISITS_MAX = 5;
 
 /**
  * Does one command's work at the home. When the process that owns the home ends before it has answered, the work is done again

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
-import { atHome, fetchFirst, SETTLE_BRIEFLY_MS } from "./home.ts";
+import { SETTLE_BRIEFLY_MS } from "../limits.ts";
+import { atHome, fetchFirst } from "./home.ts";
 import { age, count, facts, line, table } from "./output.ts";
 import { action, type Io } from "./program.ts";
 

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { MeshError } from "../errors.ts";
-import { HISTORY_PAGE } from "../limits.ts";
+import { HISTORY_PAGE, PORT_MAX } from "../limits.ts";
 import { integer } from "./arguments.ts";
 import { openHome } from "./home.ts";
 import { interrupted } from "./interruption.ts";
@@ -8,8 +8,6 @@ import { age, block, count, facts, line, styled, table, time } from "./output.ts
 import { action, type Io } from "./program.ts";
 
 // What happened, and what happens, without any words or secrets. The past is read from the disk, beside whoever owns the home.
-
-const PORT_MAX = 65_535;
 
 export function addLooking(program: Command): void {
   program

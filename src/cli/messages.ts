@@ -2,17 +2,15 @@ import { randomUUID } from "node:crypto";
 import { type Command, Option } from "commander";
 import type { InboxMessage } from "../actors/inbox.ts";
 import type { Operations, ResultOf } from "../actors/operations.ts";
-import { INBOX_PAGE_MAX, MESSAGE_SIZE_MAX, SETTLE_MS, WAIT_MAX_MS } from "../limits.ts";
+import { INBOX_PAGE_MAX, MESSAGE_SIZE_MAX, SETTLE_BRIEFLY_MS, SETTLE_MS, WAIT_MAX_SECONDS } from "../limits.ts";
 import { duration, integer } from "./arguments.ts";
-import { atHome, fetchFirst, SETTLE_BRIEFLY_MS, type Visit } from "./home.ts";
+import { atHome, fetchFirst, type Visit } from "./home.ts";
 import { wordsOf } from "./input.ts";
 import { age, block, count, line, styled, time } from "./output.ts";
 import { action, type Io } from "./program.ts";
 
 /** The exit code of a wait that ended without what was waited for. */
 const EXIT_TIMEOUT = 3;
-
-const WAIT_MAX_S = WAIT_MAX_MS / 1000;
 
 export function addMessages(program: Command): void {
   program
@@ -34,8 +32,8 @@ export function addMessages(program: Command): void {
     .description("wait until each of these peers has sent something, and show it")
     .argument("<sender...>", "names or DIDs")
     .addOption(
-      new Option("--timeout <s>", `how long, in seconds or as 2m, at most ${WAIT_MAX_S} s`)
-        .argParser(duration({ unit: "s", max: `${WAIT_MAX_S}s`, zero: true }))
+      new Option("--timeout <s>", `how long, in seconds or as 2m, at most ${WAIT_MAX_SECONDS} s`)
+        .argParser(duration({ unit: "s", max: `${WAIT_MAX_SECONDS}s`, zero: true }))
         .default(60_000, "60"),
     )
     .addHelpText("after", "\nExits with 0 when all have sent, with 3 when the time was up.")

@@ -3,14 +3,13 @@ import { attach } from "../actors/caller.ts";
 import type { Mesh } from "../actors/mesh.ts";
 import { controllerHome } from "../cluster/directory.ts";
 import type { ClusterOperations } from "../cluster/local.ts";
+import { SLOTS_MAX } from "../limits.ts";
 import { duration, integer, list } from "./arguments.ts";
 import { interruption } from "./interruption.ts";
 import { age, count, facts, line, table, time } from "./output.ts";
 import { action, type Io } from "./program.ts";
 
 // The operator's side of a local cluster: whom it lets in, and what runs.
-
-const SLOTS_MAX = 1000;
 
 export function addPairings(program: Command): void {
   const pair = program.command("pair").description("who may join the cluster");

@@ -1,12 +1,8 @@
 import { z } from "zod";
+import { ONE_TIME_GIVEN_MAX, ONE_TIME_HELD_MAX } from "../limits.ts";
 import type { PreKeysResponse, PreKeysUpload } from "../wire/registry.ts";
 
 // One agent as the registry knows it: its events, and what they add up to.
-
-/** One-time prekeys held for one agent; what is uploaded beyond it is not taken. */
-export const ONE_TIME_HELD_MAX = 400;
-/** Ids of one-time prekeys that were given out, remembered for each agent; the oldest are forgotten. */
-const ONE_TIME_GIVEN_MAX = 2_000;
 
 const Metadata = z.record(z.string(), z.string());
 const OneTime = z.object({ key_id: z.number(), public_key: z.string() });

@@ -1,4 +1,5 @@
 import { asMeshError, MeshError } from "../errors.ts";
+import { AGENTS_MAX, SEEN_EVERY_MS } from "../limits.ts";
 import type { Disk } from "../store/disk.ts";
 import { joinPath } from "../store/disk.ts";
 import type { Commit } from "../store/journal.ts";
@@ -8,11 +9,6 @@ import { Generations, type Piece } from "./generations.ts";
 
 // The registry's records on disk: one stream an agent. What is asked of one agent is decided and made durable one after
 // the other, so that every decision stands on what is on disk and a one-time prekey is given out once.
-
-/** Agents that one registry knows; a further one is refused. */
-export const AGENTS_MAX = 10_000;
-/** A sign of life is written down at most this often for each agent. */
-const SEEN_EVERY_MS = 5 * 60_000;
 
 const STREAM = "agent/";
 /** About what an agent and one of its prekeys take in the journal, in bytes. */

@@ -1,14 +1,8 @@
-import { FRAME_SIZE_MAX } from "../limits.ts";
-import { Delivery, type Outlet, SEND_BUFFER_MAX } from "./delivery.ts";
+import { IN_FLIGHT_FRAMES_MAX, IN_FLIGHT_SIZE_MAX, REPLY_BUFFER_SIZE_MAX } from "../limits.ts";
+import { Delivery, type Outlet } from "./delivery.ts";
 import type { Mail } from "./mailbox.ts";
 
 // One socket of the relay: who is at the other end, when it last gave a sign of life, and how much of it is under way.
-
-/** Frames and bytes of one connection that are being made durable; above either, its socket is not read. */
-const IN_FLIGHT_FRAMES_MAX = 1_024;
-const IN_FLIGHT_BYTES_MAX = 4 * 1024 * 1024;
-/** Bytes that wait in a socket when replies are piling up unread: the peer sends and does not read, and is cut off. */
-const REPLY_BUFFER_MAX = SEND_BUFFER_MAX + 2 * FRAME_SIZE_MAX;
 
 /** An opened WebSocket as the relay needs it. */
 export interface RelaySocket extends Outlet {
@@ -66,7 +60,7 @@ export class Connection {
   /** Sends a frame of the relay's own. */
   reply(frame: { readonly type: string; readonly [field: string]: unknown }): void {
     if (!this.isOpen) return;
-    if (this.socket.bufferedAmount > REPLY_BUFFER_MAX) {
+    if (this.socket.bufferedAmount > REPLY_BUFFER_SIZE_MAX) {
       this.#isClosing = true;
       this.socket.terminate();
       return;
@@ -109,11 +103,11 @@ export class Connection {
   underway(bytes: number): () => void {
     this.#inFlightFrames++;
     this.#inFlightBytes += bytes;
-    if (this.#inFlightFrames >= IN_FLIGHT_FRAMES_MAX || this.#inFlightBytes >= IN_FLIGHT_BYTES_MAX) this.socket.pause();
+    if (this.#inFlightFrames >= IN_FLIGHT_FRAMES_MAX || this.#inFlightBytes >= IN_FLIGHT_SIZE_MAX) this.socket.pause();
     return () => {
       this.#inFlightFrames--;
       this.#inFlightBytes -= bytes;
-      const isCalm = this.#inFlightFrames <= IN_FLIGHT_FRAMES_MAX / 2 && this.#inFlightBytes <= IN_FLIGHT_BYTES_MAX / 2;
+      const isCalm = this.#inFlightFrames <= IN_FLIGHT_FRAMES_MAX / 2 && this.#inFlightBytes <= IN_FLIGHT_SIZE_MAX / 2;
       if (isCalm && this.socket.isPaused) this.socket.resume();
     };
   }

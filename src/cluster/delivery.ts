@@ -1,10 +1,8 @@
+import { SEND_BUFFER_SIZE_MAX } from "../limits.ts";
 import type { Mail } from "./mailbox.ts";
 
 // Delivery to one connection: a cursor over the recipient's mailbox. What waited and what comes live are the same row, so
 // order is the row's order; and a slow reader costs a number, not memory.
-
-/** Bytes that may wait in a socket; above it, delivery stops until the reader has caught up. */
-export const SEND_BUFFER_MAX = 8 * 1024 * 1024;
 
 /** The part of a WebSocket that delivery needs. */
 export interface Outlet {
@@ -33,7 +31,7 @@ export class Delivery {
     if (outlet.readyState !== outlet.OPEN) return;
     this.#isBlocked = false;
     for (const mail of this.#mailAfter(this.#position)) {
-      if (outlet.bufferedAmount >= SEND_BUFFER_MAX) {
+      if (outlet.bufferedAmount >= SEND_BUFFER_SIZE_MAX) {
         this.#isBlocked = true;
         return;
       }
@@ -45,6 +43,6 @@ export class Delivery {
   /** To be told of everything that leaves the socket: this is where blocked delivery goes on. */
   readonly flushed = (error?: Error | null): void => {
     // A failed write means that the socket is closing: the mail stays where it is, for the next connection.
-    if (!error && this.#isBlocked && this.#outlet.bufferedAmount < SEND_BUFFER_MAX / 2) this.pump();
+    if (!error && this.#isBlocked && this.#outlet.bufferedAmount < SEND_BUFFER_SIZE_MAX / 2) this.pump();
   };
 }

@@ -1,4 +1,5 @@
 import { MeshError } from "../errors.ts";
+import { REWRITE_BATCH_SIZE_MAX, REWRITE_SIZE_MIN } from "../limits.ts";
 import { type Disk, joinPath } from "../store/disk.ts";
 import { type Commit, type Draft, Journal } from "../store/journal.ts";
 
@@ -9,11 +10,6 @@ import { type Commit, type Draft, Journal } from "../store/journal.ts";
 //
 // A rewrite fills directory n+1, then points at it, then removes directory n. Whatever moment a crash picks, the pointer
 // names a whole journal; what lies beside it is removed when the directory is opened next.
-
-/** A journal with less in it is left as it is: rewriting it would gain nothing. */
-const REWRITE_SIZE_MIN = 4 * 1024 * 1024;
-/** What one fdatasync of a rewrite covers, in bytes: bounds the memory that a rewrite takes. */
-const REWRITE_BATCH_SIZE = 4 * 1024 * 1024;
 
 const POINTER = "generation";
 
@@ -201,7 +197,7 @@ export class Generations {
     for (const piece of this.#options.pieces()) {
       batch.push(journal.append(piece.draft));
       batchSize += piece.size;
-      if (batchSize >= REWRITE_BATCH_SIZE) await flush();
+      if (batchSize >= REWRITE_BATCH_SIZE_MAX) await flush();
     }
     await flush();
     return size;

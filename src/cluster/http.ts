@@ -1,11 +1,8 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { HTTP_BODY_MAX } from "../limits.ts";
+import { BODY_DISCARD_SIZE_MAX, HTTP_BODY_SIZE_MAX } from "../limits.ts";
 import { HttpError, type Reply, type Request } from "./routes.ts";
 
 // Requests of `node:http`, in and out.
-
-/** Bytes of a body above HTTP_BODY_MAX that are still read and thrown away, so that its sender gets to hear the answer. */
-const BODY_DISCARD_MAX = 8 * HTTP_BODY_MAX;
 
 async function readBody(request: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = [];
@@ -13,11 +10,11 @@ async function readBody(request: IncomingMessage): Promise<Buffer> {
   for await (const data of request.iterator({ destroyOnReturn: false })) {
     const chunk: Buffer = data;
     size += chunk.length;
-    if (size <= HTTP_BODY_MAX) chunks.push(chunk);
-    else if (size > BODY_DISCARD_MAX) break;
+    if (size <= HTTP_BODY_SIZE_MAX) chunks.push(chunk);
+    else if (size > BODY_DISCARD_SIZE_MAX) break;
   }
-  if (size > HTTP_BODY_MAX) {
-    throw new HttpError(413, "limit_reached", `The body is larger than ${HTTP_BODY_MAX} bytes.`, {
+  if (size > HTTP_BODY_SIZE_MAX) {
+    throw new HttpError(413, "limit_reached", `The body is larger than ${HTTP_BODY_SIZE_MAX} bytes.`, {
       connection: "close",
     });
   }

@@ -7,6 +7,7 @@ import { type CallContext, operation, operations } from "../actors/operations.ts
 import { claimOwnership } from "../actors/owner.ts";
 import { type Ports, realPorts } from "../actors/ports.ts";
 import { MeshError } from "../errors.ts";
+import { GRANT_TIME_MAX_MS, SLOTS_MAX } from "../limits.ts";
 import { grantDefinition } from "../machines/grant/machine.ts";
 import { runDefinition } from "../machines/run/machine.ts";
 import { Capabilities, Name } from "../wire/text.ts";
@@ -18,8 +19,6 @@ import { Sandboxes, type Spawn } from "./sandboxes.ts";
 import { startServer } from "./server.ts";
 
 // The local cluster: relay, registry and controller in one process, sandboxes in their own, one directory for it all.
-
-const YEAR_MS = 365 * 24 * 60 * 60 * 1000;
 
 /** Relay, registry and pairing are one server. */
 const urlsOf = (base: string): ClusterUrls => ({
@@ -56,9 +55,9 @@ function clusterOperations({ grants, controller, urls, online, allowsUnproven }:
     grant_issue: operation(
       z.object({
         name: Name,
-        slots: z.int().min(1).max(1000).default(1),
+        slots: z.int().min(1).max(SLOTS_MAX).default(1),
         capabilities: Capabilities.min(1).default(["offload"]),
-        expires_ms: z.number().positive().max(YEAR_MS),
+        expires_ms: z.number().positive().max(GRANT_TIME_MAX_MS),
         token_budget: z.int().min(0).nullable().default(null),
       }),
       async ({ name: wanted, slots, capabilities, expires_ms, token_budget }) =>

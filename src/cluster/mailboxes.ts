@@ -1,6 +1,12 @@
 import { z } from "zod";
 import { asMeshError } from "../errors.ts";
-import { MAILBOX_AGE_MAX_MS, MAILBOX_BYTES_MAX, MAILBOX_FRAMES_MAX } from "../limits.ts";
+import {
+  ACKED_FRAMES_KEPT_MAX,
+  MAIL_SIZE_MAX,
+  MAILBOX_AGE_MAX_MS,
+  MAILBOX_FRAMES_MAX,
+  MAILBOX_SIZE_MAX,
+} from "../limits.ts";
 import type { Disk } from "../store/disk.ts";
 import { joinPath } from "../store/disk.ts";
 import type { Commit } from "../store/journal.ts";
@@ -10,12 +16,8 @@ import { type Mail, Mailbox } from "./mailbox.ts";
 // The relay's mail: what was routed to an agent and not yet acked by it. Every frame is on disk before anyone is told, and
 // its text is kept in memory besides, so that delivering reads no file. What is kept is what the relay saw: ciphertext.
 
-/** Bytes of mail in memory for all recipients together; above it every mailbox counts as full. */
-const MAIL_BYTES_MAX = 512 * 1024 * 1024;
 /** What a frame is counted as beyond its text, so that many small frames count too. */
 const MAIL_OVERHEAD = 256;
-/** Acked frames whose ids are remembered, so that a late repetition is known; the oldest are forgotten. */
-const HANDLED_MAX = 100_000;
 
 const STREAM = "mail/";
 
@@ -71,8 +73,8 @@ export async function openMailboxes(options: MailboxesOptions): Promise<Mailboxe
   const { disk, directory, now, log } = options;
   const limits: MailLimits = {
     frames: MAILBOX_FRAMES_MAX,
-    bytes: MAILBOX_BYTES_MAX,
-    bytesOfAll: MAIL_BYTES_MAX,
+    bytes: MAILBOX_SIZE_MAX,
+    bytesOfAll: MAIL_SIZE_MAX,
     ...options.limits,
   };
   const mailboxes = new Map<string, Mailbox>();
@@ -102,7 +104,7 @@ export async function openMailboxes(options: MailboxesOptions): Promise<Mailboxe
     const key = keyOf(to, from, id);
     handled.delete(key);
     handled.set(key, { to, from, id, at });
-    const oldest = handled.size > HANDLED_MAX ? handled.keys().next().value : undefined;
+    const oldest = handled.size > ACKED_FRAMES_KEPT_MAX ? handled.keys().next().value : undefined;
     if (oldest !== undefined) handled.delete(oldest);
   }
 

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { base64url, CryptoError, type PreKeyBundle, verifyBundle } from "../crypto/index.ts";
-import { RELAY_IDLE_MS } from "../limits.ts";
+import { HTTP_HEARTBEAT_EVERY_MS, RELAY_IDLE_MS } from "../limits.ts";
 import {
   DiscoverQuery,
   PreKeysUpload,
@@ -16,8 +16,6 @@ import { type Answer, type Call, HttpError, parsed, type Route } from "./routes.
 // The registry: who is there, what they can do, and the keys to open a session with them. It is trusted with nothing:
 // whoever asks checks the keys against the DID.
 
-/** How often an agent may say over HTTP that it is there. */
-const HEARTBEAT_EVERY_MS = 10_000;
 /** Extension: a query without a capability lists everyone, within the same limit. */
 const AnyQuery = DiscoverQuery.partial({ capability: true });
 
@@ -125,7 +123,7 @@ export function registryRoutes(options: RegistryOptions): readonly Route[] {
   function heartbeat(call: Call): Answer {
     const { did } = own(call);
     const time = now();
-    if (time - (beats.get(did) ?? Number.NEGATIVE_INFINITY) < HEARTBEAT_EVERY_MS) {
+    if (time - (beats.get(did) ?? Number.NEGATIVE_INFINITY) < HTTP_HEARTBEAT_EVERY_MS) {
       throw new HttpError(429, "limit_reached", "One heartbeat in ten seconds is enough.", { "retry-after": "10" });
     }
     beats.set(did, time);

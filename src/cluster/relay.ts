@@ -2,7 +2,7 @@ import { timingSafeEqual } from "node:crypto";
 import { z } from "zod";
 import { sha256, utf8 } from "../crypto/index.ts";
 import { asMeshError } from "../errors.ts";
-import { FRAME_SIZE_MAX, RELAY_IDLE_MS, RELAY_RETRY_MS } from "../limits.ts";
+import { CONNECT_WAIT_MS, FRAME_SIZE_MAX, RELAY_CLOSE_WAIT_MS, RELAY_IDLE_MS, RELAY_REFUSE_MS } from "../limits.ts";
 import { Ack, CLOSE, Connect, Envelope, EXTENSIONS, UnprovenConnect } from "../wire/frame.ts";
 import { Connection, type RelaySocket } from "./connection.ts";
 import { firstIssue } from "./issue.ts";
@@ -15,18 +15,6 @@ import { connectRefusal } from "./proof.ts";
 // Every routed frame goes to the recipient's mailbox first and to its socket from there, and leaves the mailbox when the
 // recipient acks it. The reference relay stores only for those who are away, and loses what it sent to a recipient that
 // dies before handling it.
-
-/** How long a socket may stay silent before its connect, as the reference relay waits. */
-const CONNECT_WAIT_MS = 10_000;
-
-/**
- * How long frames for a recipient are refused behind one that was: its sender, who offers all of them again after
- * RELAY_RETRY_MS, may not know yet, and what it sent meanwhile must not overtake.
- */
-const REFUSE_MS = RELAY_RETRY_MS / 2;
-
-/** How long a closing relay waits for the other sides to say goodbye. */
-const CLOSE_WAIT_MS = 1_000;
 
 /** Frames that only a relay sends, and those that only begin a connection: passed on, they would speak in the relay's name. */
 const UNROUTED = new Set(["connect", "connected", "accepted", "error"]);
@@ -197,7 +185,8 @@ export function createRelay(options: RelayOptions): Relay {
     }
     const offersAgain = connection.peer?.extensions.includes("accepted") === true;
     const refuse = (code: string, message: string) => {
-      if (offersAgain && !connection.refusing(to, now())) connection.refuseFor(to, now() + REFUSE_MS, code, message);
+      if (offersAgain && !connection.refusing(to, now()))
+        connection.refuseFor(to, now() + RELAY_REFUSE_MS, code, message);
       connection.refuse(code, message, id);
     };
     const refused = connection.refusing(to, now());
@@ -267,7 +256,7 @@ export function createRelay(options: RelayOptions): Relay {
       isClosing = true;
       const ended = [...all].map((connection) => connection.ended);
       for (const connection of all) connection.close(1001, "The relay is shutting down.");
-      const patient = after(CLOSE_WAIT_MS, () => {
+      const patient = after(RELAY_CLOSE_WAIT_MS, () => {
         for (const { socket } of all) socket.terminate();
       });
       await Promise.all(ended);

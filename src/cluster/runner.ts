@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { extname, join } from "node:path";
 import { createInterface } from "node:readline";
-import { FILE_SIZE_MAX, FILES_MAX, PROGRESS_LINE_MAX, SUMMARY_MAX } from "../limits.ts";
+import { FILE_SIZE_MAX, FILES_MAX, PROGRESS_LINE_LENGTH_MAX, SUMMARY_LENGTH_MAX } from "../limits.ts";
 
 // What a sandbox does with a task. With an agent runner, any command gets the task on its standard input. Without one,
 // `run <file> [arguments]` executes a script that was sent along; any other task gets an inventory of its files, which says
@@ -67,7 +67,7 @@ export async function runTask(options: TaskOptions): Promise<TaskResult> {
 async function execute(options: TaskOptions, command: readonly string[], input: string): Promise<TaskResult> {
   const [program = "", ...args] = command;
   const begun = Date.now();
-  options.onProgress({ stage: "running", message: [program, ...args].join(" ").slice(0, PROGRESS_LINE_MAX) });
+  options.onProgress({ stage: "running", message: [program, ...args].join(" ").slice(0, PROGRESS_LINE_LENGTH_MAX) });
   const child = spawn(program, args, {
     cwd: options.directory,
     stdio: ["pipe", "pipe", "pipe"],
@@ -90,7 +90,7 @@ async function execute(options: TaskOptions, command: readonly string[], input: 
     const pct = percent === undefined ? undefined : Number(percent);
     options.onProgress({
       stage: "running",
-      message: line.slice(0, PROGRESS_LINE_MAX),
+      message: line.slice(0, PROGRESS_LINE_LENGTH_MAX),
       ...(pct !== undefined && pct <= 100 && { pct }),
     });
   });
@@ -120,10 +120,11 @@ class Tail {
   add(line: string): void {
     this.#lines.push(line);
     this.#size += line.length + 1;
-    while (this.#size > SUMMARY_MAX && this.#lines.length > 1) this.#size -= (this.#lines.shift()?.length ?? 0) + 1;
+    while (this.#size > SUMMARY_LENGTH_MAX && this.#lines.length > 1)
+      this.#size -= (this.#lines.shift()?.length ?? 0) + 1;
   }
   get text(): string {
-    return this.#lines.join("\n").slice(-SUMMARY_MAX);
+    return this.#lines.join("\n").slice(-SUMMARY_LENGTH_MAX);
   }
 }
 

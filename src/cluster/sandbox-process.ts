@@ -3,7 +3,7 @@ import { appendFile } from "node:fs/promises";
 import { extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
-import { RUN_LOG_MAX } from "../limits.ts";
+import { RUN_LOG_SIZE_MAX } from "../limits.ts";
 import { Did } from "../wire/text.ts";
 import type { Spawn } from "./sandboxes.ts";
 
@@ -25,7 +25,7 @@ function killGroup({ pid }: ChildProcess): void {
 }
 
 function keepLog(child: ChildProcess, path: string): void {
-  let left = RUN_LOG_MAX;
+  let left = RUN_LOG_SIZE_MAX;
   const keep = (chunk: Buffer) => {
     const kept = chunk.subarray(0, Math.max(0, left));
     left -= kept.length;

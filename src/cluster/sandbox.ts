@@ -5,15 +5,13 @@ import { MeshNode, type StoreLimits } from "../actors/node.ts";
 import { compose, type Draft } from "../actors/outgoing.ts";
 import { type Ports, repeat } from "../actors/ports.ts";
 import type { Follow, Work } from "../actors/work.ts";
-import { FILE_SIZE_MAX, FILES_MAX, PROGRESS_EVERY_MS } from "../limits.ts";
+import { FILE_SIZE_MAX, FILES_MAX, PROGRESS_EVERY_MS, SIGN_OF_LIFE_EVERY_MS } from "../limits.ts";
 import type { PayloadInput, PayloadOf } from "../wire/payload.ts";
 import type { TaskOptions, TaskProgress, TaskResult } from "./runner.ts";
 import type { SandboxConfig } from "./sandboxes.ts";
 
 // A sandbox: a node of its own that serves one laptop, once. It says hello, takes files and a task, tells how it goes, and
 // sends back the files that came of it and a summary.
-
-const SIGN_OF_LIFE_MS = 20_000;
 
 export interface SandboxOptions {
   readonly ports: Ports;
@@ -88,7 +86,7 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
     // The latest line goes out at most every so often; the one that was held back goes out with the next beat.
     let held = false;
     const stopBeat = repeat(clock, PROGRESS_EVERY_MS, () => {
-      if (held || clock.now() - told >= SIGN_OF_LIFE_MS) {
+      if (held || clock.now() - told >= SIGN_OF_LIFE_EVERY_MS) {
         held = false;
         tell().catch((error: unknown) => note(String(error)));
       }

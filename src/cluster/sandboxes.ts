@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { Clock } from "../actors/ports.ts";
+import { SANDBOX_STOP_WAIT_MS } from "../limits.ts";
 import { type Disk, joinPath } from "../store/disk.ts";
 import { Did } from "../wire/text.ts";
 
@@ -38,8 +39,6 @@ export interface SandboxProcess {
 
 /** Starts the process of a sandbox, in its folder. Resolves when it runs. */
 export type Spawn = (config: SandboxConfig, hooks: SandboxHooks) => Promise<SandboxProcess>;
-
-const STOP_GRACE_MS = 3_000;
 
 interface Running {
   readonly process: Promise<SandboxProcess>;
@@ -115,7 +114,7 @@ export class Sandboxes {
     const { clock } = this.#options;
     const process = await running.process;
     process.end(false);
-    const disarm = clock.at(clock.now() + STOP_GRACE_MS, () => process.end(true));
+    const disarm = clock.at(clock.now() + SANDBOX_STOP_WAIT_MS, () => process.end(true));
     await running.exited;
     disarm();
     return true;

@@ -2,18 +2,13 @@ import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Duplex } from "node:stream";
 import { type WebSocket, WebSocketServer } from "ws";
-import { FRAME_SIZE_MAX, HTTP_TIMEOUT_MS } from "../limits.ts";
+import { CLUSTER_CONNECTIONS_MAX, FRAME_SIZE_MAX, HTTP_TIMEOUT_MS, SERVER_CLOSE_WAIT_MS } from "../limits.ts";
 import { type Disk, realDisk } from "../store/disk.ts";
 import type { PairRequest, PairResponse } from "../wire/pair.ts";
 import { serve } from "./http.ts";
 import { openServices } from "./services.ts";
 
 // One port for all of a cluster that an agent talks to: relay, registry and pairing.
-
-/** Sockets of all kinds at once; a further one is closed as soon as it is opened. */
-const CONNECTIONS_MAX = 10_000;
-/** How long requests under way may take when the server closes. */
-const CLOSE_WAIT_MS = 2_000;
 
 export interface ServerOptions {
   readonly host: string;
@@ -106,7 +101,7 @@ export async function startServer(options: ServerOptions): Promise<ClusterServer
       underway.add(answered);
     },
   );
-  server.maxConnections = CONNECTIONS_MAX;
+  server.maxConnections = CLUSTER_CONNECTIONS_MAX;
   const sockets = new WebSocketServer({ noServer: true, clientTracking: false, maxPayload: FRAME_SIZE_MAX });
   const take = (opened: WebSocket) => {
     const end = relay.accept(opened);
@@ -129,7 +124,7 @@ export async function startServer(options: ServerOptions): Promise<ClusterServer
   async function close(): Promise<void> {
     const ended = new Promise<void>((resolve) => server.close(() => resolve()));
     await relay.close();
-    const patient = afterTimeout(CLOSE_WAIT_MS, () => server.closeAllConnections());
+    const patient = afterTimeout(SERVER_CLOSE_WAIT_MS, () => server.closeAllConnections());
     await Promise.all(underway);
     patient();
     server.closeAllConnections();

@@ -1,3 +1,4 @@
+import { SWEEP_EVERY_MS } from "../limits.ts";
 import type { Disk } from "../store/disk.ts";
 import { PairRequest, type PairResponse } from "../wire/pair.ts";
 import { openAgents } from "./agents.ts";
@@ -7,9 +8,6 @@ import { createRelay, type Relay } from "./relay.ts";
 import { answering, type Reply, type Request, type Route } from "./routes.ts";
 
 // All of a cluster that an agent talks to, whatever carries it: relay, registry and pairing.
-
-/** How often idle connections and old mail are looked for. */
-const SWEEP_EVERY_MS = 5_000;
 
 export interface ServicesOptions {
   readonly disk: Disk;

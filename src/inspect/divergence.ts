@@ -1,17 +1,13 @@
 import { type ActorState, begin } from "../actors/state.ts";
 import { upcast } from "../actors/upcast.ts";
 import { MeshError } from "../errors.ts";
+import { DIFFERENCE_LENGTH_MAX, DIFFERENCES_TOLD_MAX } from "../limits.ts";
 import type { MachineDefinition } from "../machines/definition.ts";
 import { definitionOf as currentDefinitionOf, partsOf } from "./definitions.ts";
 import { stepOrNone } from "./fold.ts";
 import { follow, NOTHING_YET, type Outcome, outcomeOf, type RecordedEvent, type Recording } from "./recording.ts";
 
 // What if other machines had met the same events? The first event of which they make something else is a divergence.
-
-/** Differences that one divergence tells; the rest are counted. */
-const DIFFERENCES_TOLD = 8;
-/** Characters of a value that are told. */
-const VALUE_COLUMNS = 80;
 
 export interface Difference {
   /** Where: `value`, `context.outbox.0.id`, `effects.1`. */
@@ -95,13 +91,13 @@ const commitOf = ({ commit, at, stream, event, version }: RecordedEvent) => ({
 
 function valueText(value: unknown): string {
   const text = value === undefined ? "nothing" : JSON.stringify(value);
-  return text.length <= VALUE_COLUMNS ? text : `${text.slice(0, VALUE_COLUMNS - 1)}…`;
+  return text.length <= DIFFERENCE_LENGTH_MAX ? text : `${text.slice(0, DIFFERENCE_LENGTH_MAX - 1)}…`;
 }
 
 /** A divergence for people, one difference a line. It shows values: for histories that hold nobody's words. */
 export function formatDivergence({ stream, event, type, commit, at, refusal, differences }: Divergence): string {
   const told = differences
-    .slice(0, DIFFERENCES_TOLD)
+    .slice(0, DIFFERENCES_TOLD_MAX)
     .map(({ path, recorded, now }) => `  ${path}: recorded ${valueText(recorded)}, now ${valueText(now)}`);
   const rest = differences.length - told.length;
   const machine = refusal === "thrown" ? ["  the machine throws"] : refusal ? ["  the machine has no use for it"] : [];

@@ -1,18 +1,14 @@
 import { TIMER_EVENT } from "../actors/state.ts";
 import { MeshError } from "../errors.ts";
-import { HISTORY_PAGE } from "../limits.ts";
+import { HISTORY_PAGE, HISTORY_PAGE_MAX, STREAMS_NAMED_MAX } from "../limits.ts";
 import { partsOf } from "./definitions.ts";
 import { commitsOf, type Folded, foldJournal, stateText } from "./fold.ts";
 import { REDACTED, redactEvent, redactStream, type ShownEvent } from "./redact.ts";
 
 // What happened in a home, in a plain form: read beside a running owner, without a key, and without words.
 
-/** The most lines that one page may be asked for. */
-export const HISTORY_PAGE_MAX = 10_000;
 /** Columns of a line of the timeline. */
 const COLUMNS = 120;
-/** Streams that a refusal names. */
-const STREAMS_NAMED = 8;
 
 export interface StreamSummary {
   readonly stream: string;
@@ -73,7 +69,7 @@ export async function listStreams(home: string): Promise<StreamSummary[]> {
 /** The refusal of a stream that is not there; it names some that are. */
 export async function unknownStream(home: string, stream: string): Promise<MeshError> {
   const streams = await listStreams(home);
-  const named = streams.slice(-STREAMS_NAMED).map((each) => each.stream);
+  const named = streams.slice(-STREAMS_NAMED_MAX).map((each) => each.stream);
   const rest = streams.length > named.length ? ` and ${streams.length - named.length} more` : "";
   const there = named.length === 0 ? "The journal is empty." : `There are: ${named.join(", ")}${rest}.`;
   return new MeshError("input_invalid", `There is no stream ${stream}. ${there}`);

@@ -1,5 +1,6 @@
 import { TIMER_EVENT } from "../actors/state.ts";
 import { isErrorCode } from "../errors.ts";
+import { FIELDS_SHOWN_MAX, LIST_SHOWN_MAX } from "../limits.ts";
 import { DEFINITIONS } from "./definitions.ts";
 
 // What of events and states may leave: an allow-list. Each field of each machine is named here with the kind of value that it
@@ -10,11 +11,6 @@ import { DEFINITIONS } from "./definitions.ts";
 
 /** Stands where something was held back. */
 export const REDACTED = "[redacted]";
-
-/** Entries of a list that are shown; the rest are counted. */
-const LIST_MAX = 50;
-/** Fields of an object that are looked at. */
-const FIELDS_MAX = 64;
 
 /** What of a value may be seen. */
 type Show = (value: unknown) => unknown;
@@ -52,8 +48,8 @@ const list =
   (each: Show): Show =>
   (value) => {
     if (!Array.isArray(value)) return REDACTED;
-    const shown = value.slice(0, LIST_MAX).map((entry: unknown) => each(entry));
-    return value.length > LIST_MAX ? [...shown, `[${value.length - LIST_MAX} more]`] : shown;
+    const shown = value.slice(0, LIST_SHOWN_MAX).map((entry: unknown) => each(entry));
+    return value.length > LIST_SHOWN_MAX ? [...shown, `[${value.length - LIST_SHOWN_MAX} more]`] : shown;
   };
 
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
@@ -61,7 +57,7 @@ const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
 
 function fieldsOf(fields: Fields, value: Readonly<Record<string, unknown>>): Record<string, unknown> {
   const shown: Record<string, unknown> = {};
-  for (const [field, content] of Object.entries(value).slice(0, FIELDS_MAX)) {
+  for (const [field, content] of Object.entries(value).slice(0, FIELDS_SHOWN_MAX)) {
     if (content === undefined) continue;
     const show = Object.hasOwn(fields, field) ? fields[field] : undefined;
     // A field's name is a word of the program; what is none might be somebody's words.

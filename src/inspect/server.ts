@@ -5,6 +5,14 @@ import { type WebSocket, WebSocketServer } from "ws";
 import type { Mesh } from "../actors/mesh.ts";
 import type { PersistedState } from "../actors/state.ts";
 import { MeshError } from "../errors.ts";
+import {
+  INSPECTOR_CONNECTIONS_MAX,
+  VIEWER_BUFFER_SIZE_MAX,
+  VIEWER_CLOSE_WAIT_MS,
+  VIEWER_MESSAGE_SIZE_MAX,
+  VIEWERS_MAX,
+  WELCOME_BUFFER_SIZE_MAX,
+} from "../limits.ts";
 import { definitionOf } from "./definitions.ts";
 import { actorMessage, eventMessage, type StatelyMessage, snapshotMessage } from "./stately.ts";
 
@@ -12,18 +20,6 @@ import { actorMessage, eventMessage, type StatelyMessage, snapshotMessage } from
 // page of another origin is refused even with it, and so is a name that was bent to point here. Viewers only look.
 
 const HOST = "127.0.0.1";
-/** Viewers at once; a further one is refused with 503. */
-export const VIEWERS_MAX = 16;
-/** Connections at once, those included that are not let in. */
-const CONNECTIONS_MAX = 4 * VIEWERS_MAX;
-/** Bytes that wait for one viewer; one that is slower is cut off, and may come again. */
-export const VIEWER_BUFFER_MAX = 8 * 1024 * 1024;
-/** Bytes that wait for a new viewer before it is told of further actors. */
-const WELCOME_BUFFER_MAX = 512 * 1024;
-/** What a viewer may say in bytes: nothing of use, so next to nothing. */
-const VIEWER_MESSAGE_MAX = 1024;
-/** How long viewers have to answer the closing handshake. */
-const CLOSE_WAIT_MS = 1_000;
 const TOKEN_SIZE = 32;
 
 export interface Inspector {
@@ -86,7 +82,7 @@ class Viewer {
   /** Tells it of every actor, at the pace at which it reads. Actors that come meanwhile are told of too. */
   async welcome(actors: ReadonlyMap<string, News>): Promise<void> {
     for (const [stream, news] of actors) {
-      if (this.#socket.bufferedAmount > WELCOME_BUFFER_MAX) await this.#drained();
+      if (this.#socket.bufferedAmount > WELCOME_BUFFER_SIZE_MAX) await this.#drained();
       if (this.#socket.readyState !== this.#socket.OPEN) return;
       if (!this.#told.has(stream)) this.#introduce(actors.get(stream) ?? news);
     }
@@ -113,7 +109,7 @@ class Viewer {
 
   #send(message: StatelyMessage): void {
     if (this.#socket.readyState !== this.#socket.OPEN) return;
-    if (this.#socket.bufferedAmount > VIEWER_BUFFER_MAX) this.#socket.terminate();
+    if (this.#socket.bufferedAmount > VIEWER_BUFFER_SIZE_MAX) this.#socket.terminate();
     else this.#socket.send(JSON.stringify(message));
   }
 
@@ -136,13 +132,17 @@ export async function startInspector(
   const token = randomBytes(TOKEN_SIZE).toString("base64url");
   const actors = new Map<string, News>();
   const viewers = new Set<Viewer>();
-  const sockets = new WebSocketServer({ noServer: true, perMessageDeflate: false, maxPayload: VIEWER_MESSAGE_MAX });
+  const sockets = new WebSocketServer({
+    noServer: true,
+    perMessageDeflate: false,
+    maxPayload: VIEWER_MESSAGE_SIZE_MAX,
+  });
 
   const server = createServer((request, response) => {
     const [status = "", reason] = (refusalOf(request, token, 0) ?? "426 Upgrade Required").split(/ (.*)/);
     response.writeHead(Number(status), reason, { connection: "close" }).end();
   });
-  server.maxConnections = CONNECTIONS_MAX;
+  server.maxConnections = INSPECTOR_CONNECTIONS_MAX;
   server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     // A socket that breaks before it is a WebSocket has nobody to tell.
     socket.on("error", () => socket.destroy());
@@ -180,7 +180,7 @@ export async function startInspector(
       for (const socket of sockets.clients) {
         socket.close(1001, "the mesh is closed");
         // Whoever does not answer the closing handshake is not waited for.
-        setTimeout(() => socket.terminate(), CLOSE_WAIT_MS).unref();
+        setTimeout(() => socket.terminate(), VIEWER_CLOSE_WAIT_MS).unref();
       }
       server.closeAllConnections();
       await closed;

@@ -1,11 +1,12 @@
 import { z } from "zod";
 import {
-  FILE_NAME_MAX,
+  FILE_NAME_LENGTH_MAX,
   FILE_SIZE_MAX,
   FILES_MAX,
   MESSAGE_SIZE_MAX,
-  PROGRESS_LINE_MAX,
-  SUMMARY_MAX,
+  PATH_LENGTH_MAX,
+  PROGRESS_LINE_LENGTH_MAX,
+  SUMMARY_LENGTH_MAX,
   TASK_SIZE_MAX,
   TRANSFER_CHUNK_SIZE,
   TRANSFER_CHUNKS_MAX,
@@ -15,8 +16,8 @@ import { base64Text, Did, Id, Timestamp } from "./text.ts";
 // What travels inside an encrypted message: the vocabulary of a kars cluster and of the agents on it. Fields marked
 // "extension" are ours; others ignore them, and nothing breaks where they are missing.
 
-const Line = z.string().transform((text) => text.slice(0, PROGRESS_LINE_MAX));
-const FileName = z.string().min(1).max(FILE_NAME_MAX);
+const Line = z.string().transform((text) => text.slice(0, PROGRESS_LINE_LENGTH_MAX));
+const FileName = z.string().min(1).max(FILE_NAME_LENGTH_MAX);
 const Sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 const from = { from_agent: z.string().max(200).optional(), timestamp: Timestamp.optional() };
 
@@ -95,7 +96,7 @@ export const OffloadProgress = z.looseObject({
 export const OffloadDone = z.looseObject({
   type: z.literal("offload_done"),
   request_id: Id,
-  summary: z.string().transform((text) => text.slice(0, SUMMARY_MAX)),
+  summary: z.string().transform((text) => text.slice(0, SUMMARY_LENGTH_MAX)),
   output_files: z.array(FileName).max(FILES_MAX).default([]),
   tokens_used: z.looseObject({ prompt: z.number().optional(), completion: z.number().optional() }).optional(),
   duration_seconds: z.number().optional(),
@@ -115,7 +116,7 @@ export const TaskReceived = z.looseObject({ type: z.literal("task_received"), re
 export const FileTransfer = z.looseObject({
   type: z.literal("file_transfer"),
   file_name: FileName,
-  file_path: z.string().max(4096).optional(),
+  file_path: z.string().max(PATH_LENGTH_MAX).optional(),
   file_data: base64Text(FILE_SIZE_MAX),
   size_bytes: z.int().min(0).max(FILE_SIZE_MAX),
   /** Extension: the offload it belongs to, and its hash. */

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { DISCOVER_MAX, ONE_TIME_PREKEYS } from "../limits.ts";
+import { DISCOVER_AGENTS_MAX, ONE_TIME_PREKEYS } from "../limits.ts";
 import { base64urlExact, Capabilities, Capability, Did, KeyId, Timestamp } from "./text.ts";
 
 // The registry's HTTP API: JSON bodies, base64url without padding, DIDs percent-encoded in paths.
@@ -65,7 +65,7 @@ export type AgentRecord = z.infer<typeof AgentRecord>;
 /** `GET /v1/discover?capability=X&limit=n` */
 export const DiscoverQuery = z.object({
   capability: Capability,
-  limit: z.coerce.number().int().min(1).max(DISCOVER_MAX).default(50),
+  limit: z.coerce.number().int().min(1).max(DISCOVER_AGENTS_MAX).default(50),
 });
 export const DiscoverResponse = z.looseObject({
   results: z
@@ -77,7 +77,7 @@ export const DiscoverResponse = z.looseObject({
         last_seen: z.string().nullish(),
       }),
     )
-    .max(DISCOVER_MAX),
+    .max(DISCOVER_AGENTS_MAX),
   total: z.number().optional(),
 });
 

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { CAPABILITIES_MAX, CAPABILITY_MAX, NAME_MAX } from "../limits.ts";
+import { CAPABILITIES_MAX, CAPABILITY_LENGTH_MAX, NAME_LENGTH_MAX } from "../limits.ts";
 
 // The small shapes that every other schema of this room is made of.
 
@@ -33,13 +33,13 @@ export const Timestamp = z.string().max(40);
 export const U32 = z.int().min(0).max(0xffffffff);
 export const KeyId = z.int().min(0);
 
-export const Capability = z.string().min(1).max(CAPABILITY_MAX);
+export const Capability = z.string().min(1).max(CAPABILITY_LENGTH_MAX);
 export const Capabilities = z.array(Capability).max(CAPABILITIES_MAX);
 
 /** A display name: it becomes a capability, a folder and a line on a terminal, so it is letters, digits, `.`, `_`, `-`. */
 export const Name = z
   .string()
-  .max(NAME_MAX)
+  .max(NAME_LENGTH_MAX)
   .regex(
     /^[A-Za-z0-9][A-Za-z0-9._-]*$/,
     "a name is letters, digits, dot, dash and underscore, starting with a letter or digit",

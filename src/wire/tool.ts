@@ -3,25 +3,23 @@ import { z } from "zod";
 import { MeshError } from "../errors.ts";
 import {
   AWAIT_SENDERS_MAX,
-  CAPABILITY_MAX,
+  CAPABILITY_LENGTH_MAX,
   FILES_MAX,
   INBOX_PAGE_MAX,
   MESSAGE_SIZE_MAX,
-  NAME_MAX,
+  NAME_LENGTH_MAX,
   OFFLOAD_TIMEOUT_MINUTES,
   OFFLOAD_TIMEOUT_MINUTES_MAX,
+  PATH_LENGTH_MAX,
+  PEER_LENGTH_MAX,
   TASK_SIZE_MAX,
-  WAIT_MAX_MS,
+  TOKEN_LENGTH_MAX,
+  WAIT_MAX_SECONDS,
 } from "../limits.ts";
 import { Id, Name } from "./text.ts";
 
 // What the tools take. A language model writes it: names and forms that mean the same are taken for the same, and what
 // is wrong is said so that the next try is right.
-
-const WAIT_MAX_SECONDS = WAIT_MAX_MS / 1000;
-const PEER_MAX = 200;
-const TOKEN_MAX = 4000;
-const PATH_MAX = 4096;
 
 /** Another name of a field; with a factor when it counts in another unit. */
 type Alias = string | readonly [name: string, factor: number];
@@ -176,14 +174,14 @@ function parameters<S extends Readonly<Record<string, z.ZodType>>>(shape: S): To
 }
 
 export const MeshPairParameters = parameters({
-  token: words(TOKEN_MAX).describe(
+  token: words(TOKEN_LENGTH_MAX).describe(
     "The pairing token from the cluster's operator, copied whole; it starts with kars-pair-.",
   ),
   name: z
     .preprocess(asText, Name)
     .optional()
     .describe(
-      `The name under which others find this agent: letters, digits, dot, dash and underscore, at most ${NAME_MAX}. Without it the operator's choice is taken.`,
+      `The name under which others find this agent: letters, digits, dot, dash and underscore, at most ${NAME_LENGTH_MAX}. Without it the operator's choice is taken.`,
     ),
 });
 
@@ -192,15 +190,15 @@ export const CloudOffloadParameters = parameters({
     "The whole task in words, self-contained: the cluster sees nothing of this conversation. Never put secrets in it.",
   ),
   files: z
-    .preprocess(asList, z.array(z.string().min(1).max(PATH_MAX)).max(FILES_MAX))
+    .preprocess(asList, z.array(z.string().min(1).max(PATH_LENGTH_MAX)).max(FILES_MAX))
     .optional()
     .describe(
       `A list of at most ${FILES_MAX} paths of local files that the task needs, absolute or relative to the workspace.`,
     ),
-  to: label(NAME_MAX)
+  to: label(NAME_LENGTH_MAX)
     .optional()
     .describe("The name of the sandbox or agent that is to do it, where the user named one."),
-  capability: label(CAPABILITY_MAX)
+  capability: label(CAPABILITY_LENGTH_MAX)
     .optional()
     .describe("A capability that the sandbox must have, for example gpu; instead of to."),
   timeout_minutes: z
@@ -228,7 +226,7 @@ export const OffloadCancelParameters = parameters({
 });
 
 export const MeshSendParameters = parameters({
-  to: label(PEER_MAX).describe("The name or DID (did:mesh:…) of the agent that is to get the message."),
+  to: label(PEER_LENGTH_MAX).describe("The name or DID (did:mesh:…) of the agent that is to get the message."),
   message: words(MESSAGE_SIZE_MAX).describe(`The text of the message, at most ${MESSAGE_SIZE_MAX} bytes.`),
 });
 
@@ -238,13 +236,13 @@ export const MeshInboxParameters = parameters({
     .default(50)
     .describe(`How many messages to show: 1 to ${INBOX_PAGE_MAX}.`),
   all: flag().default(false).describe("true: also messages that were read before, after the unread ones."),
-  from: label(PEER_MAX).optional().describe("The name or DID of one sender: only its messages."),
+  from: label(PEER_LENGTH_MAX).optional().describe("The name or DID of one sender: only its messages."),
   mark_read: flag().default(true).describe("false: leave the messages unread."),
 });
 
 export const MeshAwaitParameters = parameters({
   from: z
-    .preprocess(asSenders, z.array(z.string().trim().min(1).max(PEER_MAX)).min(1).max(AWAIT_SENDERS_MAX))
+    .preprocess(asSenders, z.array(z.string().trim().min(1).max(PEER_LENGTH_MAX)).min(1).max(AWAIT_SENDERS_MAX))
     .describe(
       `A list of the names or DIDs of 1 to ${AWAIT_SENDERS_MAX} agents; the wait ends when each of them has written.`,
     ),
@@ -252,6 +250,6 @@ export const MeshAwaitParameters = parameters({
 });
 
 export const DiscoverParameters = parameters({
-  name: label(NAME_MAX).optional().describe("Only agents of exactly this name."),
-  capability: label(CAPABILITY_MAX).optional().describe("Only agents with this capability."),
+  name: label(NAME_LENGTH_MAX).optional().describe("Only agents of exactly this name."),
+  capability: label(CAPABILITY_LENGTH_MAX).optional().describe("Only agents with this capability."),
 });

@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
-import { Delivery, type Outlet, SEND_BUFFER_MAX } from "../../src/cluster/delivery.ts";
+import { Delivery, type Outlet } from "../../src/cluster/delivery.ts";
 import type { Mail } from "../../src/cluster/mailbox.ts";
 import { Mailbox } from "../../src/cluster/mailbox.ts";
+import { SEND_BUFFER_SIZE_MAX } from "../../src/limits.ts";
 
 /** A socket that takes bytes out of its buffer only when it is told to. */
 class SlowSocket implements Outlet {
@@ -46,7 +47,7 @@ test("a socket's buffer stays bounded, and delivery goes on in order when it dra
     socket.drain();
     most = Math.max(most, socket.bufferedAmount);
   }
-  expect(most).toBeLessThanOrEqual(SEND_BUFFER_MAX + 1024 * 1024);
+  expect(most).toBeLessThanOrEqual(SEND_BUFFER_SIZE_MAX + 1024 * 1024);
   expect(socket.sent).toEqual(texts);
 });
 
@@ -54,7 +55,7 @@ test("what was removed while it waited is not sent", () => {
   const mailbox = new Mailbox();
   const socket = new SlowSocket();
   const delivery = new Delivery(socket, (position) => mailbox.after(position));
-  for (const position of [1, 2, 3]) mailbox.add(mail(position, String(position).repeat(SEND_BUFFER_MAX)));
+  for (const position of [1, 2, 3]) mailbox.add(mail(position, String(position).repeat(SEND_BUFFER_SIZE_MAX)));
   delivery.pump();
   const second = mailbox.find("2");
   if (second) mailbox.remove(second);

@@ -6,7 +6,7 @@ import { WebSocket } from "ws";
 import { startServer } from "../../src/cluster/server.ts";
 import { base64url } from "../../src/crypto/index.ts";
 import { type ErrorCode, MeshError } from "../../src/errors.ts";
-import { HTTP_BODY_MAX } from "../../src/limits.ts";
+import { HTTP_BODY_SIZE_MAX } from "../../src/limits.ts";
 import type { PairRequest, PairResponse } from "../../src/wire/pair.ts";
 import { ACCEPTED, agent, agentPath, connect, openSocket, register, request, world } from "./world.ts";
 
@@ -70,7 +70,7 @@ describe("http", () => {
 
   test("a body above the bound is 413, and the server goes on", async () => {
     const server = await world();
-    const body = JSON.stringify({ fill: "x".repeat(HTTP_BODY_MAX) });
+    const body = JSON.stringify({ fill: "x".repeat(HTTP_BODY_SIZE_MAX) });
     expect(await request(server, "POST", "/v1/agents", { body })).toMatchObject({
       status: 413,
       json: { error: { code: "limit_reached" } },

@@ -87,7 +87,10 @@ const pairing: Scenario = async (directory) => {
   ];
 };
 
-/** Talk both ways: failed and refused openings, messages out of order, restarts, a queue from a time without network. */
+/**
+ * Talk both ways: failed and refused openings, messages out of order, restarts, a queue from a time without network, peers
+ * that are forgotten.
+ */
 const messages: Scenario = async (directory) => {
   const cluster = await openCluster({ directory: join(directory, "cluster"), port: 0 });
   const networks = { alice: new FaultyNetwork(), bob: new FaultyNetwork(), carol: new FaultyNetwork() };
@@ -139,6 +142,7 @@ const messages: Scenario = async (directory) => {
   await send(carols, alice, "who is it?");
   await has(back, carol, 1);
   for (const mesh of [back, bobsBack, carols]) await mesh.call("settle", {});
+  for (const peer of [carol, nobody]) await back.call("forget", { peer });
   for (const mesh of [back, bobsBack, carols]) await mesh.close();
   await cluster.close();
   return [
@@ -150,7 +154,7 @@ const messages: Scenario = async (directory) => {
 const ENDLESS = `console.log("10 % waiting"); setInterval(() => undefined, 1000);`;
 const COPY = `import { copyFileSync } from "node:fs"; console.log("50 % copying"); copyFileSync("data.bin", "out/back.bin");`;
 
-/** Errands: one with files to its result, one that is cancelled, one whose sandbox dies, one that is refused. */
+/** Errands: one with files to its result, one that is cancelled, one whose sandbox dies, one refused; then all are forgotten. */
 const offloads: Scenario = async (directory) => {
   const cluster = await openCluster({ directory: join(directory, "cluster"), port: 0 });
   const home = join(directory, "laptop");
@@ -188,6 +192,8 @@ const offloads: Scenario = async (directory) => {
   const refused = await begin("run endless.mjs", [endless]);
   await laptop.call("offload_status", { id: refused, wait_ms: WAIT_MS, until_over: true });
   await laptop.call("settle", {});
+  const [membership] = (await laptop.call("whoami", {})).clusters;
+  await laptop.call("forget", { peer: membership?.controller ?? "" });
   await laptop.close();
   await cluster.close();
   return [

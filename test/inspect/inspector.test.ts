@@ -9,8 +9,9 @@ import { compose } from "../../src/actors/outgoing.ts";
 import { definitionOf } from "../../src/inspect/definitions.ts";
 import { commitsOf } from "../../src/inspect/fold.ts";
 import { readHistory } from "../../src/inspect/history.ts";
-import { startInspector, VIEWER_BUFFER_MAX, VIEWERS_MAX } from "../../src/inspect/server.ts";
+import { startInspector } from "../../src/inspect/server.ts";
 import { actorMessage, eventMessage, snapshotMessage } from "../../src/inspect/stately.ts";
+import { VIEWER_BUFFER_SIZE_MAX, VIEWERS_MAX } from "../../src/limits.ts";
 import { linkDefinition } from "../../src/machines/link/machine.ts";
 import type { PayloadInput } from "../../src/wire/payload.ts";
 import { Collected, cluster, type Laptop, laptop, refused, say, temporaryDirectory, view } from "./world.ts";
@@ -363,7 +364,7 @@ describe("a viewer", () => {
     const quick = await view(url);
     slow.socket.pause();
     // More than the bound and all that the system's sockets hold.
-    const enough = 3 * VIEWER_BUFFER_MAX;
+    const enough = 3 * VIEWER_BUFFER_SIZE_MAX;
     const ids = Array.from({ length: 50 }, (_, n) => `${n}-${"x".repeat(120)}`);
     const stream = `conversation/did:mesh:${"0".repeat(32)}`;
     const state = { value: "open", context: { handling: ids.map((id) => ({ id })) }, status: "active", timers: {} };

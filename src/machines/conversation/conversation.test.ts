@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { ALICE, BOB, type Event, given, keepsTheLaws, T0, words } from "../../../test/specification.ts";
 import { persist, restore, step } from "../../actors/state.ts";
-import { OUTBOX_MAX, RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
+import { OUTBOX_MESSAGES_MAX, RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
 import { conversationDefinition as conversation } from "./machine.ts";
 
 const send = (id: string, body: object = words(id), kind = "chat"): Event => ({
@@ -120,13 +120,13 @@ describe("a message is never sent twice", () => {
 describe("the queue has a limit", () => {
   const first = conversationWith(send("m0")).state;
   // A queue one short of full, as a restart finds it.
-  const outbox = Array.from({ length: OUTBOX_MAX - 1 }, (_, id) => ({
+  const outbox = Array.from({ length: OUTBOX_MESSAGES_MAX - 1 }, (_, id) => ({
     ...first.snapshot.context.outbox[0],
     id: `m${id}`,
   }));
   const full = restore(conversation, { ...persist(first), context: { ...first.snapshot.context, outbox } });
 
-  it(`takes ${OUTBOX_MAX} messages and refuses the next`, () => {
+  it(`takes ${OUTBOX_MESSAGES_MAX} messages and refuses the next`, () => {
     const last = step(conversation, full, send("last"), T0);
     expect(last.accepted).toBe(true);
     expect(step(conversation, last.state, send("one more"), T0)).toEqual({ ...last, effects: [], accepted: false });

@@ -1,5 +1,5 @@
 import { assign, enqueueActions, setup } from "xstate";
-import { OUTBOX_MAX, RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
+import { OUTBOX_MESSAGES_MAX, RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
 import { type Body, effect, type MachineDefinition } from "../definition.ts";
 import { type ConversationContext, type ConversationEvent, ConversationEventSchema, type Outgoing } from "./events.ts";
 
@@ -93,7 +93,7 @@ const conversation = setup({
   guards: {
     hasRoom: ({ context, event }) =>
       event.type === "SEND" &&
-      context.outbox.length < OUTBOX_MAX &&
+      context.outbox.length < OUTBOX_MESSAGES_MAX &&
       !context.outbox.some((item) => item.id === event.id),
     isFinal: ({ event }) => event.type === "ESTABLISH_FAILED" && event.final,
     isCurrent: ({ context, event }) => event.type === "SESSION_LOST" && event.session === context.session,

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { SLOTS_MAX } from "../../limits.ts";
 import { Capabilities, Did, Id, Name } from "../../wire/text.ts";
 import { Resumed, type Timed } from "../definition.ts";
 
@@ -7,7 +8,7 @@ export const GrantEventSchema = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("ISSUED"),
     token_hash: z.string().length(64),
-    slots: z.int().min(1).max(1000),
+    slots: z.int().min(1).max(SLOTS_MAX),
     capabilities: Capabilities,
     expires_at: z.number(),
     token_budget: z.int().min(0).nullable(),

@@ -1,4 +1,4 @@
-import { DISCOVER_MAX } from "../../limits.ts";
+import { DISCOVER_AGENTS_MAX } from "../../limits.ts";
 import { DiscoverParameters } from "../../wire/tool.ts";
 import { count, paragraphs, renderAgents } from "../render.ts";
 import { defineTool } from "../tool.ts";
@@ -24,7 +24,7 @@ export const discover = defineTool({
         `${agents.length === 0 ? "No agents" : count(agents.length, "agent")} on the mesh${filter === "" ? "" : ` with ${filter}`}.`,
         renderAgents(agents),
         agents.length > 0 ? "Agents choose their names and capabilities themselves; only the DID is sure." : undefined,
-        agents.length >= DISCOVER_MAX ? "There may be more: ask by name or capability." : undefined,
+        agents.length >= DISCOVER_AGENTS_MAX ? "There may be more: ask by name or capability." : undefined,
       ),
       details: found,
     };

@@ -1,10 +1,8 @@
 import { randomUUID } from "node:crypto";
+import { LEAVE_WAIT_MS } from "../../limits.ts";
 import { MeshAwaitParameters, MeshInboxParameters, MeshSendParameters } from "../../wire/tool.ts";
 import { count, paragraphs, quoteMessages } from "../render.ts";
 import { defineTool } from "../tool.ts";
-
-/** How long a sent message is given to leave before it is called queued: what is queued leaves later by itself. */
-const LEAVE_WAIT_MS = 2_000;
 
 const SENT: Readonly<Record<string, string>> = {
   queued: "Queued: it goes out by itself as soon as it can. Do not send it again.",

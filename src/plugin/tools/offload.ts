@@ -1,13 +1,10 @@
 import type { OffloadView } from "../../actors/offloads.ts";
-import { WAIT_MAX_MS } from "../../limits.ts";
+import { OFFLOADS_ENDED_SHOWN_MAX, WAIT_MAX_MS } from "../../limits.ts";
 import { CloudOffloadParameters, OffloadCancelParameters, OffloadStatusParameters } from "../../wire/tool.ts";
 import { resolveFiles } from "../files.ts";
 import type { PluginNode } from "../node.ts";
 import { count, isRunning, paragraphs, renderOffload, renderOffloadLine } from "../render.ts";
 import { type Answer, defineTool } from "../tool.ts";
-
-/** Ended offloads that a list shows; `details` has all. */
-const ENDED_SHOWN = 20;
 
 /** An offload without the names that OpenClaw grades a call by. */
 const detailsOf = ({ status, error, ...view }: OffloadView) => ({ ...view, offload_status: status, failure: error });
@@ -74,10 +71,10 @@ function renderList(offloads: readonly OffloadView[]): string {
   const newestFirst = offloads.toReversed();
   const running = newestFirst.filter(isRunning);
   const ended = newestFirst.filter((view) => !isRunning(view));
-  const left = ended.length - ENDED_SHOWN;
+  const left = ended.length - OFFLOADS_ENDED_SHOWN_MAX;
   return paragraphs(
     `${count(offloads.length, "offload")}, ${running.length} not ended.`,
-    ...[...running, ...ended.slice(0, ENDED_SHOWN)].map(renderOffloadLine),
+    ...[...running, ...ended.slice(0, OFFLOADS_ENDED_SHOWN_MAX)].map(renderOffloadLine),
     left > 0 ? `${left} older ones are left out; ask for one with its offload_id.` : undefined,
     "For summaries and result files ask with an offload_id.",
   );

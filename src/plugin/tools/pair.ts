@@ -1,10 +1,8 @@
 import { MeshError } from "../../errors.ts";
+import { JOIN_WAIT_MS } from "../../limits.ts";
 import { MeshPairParameters } from "../../wire/tool.ts";
 import { count, paragraphs } from "../render.ts";
 import { defineTool } from "../tool.ts";
-
-/** How long a tool call waits for what comes after the token was taken; it goes on by itself afterwards. */
-const JOIN_WAIT_MS = 60_000;
 
 export const meshPair = defineTool({
   name: "mesh_pair",
