@@ -64,11 +64,13 @@ function addressOf(home: string): string {
   return path.length <= SOCKET_PATH_MAX ? path : join(tmpdir(), `kars-mesh-${process.getuid?.() ?? 0}-${short}.sock`);
 }
 
-const Question = z.union([
+/** A line from a caller to the owner. */
+export const Question = z.union([
   z.object({ id: z.int(), abort: z.literal(true) }),
   z.object({ id: z.int(), call: z.string().max(64), params: z.unknown() }),
 ]);
-const Answer = z.object({
+/** A line from the owner to a caller. */
+export const Answer = z.object({
   id: z.int(),
   news: z.unknown().optional(),
   result: z.unknown().optional(),
