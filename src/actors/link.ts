@@ -1,6 +1,7 @@
 import { base64, type Identity, sign, utf8 } from "../crypto/index.ts";
 import { RELAY_RETRY_MS } from "../limits.ts";
 import type { LinkContext } from "../machines/link/machine.ts";
+import { safeParse } from "../parse.ts";
 import { CLOSE, ClientFrame, EXTENSIONS, type RoutedFrame } from "../wire/frame.ts";
 import type { Ports, Socket } from "./ports.ts";
 import type { ActorSystem } from "./system.ts";
@@ -184,7 +185,7 @@ export class Link {
       // Counted with whatever else is not a frame.
       json = undefined;
     }
-    const parsed = ClientFrame.safeParse(json);
+    const parsed = safeParse(ClientFrame, json);
     const frame = parsed.data;
     // The relay's own words carry no sender; a peer that could put them into our connection could say `accepted` for it.
     if (!frame || (RELAY_WORDS.has(frame.type) && frame.from !== undefined)) {

@@ -18,6 +18,7 @@ import {
 } from "../limits.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { SessionContext } from "../machines/session/events.ts";
+import { safeParse } from "../parse.ts";
 import { Id, Name } from "../wire/text.ts";
 import { conversationOf } from "./core.ts";
 import { discover, nameOfPeer, resolvePeer } from "./directory.ts";
@@ -330,7 +331,7 @@ export async function runOperation(
 ): Promise<unknown> {
   const found = Object.hasOwn(table, name) ? table[name] : undefined;
   if (!found) throw new MeshError("input_invalid", `There is no operation ${name}.`);
-  const parsed = found.params.safeParse(params);
+  const parsed = safeParse(found.params, params);
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     throw new MeshError("input_invalid", `${issue?.path.join(".") || "The input"}: ${issue?.message ?? "not valid"}.`);

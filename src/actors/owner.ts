@@ -98,7 +98,8 @@ async function listen(server: Server, home: string): Promise<{ address: string; 
   return { address, folder };
 }
 
-const Question = z.union([
+/** A line from a caller to the owner. */
+export const Question = z.union([
   z.object({ id: z.int(), abort: z.literal(true) }),
   z.object({ id: z.int(), call: z.string().max(64), params: z.unknown() }),
 ]);

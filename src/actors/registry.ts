@@ -9,6 +9,7 @@ import {
 } from "../crypto/index.ts";
 import { type ErrorCode, isErrorCode, MeshError } from "../errors.ts";
 import { HTTP_BODY_SIZE_MAX, HTTP_TIMEOUT_MS, NAME_LENGTH_MAX } from "../limits.ts";
+import { safeParse } from "../parse.ts";
 import { ErrorResponse, PairResponse, pairProofText } from "../wire/pair.ts";
 import {
   AgentRecord,
@@ -115,7 +116,7 @@ function parsed<T>(parser: Parser<T>, json: unknown, what: string): T {
 
 /** A refusal as an error: by its own code if it names one of ours. */
 function refusal(status: number, json: unknown, fallback: ErrorCode): MeshError {
-  const problem = ErrorResponse.safeParse(json);
+  const problem = safeParse(ErrorResponse, json);
   if (!problem.success) return new MeshError(fallback, `Answered ${status}.`);
   const { code, message } = problem.data.error;
   if (isErrorCode(code)) return new MeshError(code);

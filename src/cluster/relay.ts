@@ -3,6 +3,7 @@ import { z } from "zod";
 import { sha256, utf8 } from "../crypto/index.ts";
 import { asMeshError } from "../errors.ts";
 import { CONNECT_WAIT_MS, FRAME_SIZE_MAX, RELAY_CLOSE_WAIT_MS, RELAY_IDLE_MS, RELAY_REFUSE_MS } from "../limits.ts";
+import { safeParse } from "../parse.ts";
 import { Ack, CLOSE, Connect, Envelope, EXTENSIONS, UnprovenConnect } from "../wire/frame.ts";
 import { Connection, type RelaySocket } from "./connection.ts";
 import { firstIssue } from "./issue.ts";
@@ -99,21 +100,21 @@ export function createRelay(options: RelayOptions): Relay {
 
   /** The connect of one who proves nothing, where such are let in. It never takes the place of one with a proof. */
   function unproven(frame: unknown): Admission | undefined {
-    const { data } = UnprovenConnect.safeParse(frame);
+    const { data } = safeParse(UnprovenConnect, frame);
     if (!data || online.get(data.from)?.peer?.isProven || !admitsUnproven?.(data.from)) return undefined;
     return { ...data, isProven: false };
   }
 
   /** Why a first frame is refused, with the close code, or whom it lets in. In the reference's order of checks. */
   function verified(frame: unknown): Admission | Refusal {
-    const head = Head.safeParse(frame);
+    const head = safeParse(Head, frame);
     if (!head.success || head.data.type !== "connect") return CONNECT_EXPECTED;
     const { from } = head.data;
     if (typeof from !== "string" || from === "")
       return { code: CLOSE.fromMissing, message: "The connect has no from." };
     let admission = unproven(frame);
     if (!admission) {
-      const parsed = Connect.safeParse(frame);
+      const parsed = safeParse(Connect, frame);
       const refusal = parsed.success ? connectRefusal(parsed.data, now()) : firstIssue(parsed.error);
       if (!parsed.success || refusal !== undefined) {
         return { code: CLOSE.possessionUnproved, message: `Proof of possession failed: ${refusal}.` };
@@ -147,11 +148,11 @@ export function createRelay(options: RelayOptions): Relay {
   /** A frame of a connection that was let in. What cannot be read, or names another sender, is dropped without a word. */
   function handle(connection: Connection, did: string, text: string): void {
     const frame = readJson(text);
-    const head = Head.safeParse(frame);
+    const head = safeParse(Head, frame);
     if (!head.success || (head.data.from !== undefined && head.data.from !== did)) return;
     switch (head.data.type) {
       case "ack": {
-        const ack = Ack.safeParse(frame);
+        const ack = safeParse(Ack, frame);
         if (ack.success) mailboxes.ack(did, ack.data.id, ack.data.sender);
         return;
       }
@@ -168,7 +169,7 @@ export function createRelay(options: RelayOptions): Relay {
         return;
       default:
         if (!UNROUTED.has(head.data.type)) {
-          const envelope = Envelope.safeParse(frame);
+          const envelope = safeParse(Envelope, frame);
           if (envelope.success) void route(connection, did, envelope.data, text);
         }
     }

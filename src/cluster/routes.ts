@@ -1,6 +1,7 @@
 import { STATUS_CODES } from "node:http";
 import type { z } from "zod";
 import { asMeshError, type ErrorCode, MeshError } from "../errors.ts";
+import { safeParse } from "../parse.ts";
 import { firstIssue } from "./issue.ts";
 
 // The cluster's HTTP without its transport: a table of routes, JSON bodies that a schema has seen, and errors that are JSON too.
@@ -63,7 +64,7 @@ export class HttpError extends Error {
 
 /** What a schema makes of an input. @throws HttpError 400 naming the offending field */
 export function parsed<T extends z.ZodType>(schema: T, input: unknown): z.infer<T> {
-  const result = schema.safeParse(input);
+  const result = safeParse(schema, input);
   if (!result.success) throw new HttpError(400, "input_invalid", firstIssue(result.error));
   return result.data;
 }

@@ -4,6 +4,7 @@ import { extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import { RUN_LOG_SIZE_MAX } from "../limits.ts";
+import { safeParse } from "../parse.ts";
 import { Did } from "../wire/text.ts";
 import type { Spawn } from "./sandboxes.ts";
 
@@ -54,7 +55,7 @@ export const spawnProcess: Spawn = async (config, hooks) => {
   });
   keepLog(child, join(directory, "log"));
   child.on("message", (message) => {
-    const report = Report.safeParse(message);
+    const report = safeParse(Report, message);
     if (report.success) hooks.ready(report.data.ready);
   });
   child.on("exit", (code) => {

@@ -2,6 +2,7 @@ import { homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 import { z } from "zod";
 import { MeshError } from "../errors.ts";
+import { safeParse } from "../parse.ts";
 import { Name } from "../wire/text.ts";
 
 // The plugin's configuration, `plugins.entries.kars-mesh.config`. openclaw.plugin.json describes the same fields.
@@ -32,7 +33,7 @@ export const expandTilde = (path: string): string => (/^~[/\\]/.test(path) ? joi
 
 /** @throws MeshError `input_invalid`, which names the field */
 export function readConfig(raw: unknown): PluginConfig {
-  const parsed = Config.safeParse(raw ?? {});
+  const parsed = safeParse(Config, raw ?? {});
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     const field = ["plugins.entries.kars-mesh.config", ...(issue?.path ?? [])].join(".");

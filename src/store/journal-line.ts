@@ -56,19 +56,34 @@ export interface Line {
   readonly k?: string;
 }
 
+const isNumber = (value: unknown) => Number.isSafeInteger(value) && Number(value) >= 0;
+
+const isEntry = (value: unknown): boolean =>
+  typeof value === "object" &&
+  value !== null &&
+  "s" in value &&
+  typeof value.s === "string" &&
+  "type" in value &&
+  typeof value.type === "string" &&
+  (!("v" in value) || isNumber(value.v));
+
+// By hand: a home opens by reading a million of these.
 const isLine = (value: unknown): value is Line =>
   typeof value === "object" &&
   value !== null &&
   "n" in value &&
-  typeof value.n === "number" &&
+  isNumber(value.n) &&
   "t" in value &&
   typeof value.t === "number" &&
+  Number.isFinite(value.t) &&
   "g" in value &&
-  typeof value.g === "number" &&
+  isNumber(value.g) &&
   "p" in value &&
   typeof value.p === "string" &&
   "e" in value &&
-  Array.isArray(value.e);
+  Array.isArray(value.e) &&
+  value.e.every(isEntry) &&
+  (!("k" in value) || typeof value.k === "string");
 
 /** The line's content, or the reason why it is none. */
 export function parseLine(text: string): Line | string {

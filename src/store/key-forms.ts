@@ -9,6 +9,7 @@ import {
   SCRYPT_MEMORY_MAX,
   SCRYPT_PARALLEL_MAX,
 } from "../limits.ts";
+import { safeParse } from "../parse.ts";
 import type { Keychain } from "./keychain.ts";
 import { type Random, SEAL_KEY_SIZE, seal, unseal } from "./seal.ts";
 
@@ -77,9 +78,9 @@ export function parseForm(text: string): Form | undefined {
     const key = fromText(plain);
     return key.length === SEAL_KEY_SIZE ? { protection: "file", key } : undefined;
   }
-  const passphrase = Passphrase.safeParse(json(after(HEADERS.passphrase) ?? ""));
+  const passphrase = safeParse(Passphrase, json(after(HEADERS.passphrase) ?? ""));
   if (passphrase.success) return { protection: "passphrase", ...passphrase.data };
-  const keychain = InKeychain.safeParse(json(after(HEADERS.keychain) ?? ""));
+  const keychain = safeParse(InKeychain, json(after(HEADERS.keychain) ?? ""));
   return keychain.success ? { protection: "keychain", ...keychain.data } : undefined;
 }
 

@@ -1,10 +1,13 @@
 import { hash } from "node:crypto";
+import { z } from "zod";
 import { type Disk, joinPath } from "./disk.ts";
 
 // Snapshots are a cache: what folding the journal up to a position gave. A missing, foreign or broken one costs the time of
 // folding again, nothing else.
 
 const FILE = "snapshots.json";
+
+const File = z.object({ versions: z.string(), position: z.int().min(0), state: z.unknown() });
 
 export interface SnapshotFile {
   /** Every machine's and projection's version, joined: another text means another meaning, and the cache is ignored. */
@@ -22,7 +25,7 @@ export async function readSnapshots(disk: Disk, home: string, versions?: string)
     const newline = text.indexOf("\n");
     const body = text.slice(newline + 1);
     if (hash("sha256", body, "hex") !== text.slice(0, newline)) return undefined;
-    const file: SnapshotFile = JSON.parse(body);
+    const file = File.parse(JSON.parse(body));
     return versions === undefined || file.versions === versions ? file : undefined;
   } catch {
     // A cache that cannot be read is no cache; the journal has everything.

@@ -1,6 +1,7 @@
 import { type Adapter, Low } from "lowdb";
 import { z } from "zod";
 import { MeshError } from "../errors.ts";
+import { safeParse } from "../parse.ts";
 import { type Disk, joinPath } from "./disk.ts";
 import { type Random, SEAL_KEY_SIZE, seal, unseal } from "./seal.ts";
 
@@ -35,7 +36,7 @@ function openDocument(path: string, key: Uint8Array, bytes: Uint8Array): VaultDo
   } catch (cause) {
     throw new MeshError("store_damaged", `${path} does not open: another store key, or a changed file.`, { cause });
   }
-  const document = Document.safeParse(content);
+  const document = safeParse(Document, content);
   // It was sealed with our key: another version of the program wrote it.
   if (!document.success) throw new MeshError("store_damaged", `${path} holds a vault of another form.`);
   return document.data;

@@ -11,6 +11,7 @@ import {
   TRANSFER_CHUNK_SIZE,
   TRANSFER_CHUNKS_MAX,
 } from "../limits.ts";
+import { safeParse } from "../parse.ts";
 import { base64Text, Did, Id, Timestamp } from "./text.ts";
 
 // What travels inside an encrypted message: the vocabulary of a kars cluster and of the agents on it. Fields marked
@@ -200,10 +201,10 @@ export function parsePayload(text: string): Payload | undefined {
     return asChat(text);
   }
   if (typeof value === "string") return asChat(value);
-  const parsed = Payload.safeParse(value);
+  const parsed = safeParse(Payload, value);
   if (parsed.success) return parsed.data;
-  const known = typeof value === "object" && value !== null && "type" in value && PAYLOAD_TYPES.has(String(value.type));
-  return known ? undefined : asChat(text);
+  const type = typeof value === "object" && value !== null && "type" in value ? value.type : undefined;
+  return typeof type === "string" && PAYLOAD_TYPES.has(type) ? undefined : asChat(text);
 }
 
 const PAYLOAD_TYPES = new Set<string>(Payload.options.map((option) => option.shape.type.value));

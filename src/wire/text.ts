@@ -13,18 +13,24 @@ export const base64Text = (bytes: number) =>
     .max(Math.ceil(bytes / 3) * 4)
     .regex(/^[A-Za-z0-9+/]*={0,2}$/, "not base64");
 
-/** base64url without padding, of exactly `bytes` bytes. */
-export const base64urlExact = (bytes: number) =>
-  z
-    .string()
-    .length(Math.ceil((bytes * 4) / 3))
-    .regex(/^[A-Za-z0-9_-]*$/, "not base64url");
+/**
+ * The end of an encoded byte string, by what is left of it after whole groups of three bytes: the bits that its last
+ * character has too many are zero, so that every byte string has one text (RFC 4648 section 3.5).
+ */
+const ENDS = ["", "[AQgw]", "[AEIMQUYcgkosw048]"] as const;
+const PADDING = ["", "==", "="] as const;
 
+const exactly = (bytes: number, letters: string, padding: string) => {
+  const whole = Math.floor((bytes * 4) / 3);
+  return new RegExp(`^[A-Za-z0-9${letters}]{${whole}}${ENDS[bytes % 3]}${padding}$`);
+};
+
+/** base64url without padding, of exactly `bytes` bytes, in its canonical form. */
+export const base64urlExact = (bytes: number) => z.string().regex(exactly(bytes, "_-", ""), "not base64url");
+
+/** Standard base64 with padding, of exactly `bytes` bytes, in its canonical form. */
 export const base64Exact = (bytes: number) =>
-  z
-    .string()
-    .length(Math.ceil(bytes / 3) * 4)
-    .regex(/^[A-Za-z0-9+/]*={0,2}$/, "not base64");
+  z.string().regex(exactly(bytes, "+/", PADDING[bytes % 3] ?? ""), "not base64");
 
 /** An id that a peer chose: short, printable, no white space. */
 export const Id = z.string().regex(/^[\x21-\x7e]{1,128}$/, "not an id of 1 to 128 printable characters");

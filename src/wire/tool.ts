@@ -16,6 +16,7 @@ import {
   TOKEN_LENGTH_MAX,
   WAIT_MAX_SECONDS,
 } from "../limits.ts";
+import { safeParse } from "../parse.ts";
 import { Id, Name } from "./text.ts";
 
 // What the tools take. A language model writes it: names and forms that mean the same are taken for the same, and what
@@ -89,8 +90,9 @@ function byOwnName(fields: readonly string[], given: Readonly<Record<string, unk
 
 const asNumber = (value: unknown) => (typeof value === "string" && value.trim() !== "" ? Number(value) : value);
 
-function asText(value: unknown): unknown {
-  if (Array.isArray(value) && value.length === 1) return asText(value[0]);
+function asText(given: unknown): unknown {
+  let value = given;
+  while (Array.isArray(value) && value.length === 1) value = value[0];
   return typeof value === "number" ? String(value) : value;
 }
 
@@ -146,7 +148,7 @@ function parameters<S extends Readonly<Record<string, z.ZodType>>>(shape: S): To
   const schema = z.object(shape);
   const fields = Object.keys(shape);
   const named = (raw: unknown) => {
-    const given = Raw.safeParse(raw ?? {});
+    const given = safeParse(Raw, raw ?? {});
     if (!given.success) throw new MeshError("input_invalid", `An object is expected, with ${fields.join(", ")}.`);
     return byOwnName(fields, given.data);
   };
@@ -157,12 +159,12 @@ function parameters<S extends Readonly<Record<string, z.ZodType>>>(shape: S): To
     },
     prepare(raw) {
       const input = named(raw);
-      const result = schema.safeParse(input);
+      const result = safeParse(schema, input);
       return result.success ? result.data : input;
     },
     parse(raw) {
       const input = named(raw);
-      const result = schema.safeParse(input);
+      const result = safeParse(schema, input);
       if (result.success) return result.data;
       const [issue] = result.error.issues;
       const field = String(issue?.path[0] ?? "");

@@ -49,6 +49,7 @@ describe("a connect is refused", () => {
       { ...good, public_key: `${base64.encode(alice.publicKey).slice(0, 42)}9=` },
     ],
     ["a short signature", { ...good, signature: "AAAA" }],
+    ["a token whose length is no number", { ...good, token: { length: { toString: null } } }],
     ["a time too early", signedAt(clock.iso(-301_000))],
     ["a time too late", signedAt(clock.iso(301_000))],
     ["a time without Z", signedAt(clock.iso().replace("Z", "+00:00"))],
