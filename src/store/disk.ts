@@ -93,96 +93,118 @@ class GrowingFile implements AppendFile {
   }
 }
 
+const isForbidden = (error: unknown) =>
+  error instanceof Error && "code" in error && (error.code === "EACCES" || error.code === "EPERM");
+
 const freshMark = () => randomBytes(6).toString("hex");
 
 /**
  * A disk made of the calls of a file system.
  * @param mark gives a text that no other file beside carries in its name
  */
-export const diskOn = (files: FileSystem, mark = freshMark): Disk => ({
-  async makeDirectory(path) {
-    const first = await files.mkdir(path, { recursive: true, mode: 0o700 });
-    if (first === undefined) return;
-    // Each of the new ones is durable in the one above it.
-    const above = dirname(resolve(first));
-    for (let made = resolve(path); made.length > above.length; made = dirname(made))
-      await syncDirectory(files, dirname(made));
-  },
-  async read(path) {
+export function diskOn(files: FileSystem, mark = freshMark): Disk {
+  /** Directories whose names are surely on disk. */
+  const certain = new Set<string>();
+
+  /** Makes a directory durable in the one above it, and that one in the one above. */
+  async function settleUpwards(path: string, first: string | undefined): Promise<void> {
+    const above = dirname(path);
+    const isNew = first !== undefined && path.length >= first.length;
+    if (above === path || (certain.has(path) && !isNew)) return;
     try {
-      return await files.readFile(path);
+      await syncDirectory(files, above);
     } catch (error) {
-      if (isMissing(error)) return undefined;
-      throw error;
+      // What stands high above may not be ours to open; what was just made is.
+      if (isNew || !isForbidden(error)) throw error;
+      return;
     }
-  },
-  async readRange(path, offset, length) {
-    const handle = await files.open(path, "r");
-    try {
-      const bytes = new Uint8Array(length);
-      let done = 0;
-      while (done < length) {
-        const { bytesRead } = await handle.read(bytes, done, length - done, offset + done);
-        if (bytesRead === 0) throw new Error(`${path} ends before byte ${offset + length}`);
-        done += bytesRead;
+    await settleUpwards(above, first);
+    certain.add(path);
+  }
+
+  return {
+    async makeDirectory(path) {
+      const first = await files.mkdir(path, { recursive: true, mode: 0o700 });
+      const whole = resolve(path);
+      // Also when it was there: a process that died may have made it and not have come to this.
+      await settleUpwards(whole, first && resolve(first));
+    },
+    async read(path) {
+      try {
+        return await files.readFile(path);
+      } catch (error) {
+        if (isMissing(error)) return undefined;
+        throw error;
       }
-      return bytes;
-    } finally {
-      await handle.close();
-    }
-  },
-  async size(path) {
-    const info = await files.stat(path);
-    return info.isFile() ? info.size : undefined;
-  },
-  async replace(path, bytes) {
-    const temporary = `${path}.${mark()}.tmp`;
-    await writeBeside(files, temporary, bytes);
-    try {
-      await files.rename(temporary, path);
-    } catch (error) {
-      await files.rm(temporary, { force: true });
-      throw error;
-    }
-    await syncDirectory(files, dirname(path));
-  },
-  async create(path, bytes) {
-    const temporary = `${path}.${mark()}.tmp`;
-    await writeBeside(files, temporary, bytes);
-    try {
-      await files.link(temporary, path);
-    } catch (error) {
-      if (error instanceof Error && "code" in error && error.code === "EEXIST") return false;
-      throw error;
-    } finally {
-      await files.unlink(temporary);
-    }
-    await syncDirectory(files, dirname(path));
-    return true;
-  },
-  async append(path) {
-    const handle = await files.open(path, "a+", 0o600).then(async (created) => {
-      await created.close();
-      return files.open(path, "r+");
-    });
-    await handle.chmod(0o600);
-    const { size } = await handle.stat();
-    if (size === 0) await syncDirectory(files, dirname(path));
-    return new GrowingFile(handle, size);
-  },
-  async list(directory) {
-    try {
-      return (await files.readdir(directory)).sort();
-    } catch (error) {
-      if (isMissing(error)) return [];
-      throw error;
-    }
-  },
-  settle: (directory) => syncDirectory(files, directory),
-  async remove(path) {
-    await files.rm(path, { recursive: true, force: true });
-  },
-});
+    },
+    async readRange(path, offset, length) {
+      const handle = await files.open(path, "r");
+      try {
+        const bytes = new Uint8Array(length);
+        let done = 0;
+        while (done < length) {
+          const { bytesRead } = await handle.read(bytes, done, length - done, offset + done);
+          if (bytesRead === 0) throw new Error(`${path} ends before byte ${offset + length}`);
+          done += bytesRead;
+        }
+        return bytes;
+      } finally {
+        await handle.close();
+      }
+    },
+    async size(path) {
+      const info = await files.stat(path);
+      return info.isFile() ? info.size : undefined;
+    },
+    async replace(path, bytes) {
+      const temporary = `${path}.${mark()}.tmp`;
+      await writeBeside(files, temporary, bytes);
+      try {
+        await files.rename(temporary, path);
+      } catch (error) {
+        await files.rm(temporary, { force: true });
+        throw error;
+      }
+      await syncDirectory(files, dirname(path));
+    },
+    async create(path, bytes) {
+      const temporary = `${path}.${mark()}.tmp`;
+      await writeBeside(files, temporary, bytes);
+      try {
+        await files.link(temporary, path);
+      } catch (error) {
+        if (error instanceof Error && "code" in error && error.code === "EEXIST") return false;
+        throw error;
+      } finally {
+        await files.unlink(temporary);
+      }
+      await syncDirectory(files, dirname(path));
+      return true;
+    },
+    async append(path) {
+      const handle = await files.open(path, "a+", 0o600).then(async (created) => {
+        await created.close();
+        return files.open(path, "r+");
+      });
+      await handle.chmod(0o600);
+      const { size } = await handle.stat();
+      if (size === 0) await syncDirectory(files, dirname(path));
+      return new GrowingFile(handle, size);
+    },
+    async list(directory) {
+      try {
+        return (await files.readdir(directory)).sort();
+      } catch (error) {
+        if (isMissing(error)) return [];
+        throw error;
+      }
+    },
+    settle: (directory) => syncDirectory(files, directory),
+    async remove(path) {
+      await files.rm(path, { recursive: true, force: true });
+    },
+  };
+}
 
 export const realDisk: Disk = diskOn(nodeFileSystem);
 

@@ -47,6 +47,16 @@ describe("after a loss of power", () => {
       expect(Buffer.from((await disk.read("/home/a/b/c/file")) ?? []).toString()).toBe("words");
     }));
 
+  it("directories are there that a killed process had just made, once its successor has used them", () =>
+    onMachines(async ({ files, disk, diskUntil }) => {
+      void diskUntil("sync /home/a/b").makeDirectory("/home/a/b/c");
+      await settled();
+      await disk.makeDirectory("/home/a/b/c");
+      await disk.replace("/home/a/b/c/file", Buffer.from("words"));
+      files.crash();
+      expect(Buffer.from((await disk.read("/home/a/b/c/file")) ?? []).toString()).toBe("words");
+    }));
+
   it("a commit is there that a killed process had not synced, once its successor has read it", () =>
     onMachines(async ({ files, disk, diskUntil }) => {
       const directory = "/home/journal";
