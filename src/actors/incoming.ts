@@ -47,6 +47,8 @@ export class IncomingMail {
   #paused = false;
   /** Counts the pauses: what waited in a lane before one is begun anew after it, in its order. */
   #round = 0;
+  /** Knocks that came and could not be taken yet, by peer: what no session reads may be theirs. */
+  readonly #untakenKnocks = new Map<string, Set<string>>();
   /** Messages that are decided and not durable yet. */
   readonly #arriving = new Map<string, Promise<void>>();
 
@@ -136,6 +138,9 @@ export class IncomingMail {
   }
 
   async #takeKnock(frame: Knock): Promise<Verdict> {
+    const knocks = this.#untakenKnocks.get(frame.from) ?? new Set();
+    this.#untakenKnocks.set(frame.from, knocks);
+    if (knocks.size < EARLY_FRAMES_MAX) knocks.add(frame.id);
     let fate: Verdict;
     try {
       fate = await this.#sessions.onKnock(frame);
@@ -146,6 +151,8 @@ export class IncomingMail {
       await this.#pause(RETRY_MIN_MS);
       return this.#core.link.online ? this.#takeKnock(frame) : "later";
     }
+    knocks.delete(frame.id);
+    if (knocks.size === 0) this.#untakenKnocks.delete(frame.from);
     await this.#takeEarly(frame.from);
     return fate;
   }
@@ -190,6 +197,7 @@ export class IncomingMail {
     const candidates = this.#sessions.of(peer);
     if (candidates.length === 0) return "later";
     const opened = this.#open(frame, candidates);
+    if (opened === "unreadable" && this.#untakenKnocks.has(peer)) return "later";
     if (opened === "duplicate" || opened === "unreadable") {
       this.#count(peer, opened === "duplicate" ? "duplicates" : "unreadable");
       return Promise.resolve();
