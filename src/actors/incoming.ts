@@ -44,6 +44,8 @@ export class IncomingMail {
   readonly #early = new Map<string, Message[]>();
   /** Frames that came and are not taken over yet, by peer, in the order of their coming: a plain relay has them no more. */
   readonly #untaken = new Map<string, Map<string, RoutedFrame>>();
+  /** Peers of whom a message found no room, and whether any was dealt with since: those behind it must not overtake. */
+  readonly #left = new Map<string, { progress: boolean }>();
   #paused = false;
   /** Counts the pauses: what waited in a lane before one is begun anew after it, in its order. */
   #round = 0;
@@ -60,8 +62,12 @@ export class IncomingMail {
   /** Takes a frame from the relay. Frames of one peer are dealt with in their order. */
   onFrame(frame: RoutedFrame): void {
     const untaken = this.#untaken.get(frame.from) ?? new Map<string, RoutedFrame>();
-    // A frame that is not taken is not acked either: the relay gives it again.
-    if (untaken.size >= INBOUND_FRAMES_MAX) return;
+    // A frame that is not taken is not acked either: the relay gives it again, with all behind it, on the next connection.
+    if (untaken.size >= INBOUND_FRAMES_MAX) {
+      if (!this.#left.has(frame.from)) this.#left.set(frame.from, { progress: false });
+      return;
+    }
+    if (frame.type === "message" && this.#left.has(frame.from)) return;
     this.#untaken.set(frame.from, untaken.set(keyOf(frame), frame));
     this.#begin(frame);
   }
@@ -84,7 +90,23 @@ export class IncomingMail {
     const taking = this.#core.lanes.run(`in ${frame.from}`, async () => {
       if (round === this.#round && !this.#paused) await this.#take(frame);
     });
-    this.#tell(frame, taking);
+    this.#tell(
+      frame,
+      taking.finally(() => this.#fetchLeft(frame.from)),
+    );
+  }
+
+  /** When all that had found room is dealt with, what was left at the relay is fetched, on a new connection. */
+  #fetchLeft(peer: string): void {
+    const { lanes, link } = this.#core;
+    const left = this.#left.get(peer);
+    const waiting = (this.#untaken.get(peer)?.size ?? 0) - (this.#early.get(peer)?.length ?? 0);
+    if (!left || waiting > 0 || lanes.length(`in ${peer}`) > 0) return;
+    this.#left.delete(peer);
+    // Without a session nothing is, and asking again would change nothing.
+    if (!left.progress || this.#paused) return;
+    link.pause();
+    link.proceed();
   }
 
   #drop(frame: RoutedFrame): void {
@@ -97,6 +119,9 @@ export class IncomingMail {
   #done(frame: RoutedFrame): void {
     this.#drop(frame);
     this.#core.link.ack(frame);
+    const left = this.#left.get(frame.from);
+    if (left) left.progress = true;
+    this.#fetchLeft(frame.from);
   }
 
   /** A failure is told, unless it is the end of the node or a disk that refuses: then the frame is taken again. */

@@ -44,6 +44,8 @@ export class Link {
   /** Where the relay is wanted, also while the link is paused. */
   #url: string | undefined;
   #paused = false;
+  /** A socket that was let go of: what still comes through it comes again through the next. */
+  #dropped: Socket | undefined;
   /** Frames that came and were not in a form that is understood. */
   malformed = 0;
 
@@ -79,6 +81,7 @@ export class Link {
   }
   disconnect(): void {
     if (this.#online) this.#send({ v: 1, type: "disconnect", from: this.#options.identity().did });
+    if (this.#acknowledges) this.#dropped = this.#socket;
     this.#tell({ type: "DISCONNECT" });
   }
 
@@ -162,7 +165,9 @@ export class Link {
         // far away would be taken for a plain one, and what it never took for transmitted.
         socket.send(JSON.stringify({ v: 1, type: "fetch_pending", from: did }));
       },
-      received: (text) => this.#received(text, up),
+      received: (text) => {
+        if (this.#dropped !== socket) this.#received(text, up);
+      },
       closed: (code, reason) => {
         if (this.#socket !== socket) return;
         this.#cancelOffer?.();

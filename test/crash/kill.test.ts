@@ -162,6 +162,31 @@ describe("a laptop whose process is killed", () => {
     expect(order).toEqual([...order].sort(([a = 0, b = 0], [c = 0, d = 0]) => a - c || b - d));
   });
 
+  it("a command that waits goes on when the process that owns the home is killed, and what comes reaches it once", async () => {
+    await alice.send(bob, "hello");
+    await bob.receive(alice, 1);
+    const waiting = spawn(process.execPath, [CLI, "await", "bob", "--timeout", "120", "--json", "--home", alice.home], {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    const ended = once(waiting, "exit");
+    let output = "";
+    waiting.stdout.on("data", (chunk) => {
+      output += chunk;
+    });
+    const notes = createInterface({ input: waiting.stderr })[Symbol.asyncIterator]();
+    for (let waits = 0; waits < 2; ) {
+      const { value } = await notes.next();
+      if (!/^Waiting for bob/.test(value ?? "")) continue;
+      waits++;
+      if (waits === 1) await alice.kill();
+    }
+    await bob.send(alice, "at last");
+    expect(await ended).toEqual([0, null]);
+    expect(JSON.parse(output)).toMatchObject({ status: "received", messages: [{ body: "at last" }] });
+    await alice.start();
+    expect(await alice.mesh.call("inbox", {})).toMatchObject({ messages: [], unread: 0 });
+  });
+
   it("receives exactly once what came while it was killed again and again", async () => {
     const sent: string[] = [];
     const received: string[] = [];
