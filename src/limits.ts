@@ -267,3 +267,8 @@ export const WELCOME_BUFFER_SIZE_MAX = 512 * KiB;
 export const VIEWER_MESSAGE_SIZE_MAX = KiB;
 /** How long viewers have to answer the closing handshake: then their sockets are ended. */
 export const VIEWER_CLOSE_WAIT_MS = SECOND_MS;
+/** How long the doctor waits for a registry, a relay or an owner: then it counts as not answering. */
+export const DOCTOR_WAIT_MS = 5 * SECOND_MS;
+/** Free space that the doctor calls little, and too little: it says that room must be made. */
+export const DISK_FREE_LOW_SIZE = 1024 * MiB;
+export const DISK_FREE_MIN_SIZE = 64 * MiB;

@@ -18,6 +18,12 @@ export interface Limits {
   readonly snapshotCommits: number;
 }
 
+/** A secret epoch: its number, and the commit that the vault was written at. */
+export interface Epoch {
+  readonly number: number;
+  readonly position: number;
+}
+
 interface House {
   readonly home: string;
   readonly ports: Ports;
@@ -42,6 +48,10 @@ export class Housekeeping {
     house.system.subscribe(({ commit }) => {
       if (commit) this.#look();
     });
+  }
+
+  get epoch(): Epoch {
+    return this.#house.secrets.epoch;
   }
 
   /** Deadlines of what a process before this one left are kept too. */

@@ -141,6 +141,11 @@ export class Keyring {
     return secret && { keyId: id, keyPair: x25519KeyPair(secret) };
   }
 
+  /** One-time prekeys that were not used up, as far as is known here. */
+  get oneTimePreKeys(): number {
+    return this.#secrets.names("prekey/one-time/").length;
+  }
+
   static preKeysPatch(signed: SignedPreKey | undefined, oneTime: readonly OneTimePreKey[]): SecretPatch {
     const patch: Record<string, Secret> = {};
     if (signed) patch[`prekey/signed/${signed.keyId}`] = base64.encode(signed.keyPair.secret);

@@ -6,10 +6,22 @@ import { decodeToken, pairedProofText } from "../wire/pair.ts";
 import type { Core } from "./core.ts";
 import { Keyring } from "./keyring.ts";
 import { type HttpPorts, pair, Registry } from "./registry.ts";
+import type { ActorState } from "./state.ts";
 
 // Membership of a cluster: the effects of the pairing machine.
 
 export const pairingOf = (controller: string): string => `pairing/${controller}`;
+
+/** Of several clusters, the one joined last. */
+export function latestPairing(states: Iterable<ActorState>): PairingContext | undefined {
+  let found: PairingContext | undefined;
+  for (const { snapshot } of states) {
+    const context: PairingContext = snapshot.context;
+    if (context.registryUrl !== null && (context.pairedAt ?? Number.POSITIVE_INFINITY) >= (found?.pairedAt ?? 0))
+      found = context;
+  }
+  return found;
+}
 
 export class Membership {
   readonly #core: Core;
@@ -29,13 +41,7 @@ export class Membership {
 
   /** The cluster this node belongs to: the one joined last. */
   get current(): PairingContext | undefined {
-    let found: PairingContext | undefined;
-    for (const [, state] of this.#core.system.streams("pairing")) {
-      const context: PairingContext = state.snapshot.context;
-      if (context.registryUrl !== null && (context.pairedAt ?? Number.POSITIVE_INFINITY) >= (found?.pairedAt ?? 0))
-        found = context;
-    }
-    return found;
+    return latestPairing([...this.#core.system.streams("pairing")].map(([, state]) => state));
   }
 
   registryOf(context: PairingContext | undefined): Registry {

@@ -16,7 +16,7 @@ import { readSnapshots } from "../store/snapshots.ts";
 import { opensVault, openVault, vaultExists } from "../store/vault.ts";
 import { Bodies } from "./bodies.ts";
 import type { Core } from "./core.ts";
-import { Housekeeping, type Limits } from "./housekeeping.ts";
+import { type Epoch, Housekeeping, type Limits } from "./housekeeping.ts";
 import { IncomingMail } from "./incoming.ts";
 import { Keyring } from "./keyring.ts";
 import { Lanes } from "./lanes.ts";
@@ -197,6 +197,11 @@ export class MeshNode {
     this.#started = true;
     this.core.system.start();
     this.#housekeeping.start();
+  }
+
+  /** The epoch that runs. */
+  get epoch(): Epoch {
+    return this.#housekeeping.epoch;
   }
 
   /** What was destroyed so far is gone from every file when this has ended. @throws MeshError `store_io` */

@@ -21,6 +21,7 @@ import type { SessionContext } from "../machines/session/events.ts";
 import { safeParse } from "../parse.ts";
 import { Id, Name } from "../wire/text.ts";
 import { conversationOf } from "./core.ts";
+import { diagnose } from "./diagnosis.ts";
 import { discover, nameOfPeer, resolvePeer } from "./directory.ts";
 import { forget, forgettable } from "./forgetting.ts";
 import { awaitMessages, markRead, readInbox, until } from "./inbox.ts";
@@ -300,6 +301,9 @@ export const operations = {
     await settle(node, wait_ms, signal);
     return { queued: queued(node), online: node.core.link.online };
   }),
+
+  /** What only the owner of the state directory knows, for `doctor`. */
+  diagnose: operation(z.object({}), async (_, { node }) => diagnose(node)),
 
   /** Tells of every durable change until the caller ends the call: states and events, with all words sealed. */
   watch: operation(z.object({}), async (_, { node, signal, progress }) => {

@@ -17,7 +17,7 @@ import { OWNER_FILE, onLines, usualAddress, writeLine } from "./owner-socket.ts"
 // takes it on an empty database file, on every system in the way that is right there. No process of ours may open that file
 // in any other way: closing it would end the lock. The owner is reached by a socket beside it.
 
-const LOCK_FILE = "owner.lock";
+export const LOCK_FILE = "owner.lock";
 
 export interface Ownership {
   readonly home: string;
@@ -29,13 +29,21 @@ export async function claimOwnership(home: string): Promise<Ownership | undefine
   await realDisk.makeDirectory(home).catch((cause: unknown) => {
     throw refusedBy(home, cause);
   });
+  const ownership = await lockHome(home);
+  if (!ownership) return undefined;
+  chmodSync(join(home, LOCK_FILE), 0o600);
+  tell(home, usualAddress(home));
+  return ownership;
+}
+
+/** The same without a word to others and without any trace, but for the lock's empty file. */
+export async function lockHome(home: string): Promise<Ownership | undefined> {
   const { DatabaseSync } = await import("node:sqlite").catch((cause: unknown) => {
     throw new MeshError("node_unsupported", `This is Node.js ${process.version}.`, { cause });
   });
   let database: InstanceType<typeof DatabaseSync> | undefined;
   try {
     database = new DatabaseSync(join(home, LOCK_FILE));
-    chmodSync(join(home, LOCK_FILE), 0o600);
     database.exec("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE");
   } catch (cause) {
     database?.close();
@@ -54,7 +62,6 @@ export async function claimOwnership(home: string): Promise<Ownership | undefine
     held.close();
     return undefined;
   }
-  tell(home, usualAddress(home));
   return { home, release: () => held.close() };
 }
 

@@ -107,7 +107,7 @@ async function finish(home: string, repaired: string, move: typeof rename): Prom
   const ownership = await claimOwnership(home);
   if (!ownership) throw new MeshError("store_locked", `${home} is in use; a repair needs it to itself.`);
   // Somebody looked for the home meanwhile, and made a lock: nothing else is in there.
-  for (const name of ["owner.lock", "owner.sock"]) await rm(join(home, name), { force: true });
+  for (const name of await readdir(home)) if (name.startsWith("owner.")) await rm(join(home, name), { force: true });
   ownership.release();
   await rmdir(home);
   await move(repaired, home);

@@ -1,5 +1,6 @@
 import { attach } from "../actors/caller.ts";
 import type { Mesh } from "../actors/mesh.ts";
+import type { Unlock } from "../actors/unlock.ts";
 import { asMeshError, MeshError } from "../errors.ts";
 import { OWNER_WAIT_MS, PASSPHRASE_ATTEMPTS_MAX, SETTLE_MS, VISITS_MAX } from "../limits.ts";
 import { askSecretly, someoneIsThere } from "./ask.ts";
@@ -23,22 +24,13 @@ export interface Visit {
   offline(): Promise<string | undefined>;
 }
 
-/** Reaches the process that owns the state directory, or opens its node: only then is there more to load than asking takes. */
-export async function openHome(io: Io): Promise<Mesh> {
-  const owned = await attach(io.directory);
-  if (owned) return owned;
-  const { openMesh } = await import("../actors/mesh.ts");
+/** Does what needs the store key; a person is asked for the passphrase where that is what is missing. */
+export async function unlocking<T>(io: Io, work: (unlock: Unlock) => Promise<T>): Promise<T> {
   const { environmentUnlock } = await import("../actors/unlock.ts");
-  let latest = "";
-  const onNote = (text: string) => {
-    // What is tried again and again is told once.
-    if (text !== latest) io.note(line(text));
-    latest = text;
-  };
   let unlock = environmentUnlock;
   for (let asked = 0; ; asked++) {
     try {
-      return await openMesh({ home: io.directory, onNote, unlock });
+      return await work(unlock);
     } catch (error) {
       // Nothing is held while a person types.
       const { code, message } = asMeshError(error);
@@ -49,6 +41,20 @@ export async function openHome(io: Io): Promise<Mesh> {
       unlock = { ...environmentUnlock, passphrase: async () => passphrase };
     }
   }
+}
+
+/** Reaches the process that owns the state directory, or opens its node: only then is there more to load than asking takes. */
+export async function openHome(io: Io): Promise<Mesh> {
+  const owned = await attach(io.directory);
+  if (owned) return owned;
+  const { openMesh } = await import("../actors/mesh.ts");
+  let latest = "";
+  const onNote = (text: string) => {
+    // What is tried again and again is told once.
+    if (text !== latest) io.note(line(text));
+    latest = text;
+  };
+  return unlocking(io, (unlock) => openMesh({ home: io.directory, onNote, unlock }));
 }
 
 /**

@@ -1,5 +1,6 @@
 #!/usr/bin/env -S node --disable-warning=ExperimentalWarning
 import { addDemo } from "./demonstration.ts";
+import { addDoctor } from "./doctor.ts";
 import { addForget } from "./forget.ts";
 import { addDiscovery, addIdentity } from "./identity.ts";
 import { addKey } from "./key.ts";
@@ -27,6 +28,7 @@ program.commandsGroup("Work:");
 addOffloads(program);
 program.commandsGroup("Looking inside:");
 addLooking(program);
+addDoctor(program);
 program.commandsGroup("Trying it out:");
 addDemo(program);
 

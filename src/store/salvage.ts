@@ -14,7 +14,7 @@ const disk = tellingDisk(realDisk);
 
 /** What is written anew, or belongs to a process, or is left of one. */
 const isOwn = (name: string) =>
-  ["journal", "vault", "snapshots", "owner.lock", "owner.sock"].includes(name) || name.endsWith(".tmp");
+  ["journal", "vault", "snapshots"].includes(name) || name.startsWith("owner.") || name.endsWith(".tmp");
 
 /** A copy that is on disk when this resolves; sockets and the like are left out. */
 async function copyDurably(from: string, to: string, entry: Dirent): Promise<void> {

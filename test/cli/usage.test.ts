@@ -10,7 +10,7 @@ const COMMANDS: readonly [Program, ...string[]][] = [
   ["kars-mesh"],
   ...[
     ["pair", "whoami", "peers", "forget", "key", "send", "inbox", "await", "discover", "run"],
-    ["offload", "status", "cancel", "history", "replay", "inspect", "demo"],
+    ["offload", "status", "cancel", "history", "replay", "inspect", "doctor", "demo"],
   ]
     .flat()
     .map((name): [Program, string] => ["kars-mesh", name]),
@@ -44,7 +44,7 @@ describe.concurrent("help", () => {
 
   test("what comes in later issues is not listed", async () => {
     const { stdout } = await run("kars-mesh", ["--help"]);
-    expect(stdout).not.toMatch(/^ {2}(verify|doctor)\b/m);
+    expect(stdout).not.toMatch(/^ {2}verify\b/m);
   });
 });
 

@@ -1,0 +1,76 @@
+import type { ConversationContext } from "../machines/conversation/events.ts";
+import type { SessionContext } from "../machines/session/events.ts";
+import type { Epoch } from "./housekeeping.ts";
+import { latestPairing } from "./membership.ts";
+import type { MeshNode } from "./node.ts";
+import type { ActorState } from "./state.ts";
+
+// How a home stands, in numbers and names: from a running node, or from states that were folded from its files.
+
+export interface Standing {
+  /** The cluster that it belongs to; null when to none. */
+  readonly pairing: {
+    readonly cluster: string | null;
+    readonly name: string | null;
+    /** `paired`, or the step of pairing at which it stands. */
+    readonly state: string;
+    /** Why the last step failed, if it did. */
+    readonly failure: string | null;
+    readonly relay_url: string | null;
+    readonly registry_url: string | null;
+    /** Prekeys have been made. */
+    readonly prekeys: boolean;
+  } | null;
+  readonly peers: number;
+  readonly sessions: number;
+  readonly queued: number;
+  /** Names of the blobs that are referred to. */
+  readonly blobs: readonly string[];
+}
+
+/** @param states every stream with its state */
+export function standingOf(states: Iterable<readonly [stream: string, state: ActorState]>): Standing {
+  const byKind = Map.groupBy([...states], ([stream]) => stream.slice(0, stream.indexOf("/")));
+  const contexts = <T>(kind: string): T[] => (byKind.get(kind) ?? []).map(([, { snapshot }]) => snapshot.context);
+  const pairings = (byKind.get("pairing") ?? []).map(([, state]) => state);
+  const pairing = latestPairing(pairings);
+  const state = pairings.find(({ snapshot }) => snapshot.context === pairing);
+  const conversations = contexts<ConversationContext>("conversation");
+  const bodies = conversations.flatMap(({ outbox, handling }) => [...outbox, ...handling].map(({ body }) => body));
+  return {
+    pairing: pairing
+      ? {
+          cluster: pairing.cluster,
+          name: pairing.name,
+          state: JSON.stringify(state?.snapshot.value).replaceAll(/["{}]/g, "").replaceAll(":", "."),
+          failure: pairing.failure?.code ?? null,
+          relay_url: pairing.relayUrl,
+          registry_url: pairing.registryUrl,
+          prekeys: pairing.prekeys !== null,
+        }
+      : null,
+    peers: conversations.length,
+    sessions: contexts<SessionContext>("session").filter(({ role, closed }) => role !== null && closed === null).length,
+    queued: conversations.reduce((sum, { outbox }) => sum + outbox.length, 0),
+    blobs: bodies.flatMap((body) => ("blob" in body ? [body.blob] : [])),
+  };
+}
+
+/** What only the process that owns a home knows of it. */
+export interface Diagnosis extends Standing {
+  readonly pid: number;
+  /** The last durable commit. */
+  readonly head: number;
+  readonly epoch: Epoch;
+  readonly one_time_prekeys: number;
+  readonly link: string;
+}
+
+export const diagnose = (node: MeshNode): Diagnosis => ({
+  ...standingOf(node.core.system.streams()),
+  pid: process.pid,
+  head: node.journal.head,
+  epoch: node.epoch,
+  one_time_prekeys: node.core.keyring.oneTimePreKeys,
+  link: node.core.link.value,
+});

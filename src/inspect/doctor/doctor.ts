@@ -1,0 +1,149 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { attach } from "../../actors/caller.ts";
+import type { Diagnosis, Standing } from "../../actors/diagnosis.ts";
+import type { Mesh } from "../../actors/mesh.ts";
+import { repairedBeside } from "../../actors/node.ts";
+import type { Operations } from "../../actors/operations.ts";
+import { LOCK_FILE, lockHome, type Ownership } from "../../actors/owner.ts";
+import { placeOfOwner } from "../../actors/owner-socket.ts";
+import type { Unlock } from "../../actors/unlock.ts";
+import { asMeshError } from "../../errors.ts";
+import { DOCTOR_WAIT_MS } from "../../limits.ts";
+import { realDisk } from "../../store/disk.ts";
+import { type Check, counted, type Finding, failed, look, note, ok, problem } from "./check.ts";
+import { diskSpace, nodeVersion, permissions } from "./files.ts";
+import { type Reach, reach } from "./network.ts";
+import { examineStore } from "./store.ts";
+
+// The doctor: looks at everything a home stands on, and changes nothing. It works on a home that is missing, damaged, or owned
+// by another process: that one is asked for what only it knows, and the rest is read beside it.
+
+export type { Check } from "./check.ts";
+
+export interface DoctorReport {
+  readonly checks: readonly Check[];
+  /** No check is a problem. */
+  readonly ok: boolean;
+}
+
+export interface DoctorOptions extends Reach {
+  readonly home: string;
+  /** How a store key that does not lie in the open is come by: by the environment, unless given. */
+  readonly unlock?: Unlock;
+}
+
+/** Everything that can be found out. It never fails: what cannot be looked at is one of the problems. */
+export async function examine(options: DoctorOptions): Promise<DoctorReport> {
+  const checks = [await look("node", () => nodeVersion())];
+  if (await isAbsent(options.home)) checks.push(await look("home", () => absence(options.home)));
+  else checks.push(...(await examineHome(options)));
+  return { checks, ok: checks.every(({ status }) => status !== "problem") };
+}
+
+/** Nothing lies there but what everyone leaves who looks for a home. */
+async function isAbsent(home: string): Promise<boolean> {
+  const names = await realDisk.list(home).catch(() => ["unreadable"]);
+  return names.every((name) => name.startsWith("owner."));
+}
+
+const absence = (home: string): Finding =>
+  existsSync(repairedBeside(home))
+    ? problem(`A repair of ${home} was interrupted: kars-mesh doctor --repair finishes it.`)
+    : note(`There is nothing at ${home} yet. Pair with a token from a cluster's operator: kars-mesh pair <token>.`);
+
+async function examineHome({ home, network, clock, unlock }: DoctorOptions): Promise<Check[]> {
+  const { finding, owner, ownership } = await findOwner(home);
+  const checks: Check[] = [{ name: "ownership", ...finding }];
+  const said = owner === "silent" ? undefined : owner;
+  let standing: Standing | undefined = said;
+  let oneTimePreKeys = said?.one_time_prekeys;
+  try {
+    checks.push(await look("permissions", () => permissions(home)));
+    checks.push(await look("disk", () => diskSpace(home)));
+    const store = await examineStore(home, owner, unlock);
+    for (const name of ["journal", "vault", "snapshots", "blobs"] as const) checks.push({ name, ...store[name] });
+    standing ??= store.standing;
+    oneTimePreKeys ??= store.oneTimePreKeys;
+  } catch (error) {
+    checks.push(await look("store", () => Promise.reject(error)));
+  } finally {
+    // Whoever wants the home need not wait for the network.
+    ownership?.release();
+  }
+  checks.push({ name: "pairing", ...pairingFinding(standing) });
+  checks.push({ name: "prekeys", ...prekeysFinding(standing, oneTimePreKeys) });
+  const { relay_url: relay = null, registry_url: registry = null } = standing?.pairing ?? {};
+  const found = await reach({ network, clock }, { relay, registry }, said?.link);
+  for (const name of ["registry", "relay", "clock"] as const) checks.push({ name, ...found[name] });
+  return checks;
+}
+
+interface Owner {
+  readonly finding: Finding;
+  /** What the owner says; `silent` when it does not. */
+  readonly owner?: Diagnosis | "silent";
+  /** The right to the home, when nobody else has it: it is held while its files are read. */
+  readonly ownership?: Ownership | undefined;
+}
+
+async function findOwner(home: string): Promise<Owner> {
+  try {
+    const mesh = await attach<Operations>(home);
+    if (mesh) return await askOwner(mesh);
+    // Nobody ever opened it here; claiming would leave a lock.
+    if (!existsSync(join(home, LOCK_FILE))) return { finding: ok("No process has it open.") };
+    const ownership = await lockHome(home);
+    if (ownership) return { ownership, finding: ok("No process has it open.") };
+    return {
+      owner: "silent",
+      finding: problem("A process has it open and cannot be reached. End it, and look again."),
+    };
+  } catch (error) {
+    return { finding: failed(error) };
+  }
+}
+
+async function askOwner(mesh: Mesh): Promise<Owner> {
+  const asked = performance.now();
+  const patience = Promise.withResolvers<"silent">();
+  const timer = setTimeout(() => patience.resolve("silent"), DOCTOR_WAIT_MS);
+  try {
+    const owner = await Promise.race([mesh.call("diagnose", {}), patience.promise]);
+    const took = Math.round(performance.now() - asked);
+    if (owner === "silent")
+      return { owner, finding: problem("A process has it open and does not answer. End it, and look again.") };
+    return { owner, finding: ok(`Process ${owner.pid} has it open, and answered in ${took} ms.`) };
+  } catch (error) {
+    const { message } = asMeshError(error);
+    return {
+      owner: "silent",
+      finding: problem(`The process that has it open cannot be asked: ${message} Restart it.`),
+    };
+  } finally {
+    clearTimeout(timer);
+    // One that does not answer does not hang up either.
+    void mesh.close();
+  }
+}
+
+function pairingFinding(standing: Standing | undefined): Finding {
+  if (!standing) return note("Not known: the journal cannot be read.");
+  const { pairing, peers, sessions, queued } = standing;
+  if (!pairing) return note("Not paired with a cluster. Pair with a token from its operator: kars-mesh pair <token>.");
+  const { cluster, name, state, failure } = pairing;
+  const mail = `${counted(peers, "peer")}, ${counted(sessions, "open session")}, ${counted(queued, "message")} waiting to leave`;
+  if (state === "paired") return ok(`${name ?? "This laptop"} is paired with ${cluster ?? "a cluster"}; ${mail}.`);
+  const why = failure === null ? "" : ` (${failure})`;
+  return note(
+    `Pairing with ${cluster ?? "a cluster"} stands at ${state}${why}; it goes on while a process has the home open.`,
+  );
+}
+
+function prekeysFinding(standing: Standing | undefined, left: number | undefined): Finding {
+  if (left === undefined) return note("Not known: the vault was not opened.");
+  if (!standing?.pairing?.prekeys && left === 0) return note("None were made yet; pairing makes them.");
+  return left === 0
+    ? note("All one-time prekeys were used; new sessions begin without one until new ones are published.")
+    : ok(`${counted(left, "one-time prekey")} left, as far as is known here.`);
+}
