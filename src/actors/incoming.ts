@@ -1,4 +1,4 @@
-import { applySkipped, base64, CryptoError, type Decrypted, decrypt, utf8 } from "../crypto/index.ts";
+import { applySkipped, base64, CryptoError, type Decrypted, decrypt, type Kdf, utf8 } from "../crypto/index.ts";
 import { asMeshError, MeshError } from "../errors.ts";
 import { EARLY_FRAMES_MAX, INBOUND_FRAMES_MAX, RETRY_MIN_MS } from "../limits.ts";
 import type { ConversationContext, MessageKind } from "../machines/conversation/events.ts";
@@ -23,6 +23,8 @@ interface Opened {
   readonly session: string;
   readonly ratchet: Ratchet;
   readonly result: Decrypted;
+  /** When this message settled it. */
+  readonly kdf?: Kdf | undefined;
 }
 
 const keyOf = ({ type, id }: RoutedFrame) => `${type} ${id}`;
@@ -194,13 +196,15 @@ export class IncomingMail {
       this.#count(peer, opened === "duplicate" ? "duplicates" : "unreadable");
       return Promise.resolve();
     }
-    const { session, ratchet, result } = opened;
+    const { session, ratchet, result, kdf } = opened;
     const text = decodeText(result.plaintext);
     const kind = kindOf(parsePayload(text));
     const sealed = bodies.seal(peer, text, kind !== "chat");
     const conversation = conversationOf(peer);
+    const disproved = kdf && this.#sessions.endDisproved(peer, kdf);
     const { accepted, durable } = system.commit(
       [
+        ...(disproved?.entries ?? []),
         {
           stream: sessionOf(session),
           event: {
@@ -210,9 +214,10 @@ export class IncomingMail {
             turned: result.turned,
             skipped: result.skippedAdded.length,
             late: result.used !== undefined,
+            ...(kdf && { kdf }),
           },
         },
-        ...(this.#becomesCurrent(peer, session)
+        ...(this.#becomesCurrent(peer, session, disproved?.ids)
           ? [{ stream: conversation, event: { type: "ESTABLISHED", session, role: "responder" } }]
           : []),
         {
@@ -233,6 +238,8 @@ export class IncomingMail {
         before: sealed.before,
         secrets: {
           ...sealed.secrets,
+          ...disproved?.secrets,
+          ...(kdf && Keyring.settledPatch(session)),
           ...Keyring.ratchetPatch(
             session,
             { state: result.state, associatedData: ratchet.associatedData },
@@ -246,16 +253,18 @@ export class IncomingMail {
     );
     if (accepted.includes(false))
       throw new MeshError("internal", `Message ${id} of ${peer} met a machine that refused it.`);
+    for (const id of disproved?.ids ?? []) keyring.forgot(id);
     keyring.moved(session, { ...ratchet, state: result.state, skipped: applySkipped(ratchet.skipped, result) });
     this.#arriving.set(key, durable);
     return durable.finally(() => this.#arriving.delete(key));
   }
 
   /** The newest session that the peer has proved to hold is the one that sends. */
-  #becomesCurrent(peer: string, session: string): boolean {
+  #becomesCurrent(peer: string, session: string, ended: readonly string[] = []): boolean {
     const context: ConversationContext | undefined = this.#core.system.decided(conversationOf(peer))?.snapshot.context;
     const current = context?.session ?? null;
     if (current === session) return false;
+    if (current !== null && ended.includes(current)) return true;
     const newestFirst = this.#sessions.of(peer);
     const age = newestFirst.indexOf(current ?? "");
     return age === -1 || newestFirst.indexOf(session) < age || !this.#sessions.isConfirmed(current ?? "");
@@ -266,22 +275,22 @@ export class IncomingMail {
     const { keyring, ports } = this.#core;
     let duplicate = false;
     for (const session of candidates) {
-      const ratchet = keyring.ratchet(session);
-      if (!ratchet) continue;
-      try {
-        const header = { dh: base64.decode(frame.header.dh), pn: frame.header.pn, n: frame.header.n };
-        const ciphertext = base64.decode(frame.ciphertext);
-        const { associatedData } = ratchet;
-        const result = decrypt(ratchet.state, ratchet.skipped, {
-          associatedData,
-          header,
-          ciphertext,
-          random: ports.random,
-        });
-        return { session, ratchet, result };
-      } catch (error) {
-        if (!(error instanceof CryptoError)) throw error;
-        duplicate ||= error.code === "key_used";
+      for (const { ratchet, kdf } of keyring.candidates(session)) {
+        try {
+          const header = { dh: base64.decode(frame.header.dh), pn: frame.header.pn, n: frame.header.n };
+          const ciphertext = base64.decode(frame.ciphertext);
+          const { associatedData } = ratchet;
+          const result = decrypt(ratchet.state, ratchet.skipped, {
+            associatedData,
+            header,
+            ciphertext,
+            random: ports.random,
+          });
+          return { session, ratchet, result, kdf };
+        } catch (error) {
+          if (!(error instanceof CryptoError)) throw error;
+          duplicate ||= error.code === "key_used";
+        }
       }
     }
     return duplicate ? "duplicate" : "unreadable";
