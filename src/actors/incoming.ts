@@ -6,6 +6,7 @@ import type { Knock, Message, RoutedFrame } from "../wire/frame.ts";
 import { isChat, type Payload, parsePayload } from "../wire/payload.ts";
 import { type Core, conversationOf, sessionOf } from "./core.ts";
 import { Keyring, type Ratchet } from "./keyring.ts";
+import { closing } from "./session-end.ts";
 import type { Sessions } from "./sessions.ts";
 
 // The way in: frame -> trial decryption -> RECEIVED with the moved ratchet -> ack -> the inbox, or the handler of the work.
@@ -197,6 +198,13 @@ export class IncomingMail {
       return Promise.resolve();
     }
     const { session, ratchet, result, kdf } = opened;
+    if (kdf && this.#sessions.isReplay(peer, frame.header.dh)) {
+      this.#count(peer, "duplicates");
+      const { entries, secrets } = closing(this.#core, session, peer, "an old knock, given again", "peer_refused");
+      const { durable } = system.commit(entries, { secrets });
+      keyring.forgot(session);
+      return durable;
+    }
     const text = decodeText(result.plaintext);
     const kind = kindOf(parsePayload(text));
     const sealed = bodies.seal(peer, text, kind !== "chat");

@@ -22,6 +22,7 @@ import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
 import { Keyring } from "./keyring.ts";
 import { type Draft, join } from "./outgoing.ts";
 import { bundleOf, identityOf } from "./peer-keys.ts";
+import { closing } from "./session-end.ts";
 import { uuidFrom } from "./uuid.ts";
 
 // Sessions come to be here: X3DH as initiator and as responder, knocks and their answers. A session is named by its knock, so
@@ -91,6 +92,15 @@ export class Sessions {
   }
 
   /**
+   * Whether a peer's session began with this ratchet key before. An initiator makes a new one for each: who uses one again
+   * gives again an old knock that took no one-time prekey, under other ids, and the messages after it.
+   */
+  isReplay(peer: string, began: string): boolean {
+    const { system } = this.#core;
+    return (this.#byPeer.get(peer) ?? []).some((id) => system.decided(sessionOf(id))?.snapshot.context.began === began);
+  }
+
+  /**
    * Ends the sessions that we opened under another KDF than the one that the peer has now shown to speak: it never
    * answered in them, and cannot have read a word.
    */
@@ -99,7 +109,10 @@ export class Sessions {
       const context: SessionContext | undefined = this.#core.system.decided(sessionOf(id))?.snapshot.context;
       return context?.role === "initiator" && context.decrypted === 0 && context.kdf !== kdf;
     });
-    return { ids, ...join(...ids.map((id) => closing(this.#core, id, peer, "the peer speaks another KDF", "peer_refused"))) };
+    return {
+      ids,
+      ...join(...ids.map((id) => closing(this.#core, id, peer, "the peer speaks another KDF", "peer_refused"))),
+    };
   }
 
   /** Opens a session as the initiator: ESTABLISHED, or ESTABLISH_FAILED with the reason. */
@@ -329,18 +342,4 @@ export class Sessions {
     ).durable;
     this.#core.keyring.forgot(frame.knock_id);
   }
-}
-
-/** The end of a session: its secrets go with it, and what it had sealed in vain is sealed anew by another. */
-export function closing(core: Core, session: string, peer: string, reason: string, code: ErrorCode): Draft {
-  const conversation = conversationOf(peer);
-  const context: ConversationContext | undefined = core.system.decided(conversation)?.snapshot.context;
-  const sealed = context?.outbox.filter((item) => item.sealed?.session === session).map(({ id }) => id) ?? [];
-  return {
-    entries: [
-      { stream: sessionOf(session), event: { type: "CLOSED", reason } },
-      { stream: conversation, event: { type: "SESSION_LOST", session, code } },
-    ],
-    secrets: core.keyring.forgetPatch(session, peer, sealed),
-  };
 }

@@ -133,6 +133,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       turns: count,
       skipped: count,
       lastHeard: time,
+      began: key,
       closed: hidden,
     },
     events: {

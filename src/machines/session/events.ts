@@ -68,5 +68,7 @@ export interface SessionContext {
   /** Message keys that are set aside now. */
   readonly skipped: number;
   readonly lastHeard: number | null;
+  /** The peer's ratchet key in the first message that was read. */
+  readonly began: string | null;
   readonly closed: string | null;
 }

@@ -38,6 +38,7 @@ const session = setup({
             skipped: context.skipped + event.skipped - (event.late ? 1 : 0),
             lastHeard: event.at,
             kdf: event.kdf ?? context.kdf,
+            began: context.began ?? event.header.dh,
           }
         : {},
     ),
@@ -59,6 +60,7 @@ const session = setup({
     turns: 0,
     skipped: 0,
     lastHeard: null,
+    began: null,
     closed: null,
   }),
   initial: "fresh",

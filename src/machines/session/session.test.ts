@@ -106,7 +106,7 @@ describe("it moves", () => {
   it("counts messages, turns and the keys that are set aside", () => {
     sessionAfter(accepted, knockSent, decrypted({ turned: true, skipped: 3 }))
       .when(decrypted({ late: true }))
-      .then({ state: { open: "established" }, context: { decrypted: 2, turns: 1, skipped: 2 } });
+      .then({ state: { open: "established" }, context: { decrypted: 2, turns: 1, skipped: 2, began: header.dh } });
   });
 });
 
