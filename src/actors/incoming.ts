@@ -190,7 +190,7 @@ export class IncomingMail {
       this.#count(peer, "duplicates");
       return arriving ?? Promise.resolve();
     }
-    const candidates = this.#sessions.of(peer);
+    const candidates = this.#sessions.known.of(peer);
     if (candidates.length === 0) return "later";
     const opened = this.#open(frame, candidates);
     if (opened === "duplicate" || opened === "unreadable") {
@@ -198,7 +198,7 @@ export class IncomingMail {
       return Promise.resolve();
     }
     const { session, ratchet, result, kdf } = opened;
-    if (kdf && this.#sessions.isReplay(peer, frame.header.dh)) {
+    if (kdf && this.#sessions.known.isReplay(peer, frame.header.dh)) {
       this.#count(peer, "duplicates");
       const { entries, secrets } = closing(this.#core, session, peer, "an old knock, given again", "peer_refused");
       const { durable } = system.commit(entries, { secrets });
@@ -273,7 +273,7 @@ export class IncomingMail {
     const current = context?.session ?? null;
     if (current === session) return false;
     if (current !== null && ended.includes(current)) return true;
-    const newestFirst = this.#sessions.of(peer);
+    const newestFirst = this.#sessions.known.of(peer);
     const age = newestFirst.indexOf(current ?? "");
     return age === -1 || newestFirst.indexOf(session) < age || !this.#sessions.isConfirmed(current ?? "");
   }

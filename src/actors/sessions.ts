@@ -12,7 +12,6 @@ import {
   x25519KeyPair,
 } from "../crypto/index.ts";
 import { asMeshError, type ErrorCode, MeshError } from "../errors.ts";
-import { SESSIONS_PER_PEER_MAX } from "../limits.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { PairingContext } from "../machines/pairing/events.ts";
 import type { SessionContext } from "../machines/session/events.ts";
@@ -22,6 +21,7 @@ import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
 import { Keyring } from "./keyring.ts";
 import { type Draft, join } from "./outgoing.ts";
 import { bundleOf, identityOf } from "./peer-keys.ts";
+import { PeerSessions } from "./peer-sessions.ts";
 import { closing } from "./session-end.ts";
 import { uuidFrom } from "./uuid.ts";
 
@@ -47,57 +47,16 @@ export type KnockFate = "taken" | "later";
 export class Sessions {
   readonly #core: Core;
   readonly #currentSignedPreKey: () => number | undefined;
-  /** Sessions by peer, the oldest first. */
-  readonly #byPeer = new Map<string, string[]>();
+  readonly known: PeerSessions;
 
   constructor(core: Core, pairing: () => PairingContext | undefined) {
     this.#core = core;
+    this.known = new PeerSessions(core);
     this.#currentSignedPreKey = () => pairing()?.prekeys?.signed;
-  }
-
-  /** Sessions with a peer that can still be read with, the newest first. */
-  of(peer: string): string[] {
-    const open = (this.#byPeer.get(peer) ?? []).filter((id) => contextOf(this.#core, id)?.closed === null);
-    return open.reverse();
-  }
-
-  /** All sessions that there ever were with a peer. */
-  all(peer: string): readonly string[] {
-    return this.#byPeer.get(peer) ?? [];
-  }
-
-  /** Builds the index by peer from what was recovered, and keeps it from then on. */
-  index(): void {
-    for (const [, state] of this.#core.system.streams("session")) this.#note(state.snapshot.context);
-    this.#core.system.subscribe(({ stream, event, state }) => {
-      if (stream.startsWith("session/") && (event.type === "INITIATED" || event.type === "ACCEPTED"))
-        this.#note(state.snapshot.context);
-    });
-  }
-
-  #note({ peer, id }: SessionContext): void {
-    const ids = this.#byPeer.get(peer);
-    if (ids) ids.push(id);
-    else this.#byPeer.set(peer, [id]);
   }
 
   isConfirmed(session: string): boolean {
     return this.#core.system.decided(sessionOf(session))?.snapshot.matches({ open: "established" }) ?? false;
-  }
-
-  /** The KDF that a peer spoke last, as its messages proved it. */
-  #spokenBy(peer: string): Kdf | undefined {
-    const contexts = (this.#byPeer.get(peer) ?? []).map((id) => contextOf(this.#core, id));
-    return contexts.findLast((context) => context && context.lastHeard !== null)?.kdf ?? undefined;
-  }
-
-  /**
-   * Whether a peer's session began with this ratchet key before. An initiator makes a new one for each: who uses one again
-   * gives again an old knock that took no one-time prekey, under other ids, and the messages after it.
-   */
-  isReplay(peer: string, began: string): boolean {
-    const { system } = this.#core;
-    return (this.#byPeer.get(peer) ?? []).some((id) => system.decided(sessionOf(id))?.snapshot.context.began === began);
   }
 
   /**
@@ -105,7 +64,7 @@ export class Sessions {
    * answered in them, and cannot have read a word.
    */
   endDisproved(peer: string, kdf: Kdf): Draft & { readonly ids: readonly string[] } {
-    const ids = this.of(peer).filter((id) => {
+    const ids = this.known.of(peer).filter((id) => {
       const context: SessionContext | undefined = this.#core.system.decided(sessionOf(id))?.snapshot.context;
       return context?.role === "initiator" && context.decrypted === 0 && context.kdf !== kdf;
     });
@@ -120,7 +79,7 @@ export class Sessions {
     const { system, keyring, ports, registry } = this.#core;
     const conversation = conversationOf(peer);
     try {
-      const { bundle, kdf } = await bundleOf(registry(), peer, this.#spokenBy(peer));
+      const { bundle, kdf } = await bundleOf(registry(), peer, this.known.spokenBy(peer));
       if (!system.decided(conversation)?.snapshot.matches("opening")) return;
       const ephemeral = x25519KeyPair(ports.random(32));
       const agreement = initiate({ identity: keyring.identity, bundle: { ...bundle, did: peer }, ephemeral, kdf });
@@ -283,7 +242,7 @@ export class Sessions {
       otk: otk ?? null,
       kdf: null,
     };
-    const surplus = this.of(knock.from).slice(SESSIONS_PER_PEER_MAX - 1);
+    const surplus = this.known.surplus(knock.from);
     const closed = surplus.map((id) =>
       closing(this.#core, id, knock.from, "too many sessions with this peer", "peer_refused"),
     );

@@ -1,9 +1,10 @@
 /** What must hold between our laptop and the published client, whichever relay and registry they meet at. */
-import { expect, it } from "vitest";
+import { expect, it, onTestFinished } from "vitest";
 import { until } from "../../src/actors/inbox.ts";
 import { realNetwork } from "../../src/actors/network.ts";
 import type { MeshNode } from "../../src/actors/node.ts";
-import { realPorts } from "../../src/actors/ports.ts";
+import { realClock, realPorts } from "../../src/actors/ports.ts";
+import { Registry } from "../../src/actors/registry.ts";
 import type { SessionContext } from "../../src/machines/session/events.ts";
 import { call, openNode } from "../actors/world.ts";
 import { temporaryDirectory } from "../store/disks.ts";
@@ -46,7 +47,12 @@ export class Laptop {
       name,
       capabilities: ["chat"],
     });
-    return new Laptop(home, node, notes);
+    const laptop = new Laptop(home, node, notes);
+    // The servers of a live test stay: nothing of ours is left there.
+    const { identity } = node.core.keyring;
+    const ports = { network: realNetwork, clock: realClock, signal: new AbortController().signal };
+    onTestFinished(() => new Registry(ports, registryUrl).remove(identity));
+    return laptop;
   }
 
   async close(): Promise<void> {
