@@ -3,7 +3,7 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["src/**/*.test.ts", "test/**/*.test.ts"],
-    exclude: ["test/openclaw/**", "test/browser/**", "node_modules/**"],
+    exclude: ["test/openclaw/**", "test/interop/**", "test/browser/**", "node_modules/**"],
     testTimeout: 30_000,
     hookTimeout: 30_000,
   },

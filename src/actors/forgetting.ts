@@ -104,7 +104,7 @@ async function destroy(node: MeshNode, did: string): Promise<Forgotten> {
   const context: ConversationContext | undefined = system.decided(stream)?.snapshot.context;
   const ids = context?.outbox.map(({ id }) => id) ?? [];
   const offloads = offloadsOf(node, did).map(({ id }) => offloadOf(id));
-  const sessions = node.sessions.all(did);
+  const sessions = node.sessions.known.all(did);
   const { durable } = system.commit(
     [
       ...(ids.length > 0 ? [{ stream, event: { type: "UNDELIVERABLE", ids, code: "conversation_forgotten" } }] : []),

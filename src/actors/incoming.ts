@@ -1,4 +1,4 @@
-import { applySkipped, base64, CryptoError, type Decrypted, decrypt, utf8 } from "../crypto/index.ts";
+import { applySkipped, base64, CryptoError, type Decrypted, decrypt, type Kdf, utf8 } from "../crypto/index.ts";
 import { asMeshError, MeshError } from "../errors.ts";
 import { EARLY_FRAMES_MAX, INBOUND_FRAMES_MAX, RETRY_MIN_MS } from "../limits.ts";
 import type { ConversationContext, MessageKind } from "../machines/conversation/events.ts";
@@ -6,6 +6,7 @@ import type { Knock, Message, RoutedFrame } from "../wire/frame.ts";
 import { isChat, type Payload, parsePayload } from "../wire/payload.ts";
 import { type Core, conversationOf, sessionOf } from "./core.ts";
 import { Keyring, type Ratchet } from "./keyring.ts";
+import { closing } from "./session-end.ts";
 import type { Sessions } from "./sessions.ts";
 
 // The way in: frame -> trial decryption -> RECEIVED with the moved ratchet -> ack -> the inbox, or the handler of the work.
@@ -23,6 +24,8 @@ interface Opened {
   readonly session: string;
   readonly ratchet: Ratchet;
   readonly result: Decrypted;
+  /** When this message settled it. */
+  readonly kdf?: Kdf | undefined;
 }
 
 const keyOf = ({ type, id }: RoutedFrame) => `${type} ${id}`;
@@ -219,7 +222,7 @@ export class IncomingMail {
       this.#count(peer, "duplicates");
       return arriving ?? Promise.resolve();
     }
-    const candidates = this.#sessions.of(peer);
+    const candidates = this.#sessions.known.of(peer);
     if (candidates.length === 0) return "later";
     const opened = this.#open(frame, candidates);
     if (opened === "unreadable" && this.#untakenKnocks.has(peer)) return "later";
@@ -227,13 +230,22 @@ export class IncomingMail {
       this.#count(peer, opened === "duplicate" ? "duplicates" : "unreadable");
       return Promise.resolve();
     }
-    const { session, ratchet, result } = opened;
+    const { session, ratchet, result, kdf } = opened;
+    if (kdf && this.#sessions.known.isReplay(peer, frame.header.dh)) {
+      this.#count(peer, "duplicates");
+      const { entries, secrets } = closing(this.#core, session, peer, "an old knock, given again", "peer_refused");
+      const { durable } = system.commit(entries, { secrets });
+      keyring.forgot(session);
+      return durable;
+    }
     const text = decodeText(result.plaintext);
     const kind = kindOf(parsePayload(text));
     const sealed = bodies.seal(peer, text, kind !== "chat");
     const conversation = conversationOf(peer);
+    const disproved = kdf && this.#sessions.endDisproved(peer, kdf);
     const { accepted, durable } = system.commit(
       [
+        ...(disproved?.entries ?? []),
         {
           stream: sessionOf(session),
           event: {
@@ -243,9 +255,10 @@ export class IncomingMail {
             turned: result.turned,
             skipped: result.skippedAdded.length,
             late: result.used !== undefined,
+            ...(kdf && { kdf }),
           },
         },
-        ...(this.#becomesCurrent(peer, session)
+        ...(this.#becomesCurrent(peer, session, disproved?.ids)
           ? [{ stream: conversation, event: { type: "ESTABLISHED", session, role: "responder" } }]
           : []),
         {
@@ -266,6 +279,8 @@ export class IncomingMail {
         before: sealed.before,
         secrets: {
           ...sealed.secrets,
+          ...disproved?.secrets,
+          ...(kdf && Keyring.settledPatch(session)),
           ...Keyring.ratchetPatch(
             session,
             { state: result.state, associatedData: ratchet.associatedData },
@@ -279,17 +294,19 @@ export class IncomingMail {
     );
     if (accepted.includes(false))
       throw new MeshError("internal", `Message ${id} of ${peer} met a machine that refused it.`);
+    for (const id of disproved?.ids ?? []) keyring.forgot(id);
     keyring.moved(session, { ...ratchet, state: result.state, skipped: applySkipped(ratchet.skipped, result) });
     this.#arriving.set(key, durable);
     return durable.finally(() => this.#arriving.delete(key));
   }
 
   /** The newest session that the peer has proved to hold is the one that sends. */
-  #becomesCurrent(peer: string, session: string): boolean {
+  #becomesCurrent(peer: string, session: string, ended: readonly string[] = []): boolean {
     const context: ConversationContext | undefined = this.#core.system.decided(conversationOf(peer))?.snapshot.context;
     const current = context?.session ?? null;
     if (current === session) return false;
-    const newestFirst = this.#sessions.of(peer);
+    if (current !== null && ended.includes(current)) return true;
+    const newestFirst = this.#sessions.known.of(peer);
     const age = newestFirst.indexOf(current ?? "");
     return age === -1 || newestFirst.indexOf(session) < age || !this.#sessions.isConfirmed(current ?? "");
   }
@@ -299,22 +316,22 @@ export class IncomingMail {
     const { keyring, ports } = this.#core;
     let duplicate = false;
     for (const session of candidates) {
-      const ratchet = keyring.ratchet(session);
-      if (!ratchet) continue;
-      try {
-        const header = { dh: base64.decode(frame.header.dh), pn: frame.header.pn, n: frame.header.n };
-        const ciphertext = base64.decode(frame.ciphertext);
-        const { associatedData } = ratchet;
-        const result = decrypt(ratchet.state, ratchet.skipped, {
-          associatedData,
-          header,
-          ciphertext,
-          random: ports.random,
-        });
-        return { session, ratchet, result };
-      } catch (error) {
-        if (!(error instanceof CryptoError)) throw error;
-        duplicate ||= error.code === "key_used";
+      for (const { ratchet, kdf } of keyring.candidates(session)) {
+        try {
+          const header = { dh: base64.decode(frame.header.dh), pn: frame.header.pn, n: frame.header.n };
+          const ciphertext = base64.decode(frame.ciphertext);
+          const { associatedData } = ratchet;
+          const result = decrypt(ratchet.state, ratchet.skipped, {
+            associatedData,
+            header,
+            ciphertext,
+            random: ports.random,
+          });
+          return { session, ratchet, result, kdf };
+        } catch (error) {
+          if (!(error instanceof CryptoError)) throw error;
+          duplicate ||= error.code === "key_used";
+        }
       }
     }
     return duplicate ? "duplicate" : "unreadable";

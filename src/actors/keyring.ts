@@ -2,6 +2,8 @@ import {
   base64,
   type Identity,
   identityFromSeed,
+  KDFS,
+  type Kdf,
   type OneTimePreKey,
   parseRatchet,
   type RatchetJson,
@@ -25,11 +27,12 @@ import type { Secret } from "../store/vault.ts";
 //   prekey/signed/<id>             X25519 secret of a signed prekey
 //   prekey/one-time/<id>           X25519 secret of a one-time prekey
 //   ratchet/<session>              a Double Ratchet's state and associated data
+//   candidate/<kdf>/<session>      a responder's ratchet for each KDF, until a message settles which the initiator used
 //   skipped/<session>/<key id>     a message key set aside
 //   sent/<peer>/<message>          the message key of a frame that the relay does not have yet
 
 /** Whether a secret outlives the sessions. The others are only as good as the newest state of a ratchet. */
-export const outlivesSessions = (name: string): boolean => !/^(?:ratchet|skipped|sent)\//.test(name);
+export const outlivesSessions = (name: string): boolean => !/^(?:ratchet|candidate|skipped|sent)\//.test(name);
 
 export interface Ratchet {
   readonly state: RatchetState;
@@ -37,7 +40,17 @@ export interface Ratchet {
   readonly skipped: SkippedKeys;
 }
 
+/** What `ratchetPatch` keeps of a ratchet: the skipped keys are kept one by one. */
+export type RatchetCore = Pick<Ratchet, "state" | "associatedData">;
+
 const decode = (value: Secret | undefined) => (typeof value === "string" ? base64.decode(value) : undefined);
+
+const coreOf = (secret: Secret | undefined): RatchetCore | undefined =>
+  isRatchetSecret(secret) ? { state: parseRatchet(secret.state), associatedData: base64.decode(secret.ad) } : undefined;
+const secretOf = ({ state, associatedData }: RatchetCore): Secret => ({
+  state: ratchetJson(state),
+  ad: base64.encode(associatedData),
+});
 
 const isRatchetSecret = (value: Secret | undefined): value is { state: Secret; ad: string } =>
   typeof value === "object" &&
@@ -55,6 +68,8 @@ const ratchetJson = (state: RatchetState): Secret => {
     receiving: json.receiving && { ...json.receiving },
   };
 };
+
+const candidateName = (kdf: Kdf, session: string) => `candidate/${kdf}/${session}`;
 
 export class Keyring {
   readonly #secrets: Secrets;
@@ -160,28 +175,43 @@ export class Keyring {
   ratchet(session: string): Ratchet | undefined {
     const cached = this.#ratchets.get(session);
     if (cached) return cached;
-    const secret = this.#secrets.get(`ratchet/${session}`);
-    if (!isRatchetSecret(secret)) return undefined;
+    const core = coreOf(this.#secrets.get(`ratchet/${session}`));
+    if (!core) return undefined;
     const prefix = `skipped/${session}/`;
     const skipped = new Map<string, Uint8Array>();
     for (const name of this.#secrets.names(prefix)) {
       const key = decode(this.#secrets.get(name));
       if (key) skipped.set(name.slice(prefix.length), key);
     }
-    const ratchet: Ratchet = { state: parseRatchet(secret.state), associatedData: base64.decode(secret.ad), skipped };
+    const ratchet: Ratchet = { ...core, skipped };
     this.#ratchets.set(session, ratchet);
     return ratchet;
   }
 
+  /** The ratchets that may read a session's next message: its own, or one for each KDF until a message settled which. */
+  candidates(session: string): readonly { readonly ratchet: Ratchet; readonly kdf?: Kdf }[] {
+    const ratchet = this.ratchet(session);
+    if (ratchet) return [{ ratchet }];
+    return KDFS.flatMap((kdf) => {
+      const core = coreOf(this.#secrets.get(candidateName(kdf, session)));
+      return core ? [{ kdf, ratchet: { ...core, skipped: new Map<string, Uint8Array>() } }] : [];
+    });
+  }
+
+  /** The patch of a session that a knock opened: which of its ratchets is the true one is not known yet. */
+  static candidatesPatch = (session: string, ratchetOf: (kdf: Kdf) => RatchetCore): SecretPatch =>
+    Object.fromEntries(KDFS.map((kdf) => [candidateName(kdf, session), secretOf(ratchetOf(kdf))]));
+  /** The patch that goes with the first message of such a session: one candidate is moved on, none is kept. */
+  static settledPatch = (session: string): SecretPatch =>
+    Object.fromEntries(KDFS.map((kdf) => [candidateName(kdf, session), null]));
+
   /** The patch that moves a ratchet. The caller commits it in the same turn, and calls `moved` when it was accepted. */
   static ratchetPatch(
     session: string,
-    ratchet: Pick<Ratchet, "state" | "associatedData">,
+    ratchet: RatchetCore,
     change: { readonly added?: readonly (readonly [string, Uint8Array])[]; readonly gone?: readonly string[] } = {},
   ): SecretPatch {
-    const patch: Record<string, Secret> = {
-      [`ratchet/${session}`]: { state: ratchetJson(ratchet.state), ad: base64.encode(ratchet.associatedData) },
-    };
+    const patch: Record<string, Secret> = { [`ratchet/${session}`]: secretOf(ratchet) };
     for (const [id, key] of change.added ?? []) patch[`skipped/${session}/${id}`] = base64.encode(key);
     for (const id of change.gone ?? []) patch[`skipped/${session}/${id}`] = null;
     return patch;
@@ -194,6 +224,7 @@ export class Keyring {
   forgetPatch(session: string, peer: string, sealed: readonly string[]): SecretPatch {
     const names = [
       `ratchet/${session}`,
+      ...KDFS.map((kdf) => candidateName(kdf, session)),
       ...this.#secrets.names(`skipped/${session}/`),
       ...sealed.map((id) => `sent/${peer}/${id}`),
     ];

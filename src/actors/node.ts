@@ -168,7 +168,7 @@ export class MeshNode {
     system.subscribe(({ commit }) => {
       if (commit) this.health.wrote();
     });
-    this.sessions.index();
+    this.sessions.known.index();
   }
 
   /**

@@ -15,7 +15,7 @@ import { outlivesSessions } from "./keyring.ts";
 import { MeshNode, repairedBeside } from "./node.ts";
 import { claimOwnership } from "./owner.ts";
 import type { Ports } from "./ports.ts";
-import { closing } from "./sessions.ts";
+import { closing } from "./session-end.ts";
 import { queued } from "./settling.ts";
 import { environmentUnlock, type Unlock } from "./unlock.ts";
 

@@ -1,27 +1,28 @@
 import {
   base64,
-  base64url,
   CryptoError,
   type CryptoErrorCode,
   dhPublicOf,
-  didOf,
   equalBytes,
   initiate,
   initiatorRatchet,
+  type Kdf,
   respond,
   responderRatchet,
   x25519KeyPair,
 } from "../crypto/index.ts";
 import { asMeshError, type ErrorCode, MeshError } from "../errors.ts";
-import { SESSIONS_PER_PEER_MAX } from "../limits.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { PairingContext } from "../machines/pairing/events.ts";
 import type { SessionContext } from "../machines/session/events.ts";
+import type { SecretPatch } from "../store/secrets.ts";
 import type { Knock, KnockAccept, KnockReject } from "../wire/frame.ts";
 import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
 import { Keyring } from "./keyring.ts";
-import type { Draft } from "./outgoing.ts";
-import { nameOf } from "./registry.ts";
+import { type Draft, join } from "./outgoing.ts";
+import { bundleOf, identityOf } from "./peer-keys.ts";
+import { PeerSessions } from "./peer-sessions.ts";
+import { closing } from "./session-end.ts";
 import { uuidFrom } from "./uuid.ts";
 
 // Sessions come to be here: X3DH as initiator and as responder, knocks and their answers. A session is named by its knock, so
@@ -46,42 +47,31 @@ export type KnockFate = "taken" | "later";
 export class Sessions {
   readonly #core: Core;
   readonly #currentSignedPreKey: () => number | undefined;
-  /** Sessions by peer, the oldest first. */
-  readonly #byPeer = new Map<string, string[]>();
+  readonly known: PeerSessions;
 
   constructor(core: Core, pairing: () => PairingContext | undefined) {
     this.#core = core;
+    this.known = new PeerSessions(core);
     this.#currentSignedPreKey = () => pairing()?.prekeys?.signed;
-  }
-
-  /** Sessions with a peer that can still be read with, the newest first. */
-  of(peer: string): string[] {
-    const open = (this.#byPeer.get(peer) ?? []).filter((id) => contextOf(this.#core, id)?.closed === null);
-    return open.reverse();
-  }
-
-  /** All sessions that there ever were with a peer. */
-  all(peer: string): readonly string[] {
-    return this.#byPeer.get(peer) ?? [];
-  }
-
-  /** Builds the index by peer from what was recovered, and keeps it from then on. */
-  index(): void {
-    for (const [, state] of this.#core.system.streams("session")) this.#note(state.snapshot.context);
-    this.#core.system.subscribe(({ stream, event, state }) => {
-      if (stream.startsWith("session/") && (event.type === "INITIATED" || event.type === "ACCEPTED"))
-        this.#note(state.snapshot.context);
-    });
-  }
-
-  #note({ peer, id }: SessionContext): void {
-    const ids = this.#byPeer.get(peer);
-    if (ids) ids.push(id);
-    else this.#byPeer.set(peer, [id]);
   }
 
   isConfirmed(session: string): boolean {
     return this.#core.system.decided(sessionOf(session))?.snapshot.matches({ open: "established" }) ?? false;
+  }
+
+  /**
+   * Ends the sessions that we opened under another KDF than the one that the peer has now shown to speak: it never
+   * answered in them, and cannot have read a word.
+   */
+  endDisproved(peer: string, kdf: Kdf): Draft & { readonly ids: readonly string[] } {
+    const ids = this.known.of(peer).filter((id) => {
+      const context: SessionContext | undefined = this.#core.system.decided(sessionOf(id))?.snapshot.context;
+      return context?.role === "initiator" && context.decrypted === 0 && context.kdf !== kdf;
+    });
+    return {
+      ids,
+      ...join(...ids.map((id) => closing(this.#core, id, peer, "the peer speaks another KDF", "peer_refused"))),
+    };
   }
 
   /** Opens a session as the initiator: ESTABLISHED, or ESTABLISH_FAILED with the reason. */
@@ -89,10 +79,10 @@ export class Sessions {
     const { system, keyring, ports, registry } = this.#core;
     const conversation = conversationOf(peer);
     try {
-      const bundle = await registry().bundle(peer);
+      const { bundle, kdf } = await bundleOf(registry(), peer, this.known.spokenBy(peer));
       if (!system.decided(conversation)?.snapshot.matches("opening")) return;
       const ephemeral = x25519KeyPair(ports.random(32));
-      const agreement = initiate({ identity: keyring.identity, bundle: { ...bundle, did: peer }, ephemeral });
+      const agreement = initiate({ identity: keyring.identity, bundle: { ...bundle, did: peer }, ephemeral, kdf });
       const state = initiatorRatchet({
         sharedKey: agreement.sharedKey,
         peerSignedPreKey: bundle.signedPreKey.publicKey,
@@ -107,6 +97,7 @@ export class Sessions {
         ek: base64.encode(agreement.ephemeralPublic),
         spk: bundle.signedPreKey.keyId,
         otk: agreement.oneTimeKeyId ?? null,
+        kdf,
       };
       await system.commit(
         [
@@ -213,7 +204,7 @@ export class Sessions {
       return "taken";
     }
     const identityKey = base64.decode(ik);
-    const agent = await this.#agentOf(knock.from);
+    const agent = await identityOf(this.#core.registry(), knock.from);
     if (!equalBytes(dhPublicOf(agent.key), identityKey)) {
       note(`A knock from ${knock.from} carried a key that is not its own; refused.`);
       return this.#reject(knock, "identity_mismatch");
@@ -223,21 +214,24 @@ export class Sessions {
     const oneTimePreKey = otk === undefined || otk === null ? undefined : keyring.oneTimePreKey(otk);
     if (!signedPreKey || (otk !== undefined && otk !== null && !oneTimePreKey))
       return this.#reject(knock, "prekey_unknown");
-    let agreement: ReturnType<typeof respond>;
+    let candidates: SecretPatch;
     try {
-      agreement = respond({
-        identity: keyring.identity,
-        signedPreKey,
-        ...(oneTimePreKey && { oneTimePreKey }),
-        initiatorDid: knock.from,
-        initiatorIdentityKey: identityKey,
-        ephemeralKey: base64.decode(ek),
+      candidates = Keyring.candidatesPatch(knock.id, (kdf) => {
+        const { sharedKey, associatedData } = respond({
+          identity: keyring.identity,
+          signedPreKey,
+          ...(oneTimePreKey && { oneTimePreKey }),
+          initiatorDid: knock.from,
+          initiatorIdentityKey: identityKey,
+          ephemeralKey: base64.decode(ek),
+          kdf,
+        });
+        return { state: responderRatchet({ sharedKey, signedPreKeyPair: signedPreKey.keyPair }), associatedData };
       });
     } catch (error) {
       if (!(error instanceof CryptoError)) throw error;
       return this.#reject(knock, "key_invalid");
     }
-    const state = responderRatchet({ sharedKey: agreement.sharedKey, signedPreKeyPair: signedPreKey.keyPair });
     const event = {
       type: "ACCEPTED",
       peer: knock.from,
@@ -246,8 +240,9 @@ export class Sessions {
       ek,
       spk: signedPreKey.keyId,
       otk: otk ?? null,
+      kdf: null,
     };
-    const surplus = this.of(knock.from).slice(SESSIONS_PER_PEER_MAX - 1);
+    const surplus = this.known.surplus(knock.from);
     const closed = surplus.map((id) =>
       closing(this.#core, id, knock.from, "too many sessions with this peer", "peer_refused"),
     );
@@ -262,29 +257,13 @@ export class Sessions {
       {
         secrets: {
           ...Object.assign({}, ...closed.map(({ secrets }) => secrets)),
-          ...Keyring.ratchetPatch(knock.id, { state, associatedData: agreement.associatedData }),
+          ...candidates,
           ...Keyring.consumedPatch(otk ?? null),
         },
       },
     ).durable;
     for (const id of surplus) keyring.forgot(id);
     return "taken";
-  }
-
-  /** The Ed25519 key behind a DID: from the registry, believed only because its hash is the DID. With what it calls itself. */
-  async #agentOf(did: string): Promise<{ readonly key: Uint8Array; readonly name: string | null }> {
-    const record = await this.#core.registry().agent(did);
-    const text = record.public_key ?? "";
-    for (const encoding of [base64url, base64]) {
-      try {
-        const key = encoding.decode(text);
-        if (didOf(key) === did) return { key, name: nameOf(record) };
-      } catch (error) {
-        // Not in this encoding.
-        if (!(error instanceof CryptoError)) throw error;
-      }
-    }
-    throw new MeshError("peer_identity_mismatch", `${did}.`);
   }
 
   async onKnockAccept(frame: KnockAccept): Promise<void> {
@@ -322,18 +301,4 @@ export class Sessions {
     ).durable;
     this.#core.keyring.forgot(frame.knock_id);
   }
-}
-
-/** The end of a session: its secrets go with it, and what it had sealed in vain is sealed anew by another. */
-export function closing(core: Core, session: string, peer: string, reason: string, code: ErrorCode): Draft {
-  const conversation = conversationOf(peer);
-  const context: ConversationContext | undefined = core.system.decided(conversation)?.snapshot.context;
-  const sealed = context?.outbox.filter((item) => item.sealed?.session === session).map(({ id }) => id) ?? [];
-  return {
-    entries: [
-      { stream: sessionOf(session), event: { type: "CLOSED", reason } },
-      { stream: conversation, event: { type: "SESSION_LOST", session, code } },
-    ],
-    secrets: core.keyring.forgetPatch(session, peer, sealed),
-  };
 }

@@ -64,6 +64,7 @@ export {
   associatedData,
   type InitiatorAgreement,
   initiate,
+  KDFS,
   type Kdf,
   respond,
   x3dhKdf,

@@ -13,6 +13,7 @@ import { hkdfSha256, KEY_BYTES, type KeyPair, X3DH_INFO, x25519 } from "./suite.
 
 /** Which key derivation a peer speaks: "current", or "npm4" for `@microsoft/agent-governance-sdk` 3.7.0 and 4.0.0. */
 export type Kdf = "current" | "npm4";
+export const KDFS: readonly Kdf[] = ["current", "npm4"];
 
 const ZEROS = new Uint8Array(KEY_BYTES);
 /** F of X3DH section 2.2: for X25519, 32 bytes FF, so that the input can never be an encoded point. */

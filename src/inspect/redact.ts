@@ -87,7 +87,8 @@ const stop = oneOf("done", "error", "cancelled", "discovery_timeout", "revoked")
 const capabilities = list(name);
 const grant = object({ name, slots: count, capabilities, token_budget: count, expires_at: time });
 const failure = object({ code, detail: hidden });
-const agreement: Fields = { peer: did, knock: id, ik: key, ek: key, spk: count, otk: count };
+const kdf = oneOf("current", "npm4");
+const agreement: Fields = { peer: did, knock: id, ik: key, ek: key, spk: count, otk: count, kdf };
 
 interface Allowed {
   readonly context: Fields;
@@ -132,6 +133,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       turns: count,
       skipped: count,
       lastHeard: time,
+      began: key,
       closed: hidden,
     },
     events: {
@@ -139,7 +141,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       ACCEPTED: agreement,
       CONFIRMED: { by: oneOf("knock_accept", "message") },
       ENCRYPTED: { message: id, header },
-      DECRYPTED: { message: id, header, turned: flag, skipped: count, late: flag },
+      DECRYPTED: { message: id, header, turned: flag, skipped: count, late: flag, kdf },
       CLOSED: { reason: hidden },
     },
   },

@@ -55,3 +55,41 @@ it("a message whose session is refused while the relay holds its frame arrives a
   const later = await call(again, "await", { from: [messages[0]?.from ?? ""] });
   expect(later.messages).toMatchObject([{ id: "m2", body: "and more" }]);
 });
+
+it("so do hundreds of them", async () => {
+  const world = await openWorld();
+  const bob = await world.open("bob");
+  const { did } = await call(bob, "whoami", {});
+  await bob.close();
+  const to = did ?? "";
+
+  const count = 300;
+  const words = Array.from({ length: count }, (_, index) => `m${index}`);
+  const knocks: string[] = [];
+  let left = count;
+  const allSent = Promise.withResolvers<void>();
+  let isFirst = true;
+  const alice = await world.open(
+    "alice",
+    filtered((frame, direction) => {
+      if (frame.type === "knock" && direction === "out") {
+        knocks.push(String(frame.id));
+        return !isFirst;
+      }
+      if (frame.type === "message" && direction === "out" && --left === 0) allSent.resolve();
+      // Of the first frames, which go by the messages' own ids, nobody says that the relay has them.
+      return !(frame.type === "accepted" && words.includes(String(frame.id)));
+    }),
+  );
+  await Promise.all(words.map((id) => call(alice, "send", { to, message: id, id })));
+  await allSent.promise;
+  isFirst = false;
+  const reject = { v: 1, type: "knock_reject", from: to, to: "", id: "r" } as const;
+  await alice.sessions.onKnockReject({ ...reject, knock_id: knocks[0] ?? "" });
+  await call(alice, "settle", { wait_ms: 20_000 });
+
+  const again = await world.open("bob");
+  const received = () => [...again.core.messages.received()].map(({ id }) => id);
+  expect(await until(again, () => received().length === count, PATIENCE)).toBe(true);
+  expect(received()).toEqual(words);
+});

@@ -155,7 +155,7 @@ describe("a laptop whose disk refuses", () => {
 describe("a relay whose disk refuses", () => {
   it("says so frame by frame, and what was sent arrives once and in order when there is space", async () => {
     const full = new FullDisk();
-    const world = await openWorld(full.disk);
+    const world = await openWorld({ disk: full.disk });
     const told = Promise.withResolvers<void>();
     const heard = filtered((frame, direction) => {
       if (direction === "in" && frame.type === "error") told.resolve();

@@ -11,9 +11,8 @@ import {
   runOperation,
 } from "../../src/actors/operations.ts";
 import { type Network, type Ports, realPorts } from "../../src/actors/ports.ts";
-import { type ClusterServer, startServer } from "../../src/cluster/server.ts";
+import { type ClusterServer, type ServerOptions, startServer } from "../../src/cluster/server.ts";
 import { MeshError } from "../../src/errors.ts";
-import type { Disk } from "../../src/store/disk.ts";
 import { temporaryDirectory } from "../store/disks.ts";
 
 /** What a test of whole nodes may take. */
@@ -83,15 +82,15 @@ export interface World {
   home(name: string): string;
 }
 
-/** @param disk the relay's and the registry's */
-export async function openWorld(disk?: Disk): Promise<World> {
+/** @param options of the relay and the registry */
+export async function openWorld(options: Pick<ServerOptions, "allowUnproven" | "disk"> = {}): Promise<World> {
   const directory = await temporaryDirectory();
   const server = await startServer({
     host: "127.0.0.1",
     port: 0,
     directory: join(directory, "server"),
-    ...(disk && { disk }),
     pair: () => Promise.reject(new MeshError("token_invalid")),
+    ...options,
   });
   onTestFinished(() => server.close());
   const home = (name: string) => join(directory, name);

@@ -57,6 +57,14 @@ describe("two laptops on a cluster", { timeout: STORY_MS }, () => {
     expect(await failure("kars-local", elsewhere)).toEqual({ code: 1, error: "input_invalid" });
   });
 
+  test("one that lets old clients in says so, loudly", async () => {
+    const open = await Cluster.up("--allow-unproven");
+    await open.process.says(/WARNING: --allow-unproven is on/, "stderr");
+    expect(await open.json("status")).toMatchObject({ up: true, allows_unproven: true });
+    expect((await open.run("status")).stdout).toMatch(/^WARNING .*--allow-unproven/m);
+    await open.process.end();
+  });
+
   test("the operator makes tokens, and the laptops pair", async () => {
     const issued = await cluster.run("pair", "generate", "--name", "alice-laptop", "--slots", "3");
     expect(issued).toMatchObject({ code: 0, stdout: expect.stringMatching(/^kars-pair-[\w-]+\n$/) });

@@ -34,7 +34,7 @@ async function talkedTo(world: World): Promise<{ alice: string; bob: string }> {
     request_id: "r",
     message: LARGE,
   });
-  const session = later.sessions.all(names.bob)[0];
+  const session = later.sessions.known.all(names.bob)[0];
   await later.core.system.commit(entries, {
     before,
     // As if a frame had been passed over, and another were on its way.

@@ -3,6 +3,10 @@ import { MessageHeader } from "../../wire/frame.ts";
 import { base64Exact, Did, Id, KeyId } from "../../wire/text.ts";
 import { Resumed, type Timed } from "../definition.ts";
 
+/** How the shared key is derived (`src/crypto`): `npm4` is what `@microsoft/agent-governance-sdk` up to 4.0.0 speaks. */
+export const Kdf = z.enum(["current", "npm4"]);
+export type Kdf = z.infer<typeof Kdf>;
+
 const agreement = {
   peer: Did,
   /** Id of the knock that opened it. */
@@ -17,9 +21,12 @@ const agreement = {
 
 export const SessionEventSchema = z.discriminatedUnion("type", [
   /** X3DH as the initiator: the knock is to be sent. */
-  z.object({ type: z.literal("INITIATED"), ...agreement }),
-  /** X3DH as the responder, from a knock whose keys belong to its sender. */
-  z.object({ type: z.literal("ACCEPTED"), ...agreement }),
+  z.object({ type: z.literal("INITIATED"), ...agreement, kdf: Kdf.optional() }),
+  /**
+   * X3DH as the responder, from a knock whose keys belong to its sender. A knock does not say which KDF it means: `kdf` is
+   * null, and the first message settles it. Sessions from before this was so have none, and are `current`.
+   */
+  z.object({ type: z.literal("ACCEPTED"), ...agreement, kdf: Kdf.nullable().optional() }),
   /** The relay has our knock, or our answer to theirs. */
   z.object({ type: z.literal("KNOCK_SENT") }),
   /** The peer has shown that it holds the session too. */
@@ -35,6 +42,8 @@ export const SessionEventSchema = z.discriminatedUnion("type", [
     skipped: z.int().min(0),
     /** It was read with a message key set aside earlier. */
     late: z.boolean(),
+    /** It was the first, and settled which KDF the initiator had used. */
+    kdf: Kdf.optional(),
   }),
   z.object({ type: z.literal("CLOSED"), reason: z.string().max(200) }),
   Resumed,
@@ -50,6 +59,8 @@ export interface SessionContext {
   readonly ek: string;
   readonly spk: number;
   readonly otk: number | null;
+  /** Null while the responder does not know which the initiator used. */
+  readonly kdf: Kdf | null;
   readonly encrypted: number;
   readonly decrypted: number;
   /** Turns of the Diffie-Hellman ratchet by the peer's messages. */
@@ -57,5 +68,7 @@ export interface SessionContext {
   /** Message keys that are set aside now. */
   readonly skipped: number;
   readonly lastHeard: number | null;
+  /** The peer's ratchet key in the first message that was read. */
+  readonly began: string | null;
   readonly closed: string | null;
 }

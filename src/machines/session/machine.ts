@@ -25,6 +25,7 @@ const session = setup({
             ek: event.ek,
             spk: event.spk,
             otk: event.otk,
+            kdf: event.kdf === undefined ? ("current" as const) : event.kdf,
           }
         : {},
     ),
@@ -36,6 +37,8 @@ const session = setup({
             turns: context.turns + (event.turned ? 1 : 0),
             skipped: context.skipped + event.skipped - (event.late ? 1 : 0),
             lastHeard: event.at,
+            kdf: event.kdf ?? context.kdf,
+            began: context.began ?? event.header.dh,
           }
         : {},
     ),
@@ -51,11 +54,13 @@ const session = setup({
     ek: "",
     spk: 0,
     otk: null,
+    kdf: null,
     encrypted: 0,
     decrypted: 0,
     turns: 0,
     skipped: 0,
     lastHeard: null,
+    began: null,
     closed: null,
   }),
   initial: "fresh",
@@ -107,7 +112,7 @@ const session = setup({
 
 export const sessionDefinition: MachineDefinition = {
   kind: "session",
-  version: 1,
+  version: 2,
   machine: session,
   events: SessionEventSchema,
 };

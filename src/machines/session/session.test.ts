@@ -84,11 +84,29 @@ describe("the peer opens it", () => {
   });
 });
 
+describe("which KDF the initiator used", () => {
+  it("is known to the initiator, and was not asked before there were two", () => {
+    sessionAfter()
+      .when({ ...initiated, kdf: "npm4" })
+      .then({ state: { open: "knocking" }, context: { kdf: "npm4" } });
+    sessionAfter(initiated, decrypted()).then({ state: { open: "established" }, context: { kdf: "current" } });
+    sessionAfter(accepted, decrypted()).then({ state: { open: "answering" }, context: { kdf: "current" } });
+  });
+  it("is not known to the responder until its first message settles it, for good", () => {
+    sessionAfter({ ...accepted, kdf: null }, knockSent)
+      .then({ state: { open: "established" }, context: { kdf: null } })
+      .when(decrypted({ kdf: "npm4" }))
+      .then({ state: { open: "established" }, context: { kdf: "npm4" } })
+      .when(decrypted())
+      .then({ state: { open: "established" }, context: { kdf: "npm4" } });
+  });
+});
+
 describe("it moves", () => {
   it("counts messages, turns and the keys that are set aside", () => {
     sessionAfter(accepted, knockSent, decrypted({ turned: true, skipped: 3 }))
       .when(decrypted({ late: true }))
-      .then({ state: { open: "established" }, context: { decrypted: 2, turns: 1, skipped: 2 } });
+      .then({ state: { open: "established" }, context: { decrypted: 2, turns: 1, skipped: 2, began: header.dh } });
   });
 });
 

@@ -1,0 +1,69 @@
+import type { Kdf } from "../crypto/index.ts";
+import { SESSIONS_PER_PEER_MAX } from "../limits.ts";
+import type { SessionContext } from "../machines/session/events.ts";
+import { type Core, sessionOf } from "./core.ts";
+
+// Which sessions there are with a peer, and what they show of it.
+
+export class PeerSessions {
+  readonly #core: Pick<Core, "system">;
+  /** Sessions by peer, the oldest first. */
+  readonly #byPeer = new Map<string, string[]>();
+
+  constructor(core: Pick<Core, "system">) {
+    this.#core = core;
+  }
+
+  #context(session: string): SessionContext | undefined {
+    return this.#core.system.state(sessionOf(session))?.snapshot.context;
+  }
+
+  /** All sessions that there ever were with a peer, the oldest first. */
+  all(peer: string): readonly string[] {
+    return this.#byPeer.get(peer) ?? [];
+  }
+
+  /** Sessions with a peer that can still be read with, the newest first. */
+  of(peer: string): string[] {
+    return this.all(peer)
+      .filter((id) => this.#context(id)?.closed === null)
+      .reverse();
+  }
+
+  /** Builds the index by peer from what was recovered, and keeps it from then on. */
+  index(): void {
+    for (const [, state] of this.#core.system.streams("session")) this.#note(state.snapshot.context);
+    this.#core.system.subscribe(({ stream, event, state }) => {
+      if (stream.startsWith("session/") && (event.type === "INITIATED" || event.type === "ACCEPTED"))
+        this.#note(state.snapshot.context);
+    });
+  }
+
+  #note({ peer, id }: SessionContext): void {
+    const ids = this.#byPeer.get(peer);
+    if (ids) ids.push(id);
+    else this.#byPeer.set(peer, [id]);
+  }
+
+  /** Those that make room for one more. A knock proves nothing: those in which the peer has spoken go last. */
+  surplus(peer: string): string[] {
+    const isHeard = (id: string) => Number(this.#context(id)?.lastHeard !== null);
+    const open = this.of(peer).reverse();
+    return open.sort((a, b) => isHeard(a) - isHeard(b)).slice(0, Math.max(0, open.length + 1 - SESSIONS_PER_PEER_MAX));
+  }
+
+  /** The KDF that a peer spoke last, as its messages proved it. */
+  spokenBy(peer: string): Kdf | undefined {
+    const contexts = this.all(peer).map((id) => this.#context(id));
+    return contexts.findLast((context) => context && context.lastHeard !== null)?.kdf ?? undefined;
+  }
+
+  /**
+   * Whether a session of the peer began with this ratchet key before. An initiator makes a new one for each: who uses one
+   * again gives again an old knock that took no one-time prekey, under other ids, and the messages after it.
+   */
+  isReplay(peer: string, began: string): boolean {
+    const { system } = this.#core;
+    return this.all(peer).some((id) => system.decided(sessionOf(id))?.snapshot.context.began === began);
+  }
+}
