@@ -278,9 +278,9 @@ it("the secrets of a closed session, and the keys of what it sealed, are forgott
   const node = await openNode({ home: await temporaryDirectory(), ports: offline() });
   const { system, keyring } = node.core;
   const { identity, patch } = keyring.identityOrNew();
-  const agreement = { peer: ALICE, knock: "k", ik: "A".repeat(44), ek: "A".repeat(44), spk: 1, otk: null };
+  const agreement = { peer: ALICE, knock: "k", ik: `${"A".repeat(43)}=`, ek: `${"A".repeat(43)}=`, spk: 1, otk: null };
   const stream = `conversation/${ALICE}`;
-  const header = { dh: "A".repeat(44), pn: 0, n: 0 };
+  const header = { dh: `${"A".repeat(43)}=`, pn: 0, n: 0 };
   const secret = Buffer.alloc(32, 1).toString("base64");
   await system.commit(
     [
