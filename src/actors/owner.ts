@@ -31,8 +31,13 @@ export async function claimOwnership(home: string): Promise<Ownership | undefine
   });
   const ownership = await lockHome(home);
   if (!ownership) return undefined;
-  chmodSync(join(home, LOCK_FILE), 0o600);
-  tell(home, usualAddress(home));
+  try {
+    chmodSync(join(home, LOCK_FILE), 0o600);
+    tell(home, usualAddress(home));
+  } catch (cause) {
+    ownership.release();
+    throw refusedBy(join(home, LOCK_FILE), cause);
+  }
   return ownership;
 }
 

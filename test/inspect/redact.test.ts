@@ -201,11 +201,11 @@ const HELD: Readonly<Record<string, string>> = {
 };
 
 /** What usually stands in such a field. */
-function ordinary(field: string, { pattern = "", maxLength }: Schema): string {
+function ordinary(field: string, { pattern = "" }: Schema): string {
   if (field.endsWith("url")) return "wss://relay.example/ws";
   if (field.endsWith("_at")) return "2026-03-01T12:00:00.000Z";
   if (pattern.includes("did:mesh") || (field === "id" && pattern === "")) return `did:mesh:${"0".repeat(32)}`;
-  if (maxLength === 44) return Buffer.alloc(32).toString("base64");
+  if (pattern.endsWith("=$")) return Buffer.alloc(32).toString("base64");
   return "ordinary";
 }
 
