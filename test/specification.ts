@@ -156,6 +156,7 @@ interface JsonSchema {
 function strings({ pattern, minLength, maxLength }: JsonSchema): fc.Arbitrary<unknown> {
   // Few names, so that events meet what earlier ones did.
   if (pattern?.startsWith("^did:mesh:")) return fc.constantFrom(ALICE, BOB, MALLORY);
+  if (pattern?.endsWith("{42}[AEIMQUYcgkosw048]=$")) return fc.constant(`${"A".repeat(43)}=`);
   if (minLength !== undefined && minLength === maxLength) return fc.constant("A".repeat(minLength));
   if (pattern !== undefined) return fc.constantFrom("a", "b", "c", "d");
   return fc.string({ maxLength: 6 });

@@ -11,7 +11,7 @@ const send = (id: string, body: object = words(id), kind = "chat"): Event => ({
   body,
   size: 1,
 });
-const header = { dh: "A".repeat(44), pn: 0, n: 0 };
+const header = { dh: `${"A".repeat(43)}=`, pn: 0, n: 0 };
 const sealed = (id: string, session = "s1"): Event => ({ type: "SEALED", id, session, header, nonce: "nonce" });
 const established = (session = "s1"): Event => ({ type: "ESTABLISHED", session, role: "initiator" });
 const received = (id: string, kind = "chat", body: object = words(id)): Event => ({

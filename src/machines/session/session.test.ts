@@ -2,12 +2,12 @@ import { describe, it } from "vitest";
 import { ALICE, type Event, given, keepsTheLaws, T0 } from "../../../test/specification.ts";
 import { sessionDefinition as session } from "./machine.ts";
 
-const agreement = { peer: ALICE, knock: "k", ik: "A".repeat(44), ek: "B".repeat(44), spk: 3, otk: 7 };
+const agreement = { peer: ALICE, knock: "k", ik: `${"A".repeat(43)}=`, ek: `${"B".repeat(42)}A=`, spk: 3, otk: 7 };
 const initiated: Event = { type: "INITIATED", ...agreement };
 const accepted: Event = { type: "ACCEPTED", ...agreement };
 const knockSent: Event = { type: "KNOCK_SENT" };
 const confirmed: Event = { type: "CONFIRMED", by: "knock_accept" };
-const header = { dh: "A".repeat(44), pn: 0, n: 0 };
+const header = { dh: `${"A".repeat(43)}=`, pn: 0, n: 0 };
 const encrypted: Event = { type: "ENCRYPTED", message: "m", header };
 const decrypted = (more: object = {}): Event => ({
   type: "DECRYPTED",
