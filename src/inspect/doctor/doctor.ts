@@ -94,10 +94,9 @@ async function findOwner(home: string): Promise<Owner> {
     if (!existsSync(join(home, LOCK_FILE))) return { finding: ok("No process has it open.") };
     const ownership = await lockHome(home);
     if (ownership) return { ownership, finding: ok("No process has it open.") };
-    return {
-      owner: "silent",
-      finding: problem("A process has it open and cannot be reached. End it, and look again."),
-    };
+    const { pid } = placeOfOwner(home);
+    const process = pid === undefined ? "A process" : `Process ${pid}`;
+    return { owner: "silent", finding: problem(`${process} has it open and does not answer. End it, and look again.`) };
   } catch (error) {
     return { finding: failed(error) };
   }
