@@ -130,7 +130,7 @@ export class Grants {
    * @throws MeshError `token_invalid`, `token_used`, `token_expired`, `token_revoked`, `input_invalid`
    */
   async pair(request: PairRequest): Promise<PairResponse> {
-    const { ports, system, keyring } = this.#core;
+    const { ports, system, keyring, lanes } = this.#core;
     const key = base64url.decode(request.public_key);
     const age = Math.abs(ports.clock.now() - Date.parse(request.proof_timestamp));
     const proof = utf8.encode(pairProofText(request.token, request.did, request.proof_timestamp));
@@ -151,11 +151,15 @@ export class Grants {
     const phase = this.#phase(name);
     if (phase === "Revoked") throw new MeshError("token_revoked");
     if (phase === "Expired") throw new MeshError("token_expired");
-    const { accepted, durable } = system.commit([
-      { stream: grantOf(name), event: { type: "BOUND", did: request.did, name: request.display_name ?? name } },
-    ]);
-    if (accepted[0]) await durable;
-    else if (system.decided(grantOf(name))?.snapshot.context.did !== request.did) throw new MeshError("token_used");
+    // One after the other: who asks again is told what is on disk by then.
+    await lanes.run(grantOf(name), async () => {
+      const { accepted, durable } = system.commit([
+        { stream: grantOf(name), event: { type: "BOUND", did: request.did, name: request.display_name ?? name } },
+      ]);
+      await durable;
+      if (!accepted[0] && system.state(grantOf(name))?.snapshot.context.did !== request.did)
+        throw new MeshError("token_used");
+    });
     const { relay_url, registry_url } = this.#urls();
     const grant = this.view(name);
     const signed = utf8.encode(pairedProofText(request.did, relay_url, registry_url, request.proof_timestamp));
