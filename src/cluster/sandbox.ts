@@ -5,7 +5,8 @@ import { MeshNode, type StoreLimits } from "../actors/node.ts";
 import { compose, type Draft } from "../actors/outgoing.ts";
 import { type Ports, repeat } from "../actors/ports.ts";
 import type { Follow, Work } from "../actors/work.ts";
-import { FILE_SIZE_MAX, FILES_MAX, PROGRESS_EVERY_MS, SIGN_OF_LIFE_EVERY_MS } from "../limits.ts";
+import { asMeshError } from "../errors.ts";
+import { FILE_SIZE_MAX, FILES_MAX, PROGRESS_EVERY_MS, RETRY_MIN_MS, SIGN_OF_LIFE_EVERY_MS } from "../limits.ts";
 import type { PayloadInput, PayloadOf } from "../wire/payload.ts";
 import type { TaskOptions, TaskProgress, TaskResult } from "./runner.ts";
 import type { SandboxConfig } from "./sandboxes.ts";
@@ -35,6 +36,17 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
   const say = async (payload: PayloadInput, id: string) => {
     const draft = compose(node.core, laptop, payload, id);
     await node.core.system.commit(draft.entries, { secrets: draft.secrets, before: draft.before }).durable;
+  };
+
+  /** Says what must be said; a disk that refuses is tried again until it takes it. */
+  const insist = async (payload: PayloadInput, id: string): Promise<void> => {
+    try {
+      await say(payload, id);
+    } catch (error) {
+      if (asMeshError(error).code !== "store_io" || stop.signal.aborted) throw error;
+      await new Promise<void>((resolve) => clock.at(clock.now() + RETRY_MIN_MS, resolve));
+      await insist(payload, id);
+    }
   };
 
   const takeFile = async (payload: PayloadOf<"file_transfer">, id: string): Promise<Draft> => {
@@ -107,14 +119,14 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
       });
       stopBeat();
       if (!result.ok) {
-        await say(
+        await insist(
           { type: "offload_error", request_id: run, error: result.summary, phase: "running", code: "cluster_refused" },
           `${run}.error`,
         );
         return;
       }
       const names = await sendFiles(result.files);
-      await say(
+      await insist(
         {
           type: "offload_done",
           request_id: run,
@@ -137,7 +149,7 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
       if (!bytes) throw new Error(`the result file ${name} is not there any more`);
       if (bytes.length > FILE_SIZE_MAX)
         throw new Error(`the result file ${name} is larger than ${FILE_SIZE_MAX} bytes`);
-      await say(
+      await insist(
         {
           type: "file_transfer",
           file_name: name,
@@ -159,14 +171,17 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
     if (payload.type !== "offload_task" || payload.request_id !== run || started) return undefined;
     started = true;
     const begin = () => {
-      perform(payload).catch(async (error: unknown) => {
-        note(String(error));
-        const reason = error instanceof Error ? error.message : String(error);
-        await say(
-          { type: "offload_error", request_id: run, error: reason, phase: "running", code: "cluster_refused" },
-          `${run}.error`,
-        );
-      });
+      perform(payload)
+        .catch(async (error: unknown) => {
+          note(String(error));
+          const reason = error instanceof Error ? error.message : String(error);
+          await insist(
+            { type: "offload_error", request_id: run, error: reason, phase: "running", code: "cluster_refused" },
+            `${run}.error`,
+          );
+        })
+        // It is being closed: whoever waits for the run learns that it has ended.
+        .catch((error: unknown) => note(String(error)));
     };
     return { ...compose(node.core, laptop, { type: "task_received", request_id: run }, `${run}.received`), begin };
   };
@@ -188,7 +203,7 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
     capabilities: config.capabilities.filter((capability) => capability !== "offload").concat("sandbox"),
   });
   options.ready(node.core.keyring.identity.did);
-  await say(
+  await insist(
     {
       type: "offload_hello",
       request_id: run,
