@@ -54,6 +54,8 @@ export class IncomingMail {
   #round = 0;
   /** Knocks that came and could not be taken yet, by peer: what no session reads may be theirs. */
   readonly #untakenKnocks = new Map<string, Set<string>>();
+  /** Peers whose knock is left at the relay: what follows it comes again behind it, and is not taken before. */
+  readonly #behindKnock = new Set<string>();
   /** Messages that are decided and not durable yet. */
   readonly #arriving = new Map<string, Promise<void>>();
 
@@ -141,7 +143,10 @@ export class IncomingMail {
     switch (frame.type) {
       case "knock":
         if ((await this.#takeKnock(frame)) === "taken") this.#done(frame);
-        else if (!this.#paused) this.#drop(frame);
+        else {
+          this.#behindKnock.add(frame.from);
+          if (!this.#paused) this.#drop(frame);
+        }
         return;
       case "knock_accept":
         await this.#sessions.onKnockAccept(frame);
@@ -151,6 +156,10 @@ export class IncomingMail {
         await this.#sessions.onKnockReject(frame);
         break;
       case "message": {
+        if (this.#behindKnock.has(frame.from)) {
+          this.#drop(frame);
+          return;
+        }
         const durable = this.#takeMessage(frame);
         if (durable === "later") this.#keepForLater(frame);
         // The next message need not wait for the disk: it shares the next sync. The ack does wait.
@@ -169,6 +178,7 @@ export class IncomingMail {
     const knocks = this.#untakenKnocks.get(frame.from) ?? new Set();
     this.#untakenKnocks.set(frame.from, knocks);
     if (knocks.size < EARLY_FRAMES_MAX) knocks.add(frame.id);
+    this.#behindKnock.delete(frame.from);
     let fate: Verdict;
     try {
       fate = await this.#sessions.onKnock(frame);
