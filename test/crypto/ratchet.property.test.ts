@@ -1,12 +1,23 @@
 /** Two ratchets and a network that loses, repeats, reorders and forges, in schedules that fast-check chooses. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { decodeHeader, encodeHeader, equalBytes, parseRatchet, serializeRatchet } from "../../src/crypto/index.ts";
+import {
+  decodeHeader,
+  encodeHeader,
+  equalBytes,
+  hex,
+  parseRatchet,
+  SKIP_MAX,
+  serializeRatchet,
+  skippedKeyId,
+} from "../../src/crypto/index.ts";
 import { attempt, codeOf, type Frame, flip, newAlice, newBob, type Party, receive, send, snapshot } from "./world.ts";
 
 interface Sent extends Frame {
   readonly text: string;
 }
+
+type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 
 /** One side, what lies in the network for it, and what it has opened. */
 interface Side extends Party {
@@ -56,66 +67,120 @@ function forge(side: Side, frame: Sent, bit: number): void {
   expect(snapshot(side)).toEqual(before);
 }
 
+/** The side as it comes back from a store: its state by way of JSON, its skipped keys by way of text. */
+function restart(side: Side): void {
+  side.state = parseRatchet(JSON.parse(JSON.stringify(serializeRatchet(side.state))));
+  side.skipped = new Map([...side.skipped].map(([id, key]) => [id, hex.decode(hex.encode(key))]));
+}
+
+/** Plays a schedule to its end, and gives all that was sent and where both sides stand. */
+function play(steps: readonly Step[], seed: number, restarting: boolean) {
+  const alice: Side = { ...newAlice(`${seed}`), inbox: [], opened: [] };
+  const bob: Side = { ...newBob(`${seed}`), inbox: [], opened: [] };
+  const messageKeys = new Set<string>();
+  const sent: Sent[] = [];
+
+  for (const { what, toAlice, pick, bit } of steps) {
+    const [from, to] = toAlice ? [bob, alice] : [alice, bob];
+    const waiting = pickFrom(to.inbox, pick);
+    const known = pickFrom(to.opened, pick);
+    if (what === "send" && from.state.sending === null) {
+      expect(codeOf(() => send(from, "too early"))).toBe("not_ready");
+    } else if (what === "send") {
+      const text = `message ${sent.length}`;
+      const { messageKey, header, ciphertext } = send(from, text);
+      messageKeys.add(hex.encode(messageKey));
+      const frame = { header, ciphertext, text };
+      sent.push(frame);
+      to.inbox.push(frame);
+    } else if (what === "restart" && restarting) {
+      restart(to);
+    } else if (what === "repeat" && known !== undefined) {
+      repeat(to, known);
+    } else if (what === "forge" && waiting !== undefined) {
+      forge(to, waiting, bit);
+    } else if (what === "lose" && waiting !== undefined) {
+      withoutOne(to, waiting);
+    } else if (what === "deliver" && waiting !== undefined) {
+      withoutOne(to, waiting);
+      deliver(to, waiting);
+    }
+  }
+
+  // What still lies in the network opens, the latest first; and nothing opens twice.
+  for (const side of [bob, alice]) {
+    for (const frame of side.inbox.splice(0).toReversed()) deliver(side, frame);
+    for (const frame of side.opened.slice(-3)) repeat(side, frame);
+  }
+  // No key seals two messages, and none that has opened its message is kept.
+  expect(messageKeys.size).toBe(sent.length);
+  for (const side of [bob, alice]) {
+    const kept = new Set(side.skipped.keys());
+    for (const { header } of side.opened) expect(kept.has(skippedKeyId(header.dh, header.n))).toBe(false);
+  }
+  return { sent, alice: snapshot(alice), bob: snapshot(bob) };
+}
+
+const schedule = fc.array(step, { minLength: 10, maxLength: 60, size: "max" });
+
 test("whatever the network does, what it delivers opens once, and nothing else moves a ratchet", () => {
   fc.assert(
-    fc.property(fc.array(step, { minLength: 10, maxLength: 60, size: "max" }), fc.nat(), (steps, seed) => {
-      const alice: Side = { ...newAlice(`${seed}`), inbox: [], opened: [] };
-      const bob: Side = { ...newBob(`${seed}`), inbox: [], opened: [] };
-      let count = 0;
-
-      for (const { what, toAlice, pick, bit } of steps) {
-        const [from, to] = toAlice ? [bob, alice] : [alice, bob];
-        const waiting = pickFrom(to.inbox, pick);
-        const known = pickFrom(to.opened, pick);
-        if (what === "send" && from.state.sending === null) {
-          expect(codeOf(() => send(from, "too early"))).toBe("not_ready");
-        } else if (what === "send") {
-          const text = `message ${count++}`;
-          to.inbox.push({ ...send(from, text), text });
-        } else if (what === "restart") {
-          to.state = parseRatchet(JSON.parse(JSON.stringify(serializeRatchet(to.state))));
-        } else if (what === "repeat" && known !== undefined) {
-          repeat(to, known);
-        } else if (what === "forge" && waiting !== undefined) {
-          forge(to, waiting, bit);
-        } else if (what === "lose" && waiting !== undefined) {
-          withoutOne(to, waiting);
-        } else if (what === "deliver" && waiting !== undefined) {
-          withoutOne(to, waiting);
-          deliver(to, waiting);
-        }
-      }
-
-      // What still lies in the network opens, the latest first; and nothing opens twice.
-      for (const side of [bob, alice]) {
-        for (const frame of side.inbox.toReversed()) deliver(side, frame);
-        for (const frame of side.opened.slice(-3)) repeat(side, frame);
-      }
-    }),
-    { numRuns: 150 },
+    fc.property(schedule, fc.nat(), (steps, seed) => void play(steps, seed, true)),
+    { numRuns: 100 },
   );
 });
 
-test("a state that went through JSON does exactly what the one that did not does", () => {
+test("a side that is restored at any point does exactly what one does that was never stored", () => {
   fc.assert(
-    fc.property(fc.array(fc.boolean(), { minLength: 1, maxLength: 10 }), (turns) => {
-      const kept = { alice: newAlice(), bob: newBob() };
-      const stored = { alice: newAlice(), bob: newBob() };
-      for (const fromAlice of [true, ...turns]) {
-        const frames = [kept, stored].map(({ alice, bob }) => {
-          const [from, to] = fromAlice ? [alice, bob] : [bob, alice];
-          const frame = send(from, "same");
-          receive(to, frame);
-          return frame;
-        });
-        expect(frames[1]).toEqual(frames[0]);
-        for (const party of [stored.alice, stored.bob]) {
-          party.state = parseRatchet(JSON.parse(JSON.stringify(serializeRatchet(party.state))));
-        }
-        expect(snapshot(stored.alice)).toEqual(snapshot(kept.alice));
-        expect(snapshot(stored.bob)).toEqual(snapshot(kept.bob));
+    fc.property(schedule, fc.nat(), (steps, seed) => {
+      expect(play(steps, seed, true)).toEqual(play(steps, seed, false));
+    }),
+    { numRuns: 25 },
+  );
+});
+
+/** So many messages from one side to the other that are not delivered yet. */
+const messages = (from: Party, count: number): Sent[] =>
+  Array.from({ length: count }, (_, at) => ({ ...send(from, `${at}`), text: `${at}` }));
+
+test("a gap as wide as the bound is bridged and fills in any order; one message more is refused and moves nothing", () => {
+  const gap = fc.integer({ min: SKIP_MAX - 3, max: SKIP_MAX + 3 });
+  fc.assert(
+    fc.property(gap, fc.boolean(), fc.infiniteStream(fc.nat()), (width, turning, order) => {
+      const [alice, bob] = [newAlice(), newBob()];
+      receive(bob, send(alice, "first"));
+      // Under a new key of the sender's the gap begins at its first message, otherwise in the middle of a chain.
+      if (turning) receive(alice, send(bob, "answer"));
+      const skipped = messages(alice, width);
+      const last = send(alice, "last");
+      const before = snapshot(bob);
+      if (width > SKIP_MAX) {
+        expect(codeOf(() => attempt(bob, last))).toBe("too_many_skipped");
+        expect(snapshot(bob)).toEqual(before);
+        for (const frame of skipped.splice(SKIP_MAX)) expect(receive(bob, frame)).toBe(frame.text);
       }
+      expect(receive(bob, last)).toBe("last");
+      while (skipped.length > 0) {
+        const [frame] = skipped.splice(Number(order.next().value) % skipped.length, 1);
+        if (frame !== undefined) expect(receive(bob, frame)).toBe(frame.text);
+      }
+      expect(bob.skipped.size).toBe(0);
     }),
     { numRuns: 15 },
+  );
+});
+
+test("of more skipped keys than are kept the oldest go, and only they", () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 60 }), fc.integer({ min: 0, max: 60 }), (width, limit) => {
+      const [alice, bob] = [newAlice(), newBob()];
+      const skipped = messages(alice, width);
+      receive(bob, send(alice, "last"), limit);
+      expect(bob.skipped.size).toBe(Math.min(width, limit));
+      const gone = Math.max(0, width - limit);
+      for (const frame of skipped.slice(0, gone)) expect(codeOf(() => attempt(bob, frame, limit))).toBe("key_used");
+      for (const frame of skipped.slice(gone)) expect(receive(bob, frame, limit)).toBe(frame.text);
+    }),
+    { numRuns: 40 },
   );
 });

@@ -252,14 +252,15 @@ describe("duplicates and forgeries", () => {
     expect(snapshot(bob)).toEqual(later);
   });
 
-  test("no bit of header or ciphertext can change, in the chain or at its turn", () => {
+  test("no bit of header or ciphertext can change: of a late message, in the chain, or at its turn", () => {
     const { alice, bob } = settled();
+    const late = send(alice, "z");
     receive(bob, send(alice, "settle"));
     const inChain = send(alice, "x");
     receive(alice, send(bob, "turn"));
     const turning = send(alice, "y");
     const before = snapshot(bob);
-    for (const { header, ciphertext } of [inChain, turning]) {
+    for (const { header, ciphertext } of [late, inChain, turning]) {
       const encoded = encodeHeader(header);
       for (let bit = 0; bit < encoded.length * 8; bit++) {
         const forged = { header: decodeHeader(flip(encoded, bit)), ciphertext };
@@ -272,6 +273,7 @@ describe("duplicates and forgeries", () => {
     expect(snapshot(bob)).toEqual(before);
     expect(receive(bob, turning)).toBe("y");
     expect(receive(bob, inChain)).toBe("x");
+    expect(receive(bob, late)).toBe("z");
   });
 
   test("a cut ciphertext is not authentic", () => {
