@@ -4,11 +4,12 @@ import { parseArgs } from "node:util";
 import { bytes } from "./bytes.ts";
 import { commits } from "./commits.ts";
 import { holds, type Row, type Subject } from "./harness.ts";
+import { ratchet } from "./ratchet.ts";
 import { document, machine, table } from "./table.ts";
 
 // npm run bench [-- subject…] [--json]
 
-const SUBJECTS: readonly Subject[] = [commits, bytes];
+const SUBJECTS: readonly Subject[] = [commits, bytes, ratchet];
 
 const usage = () => `npm run bench [-- SUBJECT…] [--json]
 
