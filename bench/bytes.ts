@@ -8,6 +8,7 @@ import { startServer } from "../src/cluster/server.ts";
 import { MeshError } from "../src/errors.ts";
 import { INBOX_PAGE_MAX } from "../src/limits.ts";
 import { type Subject, summary, withDirectory } from "./harness.ts";
+import { message } from "./text.ts";
 
 // Bytes on disk for one message: all that two homes grow by, from one clean stop to the next.
 
@@ -53,11 +54,12 @@ async function opened(world: World, home: string, name: string): Promise<MeshNod
 /** So many messages from one to the other, delivered and read. */
 async function talk(alice: MeshNode, bob: MeshNode, messages: number): Promise<void> {
   const to = bob.core.keyring.identity.did;
-  const text = (index: number) => `${index} `.padEnd(MESSAGE_SIZE, "the quick brown fox jumps over the lazy dog ");
   for (let sent = 0; sent < messages; sent += INBOX_PAGE_MAX) {
     const page = Math.min(INBOX_PAGE_MAX, messages - sent);
     await Promise.all(
-      Array.from({ length: page }, (_, index) => call(alice, "send", { to, message: text(sent + index) })),
+      Array.from({ length: page }, (_, index) =>
+        call(alice, "send", { to, message: message(sent + index, MESSAGE_SIZE) }),
+      ),
     );
     await call(alice, "settle", { wait_ms: PATIENCE_MS });
     await call(bob, "settle", { wait_ms: PATIENCE_MS });

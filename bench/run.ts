@@ -5,11 +5,12 @@ import { bytes } from "./bytes.ts";
 import { commits } from "./commits.ts";
 import { holds, type Row, type Subject } from "./harness.ts";
 import { ratchet } from "./ratchet.ts";
+import { reopen } from "./reopen.ts";
 import { document, machine, table } from "./table.ts";
 
 // npm run bench [-- subject…] [--json]
 
-const SUBJECTS: readonly Subject[] = [commits, bytes, ratchet];
+const SUBJECTS: readonly Subject[] = [commits, reopen, bytes, ratchet];
 
 const usage = () => `npm run bench [-- SUBJECT…] [--json]
 

@@ -61,10 +61,15 @@ export const SEALED_FRAMES_KEPT = 256;
 export const SESSIONS_PER_PEER_MAX = 8;
 /** One-time prekeys published at once, for as many new peers: when they are used up, knocks come without one. */
 export const ONE_TIME_PREKEYS = 50;
-/** Ids of received work that are remembered, to know a repetition: the oldest is forgotten, long after the relay dropped it. */
+/** Ids of received work, and of messages that are listed no more, that are remembered to know a repetition: the oldest is forgotten, long after the relay dropped it. */
 export const RECENT_IDS_MAX = 20_000;
 /** Messages that one inbox answer lists, which an agent reads whole: the rest is told and left unread. */
 export const INBOX_PAGE_MAX = 200;
+/**
+ * Messages of each direction that are done with (read; sent or undeliverable) and still listed, all of which a restart reads:
+ * at twice as many the older half leaves `inbox --all` and is unknown to `sent`; its words stay in the journal.
+ */
+export const MESSAGES_KEPT = 5_000;
 /** Message text that one inbox answer carries: the rest is told and left unread. */
 export const INBOX_CHARACTERS_MAX = 100_000;
 /** Senders that one await may name: more are refused with `input_invalid`. */

@@ -1,5 +1,6 @@
+import { deflateRawSync, inflateRawSync } from "node:zlib";
 import { MeshError } from "../errors.ts";
-import { BODY_INLINE_SIZE_MAX } from "../limits.ts";
+import { BODY_INLINE_SIZE_MAX, FRAME_SIZE_MAX } from "../limits.ts";
 import type { Body } from "../machines/definition.ts";
 import type { Blobs } from "../store/blobs.ts";
 import { type Random, seal, unseal } from "../store/seal.ts";
@@ -7,6 +8,8 @@ import type { SecretPatch } from "../store/secrets.ts";
 import type { Keyring } from "./keyring.ts";
 
 // Words at rest. A scope (a peer's DID, an offload's id) has one content key; destroying it makes its words unreadable.
+//
+// Text is deflated before it is sealed, each for itself: its size tells how much it repeats itself and nothing of any other.
 
 /** A body to put into an event, and what its commit must carry with it. */
 export interface SealedBody {
@@ -20,6 +23,25 @@ export interface SealedBody {
 export const FORGOTTEN = "(forgotten)";
 
 const utf8 = (text: string) => new Uint8Array(Buffer.from(text, "utf8"));
+
+/** No UTF-8 begins with this byte: what follows it is deflated. */
+const DEFLATED = 0xff;
+
+/** The bytes to seal. What is too large to stay in the journal is not worth the time. */
+function pack(bytes: Uint8Array): Uint8Array {
+  if (bytes.length > BODY_INLINE_SIZE_MAX) return bytes;
+  const deflated = deflateRawSync(bytes);
+  if (deflated.length + 1 >= bytes.length) return bytes;
+  const packed = new Uint8Array(deflated.length + 1);
+  packed[0] = DEFLATED;
+  packed.set(deflated, 1);
+  return packed;
+}
+
+function unpack(packed: Uint8Array): Buffer {
+  if (packed[0] === DEFLATED) return inflateRawSync(packed.subarray(1), { maxOutputLength: FRAME_SIZE_MAX });
+  return Buffer.from(packed);
+}
 
 export class Bodies {
   readonly #keyring: Keyring;
@@ -36,7 +58,7 @@ export class Bodies {
   seal(scope: string, text: string, spill = false): SealedBody {
     const { key, patch } = this.#keyring.contentKeyOrNew(scope);
     const bytes = utf8(text);
-    const sealed = seal(key, bytes, `body/${scope}`, this.#random);
+    const sealed = seal(key, pack(bytes), `body/${scope}`, this.#random);
     if (!spill || sealed.length <= BODY_INLINE_SIZE_MAX) {
       return { body: { sealed: Buffer.from(sealed).toString("base64") }, size: bytes.length, secrets: patch };
     }
@@ -67,7 +89,7 @@ export class Bodies {
     const key = this.#keyring.contentKey(scope);
     if (!key) throw new MeshError("store_damaged", `The content key of ${scope} is gone, so its words cannot be read.`);
     try {
-      return Buffer.from(unseal(key, sealed, `body/${scope}`)).toString("utf8");
+      return unpack(unseal(key, sealed, `body/${scope}`)).toString("utf8");
     } catch (cause) {
       throw new MeshError("store_damaged", `A body of ${scope} does not open.`, { cause });
     }

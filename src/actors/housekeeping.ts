@@ -98,8 +98,9 @@ export class Housekeeping {
   }
 
   #snapshot(): Promise<void> {
-    const { ports, home, system } = this.#house;
-    return writeSnapshots(ports.disk, home, { versions: system.versions, ...system.capture() });
+    const { ports, home, system, journal } = this.#house;
+    const { checked } = journal;
+    return writeSnapshots(ports.disk, home, { versions: system.versions, checked, ...system.capture() });
   }
 
   /** When the epoch is over by its time; undefined while nothing was sealed in it. */

@@ -294,6 +294,7 @@ export class IncomingMail {
           ...Keyring.ratchetPatch(
             session,
             { state: result.state, associatedData: ratchet.associatedData },
+            kdf ? undefined : ratchet,
             {
               added: result.skippedAdded,
               gone: [...(result.used === undefined ? [] : [result.used]), ...result.evicted],

@@ -26,18 +26,23 @@ import type { Secret } from "../store/vault.ts";
 //   content/<scope>                content key: seals bodies at rest
 //   prekey/signed/<id>             X25519 secret of a signed prekey
 //   prekey/one-time/<id>           X25519 secret of a one-time prekey
-//   ratchet/<session>              a Double Ratchet's state and associated data
-//   candidate/<kdf>/<session>      a responder's ratchet for each KDF, until a message settles which the initiator used
+//   ratchet/<session>              a Double Ratchet's state but for its chains, and its associated data
+//   sending/<session>              the chain that it sends with, moved by each message
+//   receiving/<session>            the chain that it receives with
+//   candidate/<kdf>/<session>      a responder's whole ratchet for each KDF, until a message settles which the initiator used
 //   skipped/<session>/<key id>     a message key set aside
 //   sent/<peer>/<message>          the message key of a frame that the relay does not have yet
 
 /** Whether a secret outlives the sessions. The others are only as good as the newest state of a ratchet. */
-export const outlivesSessions = (name: string): boolean => !/^(?:ratchet|candidate|skipped|sent)\//.test(name);
+export const outlivesSessions = (name: string): boolean =>
+  !/^(?:ratchet|sending|receiving|candidate|skipped|sent)\//.test(name);
 
 export interface Ratchet {
   readonly state: RatchetState;
   readonly associatedData: Uint8Array;
   readonly skipped: SkippedKeys;
+  /** Its chains still lie in its state, as the first version kept them. */
+  readonly isWhole?: boolean;
 }
 
 /** What `ratchetPatch` keeps of a ratchet: the skipped keys are kept one by one. */
@@ -45,29 +50,39 @@ export type RatchetCore = Pick<Ratchet, "state" | "associatedData">;
 
 const decode = (value: Secret | undefined) => (typeof value === "string" ? base64.decode(value) : undefined);
 
-const coreOf = (secret: Secret | undefined): RatchetCore | undefined =>
-  isRatchetSecret(secret) ? { state: parseRatchet(secret.state), associatedData: base64.decode(secret.ad) } : undefined;
-const secretOf = ({ state, associatedData }: RatchetCore): Secret => ({
-  state: ratchetJson(state),
+/** A secret that holds a ratchet: its state as `serializeRatchet` gives it, its associated data in base64. */
+interface RatchetSecret {
+  readonly state: Readonly<Record<string, Secret>>;
+  readonly ad: string;
+}
+const isObject = (value: Secret | undefined): value is Readonly<Record<string, Secret>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+const ratchetSecret = (value: Secret | undefined): RatchetSecret | undefined =>
+  isObject(value) && isObject(value.state) && typeof value.ad === "string"
+    ? { state: value.state, ad: value.ad }
+    : undefined;
+
+/** The chains stand apart: a message moves one of them, and the rest only when the ratchet turns. */
+const CHAINS = ["sending", "receiving"] as const;
+
+const chainSecret = (chain: RatchetJson["sending"]): Secret => chain && { ...chain };
+
+const secretOf = (state: RatchetJson, associatedData: Uint8Array): Secret => ({
+  state: {
+    ...state,
+    self: { ...state.self },
+    sending: chainSecret(state.sending),
+    receiving: chainSecret(state.receiving),
+  },
   ad: base64.encode(associatedData),
 });
 
-const isRatchetSecret = (value: Secret | undefined): value is { state: Secret; ad: string } =>
-  typeof value === "object" &&
-  value !== null &&
-  !Array.isArray(value) &&
-  "state" in value &&
-  typeof value.ad === "string";
-
-const ratchetJson = (state: RatchetState): Secret => {
-  const json: RatchetJson = serializeRatchet(state);
-  return {
-    ...json,
-    self: { ...json.self },
-    sending: json.sending && { ...json.sending },
-    receiving: json.receiving && { ...json.receiving },
-  };
-};
+/** Whether only chains differ between two states. States share what did not change. */
+const isSameTurn = (before: RatchetState, after: RatchetState) =>
+  before.rootKey === after.rootKey &&
+  before.self === after.self &&
+  before.peer === after.peer &&
+  before.previousCount === after.previousCount;
 
 const candidateName = (kdf: Kdf, session: string) => `candidate/${kdf}/${session}`;
 
@@ -175,17 +190,25 @@ export class Keyring {
   ratchet(session: string): Ratchet | undefined {
     const cached = this.#ratchets.get(session);
     if (cached) return cached;
-    const core = coreOf(this.#secrets.get(`ratchet/${session}`));
-    if (!core) return undefined;
+    const secret = ratchetSecret(this.#secrets.get(`ratchet/${session}`));
+    if (!secret) return undefined;
     const prefix = `skipped/${session}/`;
     const skipped = new Map<string, Uint8Array>();
     for (const name of this.#secrets.names(prefix)) {
       const key = decode(this.#secrets.get(name));
       if (key) skipped.set(name.slice(prefix.length), key);
     }
-    const ratchet: Ratchet = { ...core, skipped };
+    const ratchet: Ratchet = { ...this.#coreOf(session, secret), skipped };
     this.#ratchets.set(session, ratchet);
     return ratchet;
+  }
+
+  #coreOf(session: string, { state, ad }: RatchetSecret): Omit<Ratchet, "skipped"> {
+    const associatedData = base64.decode(ad);
+    const isWhole = CHAINS.some((way) => (state[way] ?? null) !== null);
+    if (isWhole) return { state: parseRatchet(state), associatedData, isWhole };
+    const chains = CHAINS.map((way) => [way, this.#secrets.get(`${way}/${session}`) ?? null]);
+    return { state: parseRatchet({ ...state, ...Object.fromEntries(chains) }), associatedData };
   }
 
   /** The ratchets that may read a session's next message: its own, or one for each KDF until a message settled which. */
@@ -193,40 +216,57 @@ export class Keyring {
     const ratchet = this.ratchet(session);
     if (ratchet) return [{ ratchet }];
     return KDFS.flatMap((kdf) => {
-      const core = coreOf(this.#secrets.get(candidateName(kdf, session)));
-      return core ? [{ kdf, ratchet: { ...core, skipped: new Map<string, Uint8Array>() } }] : [];
+      const secret = ratchetSecret(this.#secrets.get(candidateName(kdf, session)));
+      if (!secret) return [];
+      const [state, associatedData] = [parseRatchet(secret.state), base64.decode(secret.ad)];
+      return [{ kdf, ratchet: { state, associatedData, skipped: new Map<string, Uint8Array>() } }];
     });
   }
 
   /** The patch of a session that a knock opened: which of its ratchets is the true one is not known yet. */
   static candidatesPatch = (session: string, ratchetOf: (kdf: Kdf) => RatchetCore): SecretPatch =>
-    Object.fromEntries(KDFS.map((kdf) => [candidateName(kdf, session), secretOf(ratchetOf(kdf))]));
+    Object.fromEntries(
+      KDFS.map((kdf) => {
+        const { state, associatedData } = ratchetOf(kdf);
+        return [candidateName(kdf, session), secretOf(serializeRatchet(state), associatedData)];
+      }),
+    );
   /** The patch that goes with the first message of such a session: one candidate is moved on, none is kept. */
   static settledPatch = (session: string): SecretPatch =>
     Object.fromEntries(KDFS.map((kdf) => [candidateName(kdf, session), null]));
 
-  /** The patch that moves a ratchet. The caller commits it in the same turn, and calls `moved` when it was accepted. */
+  /**
+   * The patch that moves a ratchet. The caller commits it in the same turn, and calls `moved` when it was accepted.
+   * @param from what it moves from; a new ratchet has none
+   */
   static ratchetPatch(
     session: string,
-    ratchet: RatchetCore,
+    { state, associatedData }: RatchetCore,
+    from: Ratchet | undefined,
     change: { readonly added?: readonly (readonly [string, Uint8Array])[]; readonly gone?: readonly string[] } = {},
   ): SecretPatch {
-    const patch: Record<string, Secret> = { [`ratchet/${session}`]: secretOf(ratchet) };
+    const json = serializeRatchet(state);
+    const patch: Record<string, Secret> = {};
+    const before = from?.isWhole ? undefined : from?.state;
+    const isTurned = before === undefined || !isSameTurn(before, state);
+    if (isTurned) patch[`ratchet/${session}`] = secretOf({ ...json, sending: null, receiving: null }, associatedData);
+    for (const way of CHAINS)
+      if (isTurned || before[way] !== state[way]) patch[`${way}/${session}`] = chainSecret(json[way]);
     for (const [id, key] of change.added ?? []) patch[`skipped/${session}/${id}`] = base64.encode(key);
     for (const id of change.gone ?? []) patch[`skipped/${session}/${id}`] = null;
     return patch;
   }
   moved(session: string, ratchet: Ratchet): void {
-    this.#ratchets.set(session, ratchet);
+    this.#ratchets.set(session, { ...ratchet, isWhole: false });
   }
 
   /** Forgets a session: its ratchet, its skipped keys, and the message keys of frames that it sealed in vain. */
   forgetPatch(session: string, peer: string, sealed: readonly string[]): SecretPatch {
     const names = [
-      `ratchet/${session}`,
+      ...["ratchet", ...CHAINS].map((kind) => `${kind}/${session}`),
       ...KDFS.map((kdf) => candidateName(kdf, session)),
       ...this.#secrets.names(`skipped/${session}/`),
-      ...sealed.map((id) => `sent/${peer}/${id}`),
+      ...Keyring.sentNames(peer, sealed),
     ];
     return Object.fromEntries(names.map((name) => [name, null]));
   }
@@ -252,9 +292,22 @@ export class Keyring {
   }
 
   sentKey(peer: string, id: string): Uint8Array | undefined {
-    return decode(this.#secrets.get(`sent/${peer}/${id}`));
+    return decode(this.#secrets.get(sentName(peer, id)));
   }
-  static sentKeyPatch = (peer: string, id: string, key: Uint8Array | null): SecretPatch => ({
-    [`sent/${peer}/${id}`]: key && base64.encode(key),
+  static sentKeyPatch = (peer: string, id: string, key: Uint8Array): SecretPatch => ({
+    [sentName(peer, id)]: base64.encode(key),
   });
+  /** The names of what is forgotten when the relay has a frame. */
+  static sentNames = (peer: string, ids: readonly string[]): string[] => ids.map((id) => sentName(peer, id));
+
+  /** Forgets the message keys of all frames but these, by peer and id: the relay has the others, and that is on disk. */
+  forgetSent(inUse: ReadonlyMap<string, ReadonlySet<string>>): void {
+    const gone = this.#secrets.names("sent/").filter((name) => {
+      const [, peer = "", id = ""] = /^sent\/([^/]+)\/(.*)$/.exec(name) ?? [];
+      return !inUse.get(peer)?.has(id);
+    });
+    this.#secrets.forget(gone);
+  }
 }
+
+const sentName = (peer: string, id: string) => `sent/${peer}/${id}`;

@@ -22,3 +22,13 @@ export function blobsInUse(system: ActorSystem): Set<string> {
   }
   return used;
 }
+
+/** Only frames that the relay does not have need their message keys: those of each peer's outbox, by peer and id. */
+export function framesInUse(system: ActorSystem): Map<string, Set<string>> {
+  const used = new Map<string, Set<string>>();
+  for (const [, state] of system.streams("conversation")) {
+    const { peer, outbox }: ConversationContext = state.snapshot.context;
+    if (outbox.length > 0) used.set(peer, new Set(outbox.map(({ id }) => id)));
+  }
+  return used;
+}

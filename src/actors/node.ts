@@ -12,7 +12,7 @@ import { tellingDisk } from "../store/disk-errors.ts";
 import { Journal } from "../store/journal.ts";
 import { openStoreKey, type Protection, type StoreKey, type Unlock, type Wish } from "../store/key.ts";
 import { Secrets } from "../store/secrets.ts";
-import { readSnapshots } from "../store/snapshots.ts";
+import { readSnapshots, type SnapshotFile } from "../store/snapshots.ts";
 import { opensVault, openVault, vaultExists } from "../store/vault.ts";
 import { Bodies } from "./bodies.ts";
 import type { Core } from "./core.ts";
@@ -20,7 +20,7 @@ import { type Epoch, Housekeeping, type Limits } from "./housekeeping.ts";
 import { IncomingMail } from "./incoming.ts";
 import { Keyring } from "./keyring.ts";
 import { Lanes } from "./lanes.ts";
-import { blobsInUse, removeLeftovers } from "./leftovers.ts";
+import { blobsInUse, framesInUse, removeLeftovers } from "./leftovers.ts";
 import { Link } from "./link.ts";
 import { Membership } from "./membership.ts";
 import { realNetwork } from "./network.ts";
@@ -269,6 +269,18 @@ interface SnapshotState {
 const isSnapshotState = (state: unknown): state is SnapshotState =>
   typeof state === "object" && state !== null && "actors" in state && "projections" in state;
 
+/** Takes the states of a snapshot file; false when they say nothing to this program. */
+function isRestored(system: ActorSystem, { position, state }: SnapshotFile): boolean {
+  try {
+    if (!isSnapshotState(state)) return false;
+    system.restore(position, state);
+    return true;
+  } catch {
+    // A cache that says nothing is no cache; the journal has everything.
+    return false;
+  }
+}
+
 export const NODE_DEFINITIONS: readonly MachineDefinition[] = [
   pairingDefinition,
   sessionDefinition,
@@ -305,18 +317,15 @@ async function openStore(options: NodeOptions, ports: Ports, useSnapshots = true
       options.onNote?.(`A defect in ${where}: ${error instanceof Error ? error.message : String(error)}`),
   });
   const snapshots = await readSnapshots(disk, home, system.versions);
-  if (useSnapshots && snapshots && isSnapshotState(snapshots.state)) {
-    try {
-      system.restore(snapshots.position, snapshots.state);
-    } catch {
-      // A cache that says nothing to this program is no cache; the journal has everything.
-      return openStore(options, ports, false);
-    }
-  }
-  const journal = await Journal.open({
+  const used = useSnapshots ? snapshots : undefined;
+  // With anything wrong about the snapshots the journal alone is read, and says what is wrong with itself.
+  if (used && !isRestored(system, used)) return openStore(options, ports, false);
+  const opening = Journal.open({
     disk,
     directory,
     known: Math.max(secrets.epoch.position, snapshots?.position ?? 0),
+    checked: used?.checked,
+    after: Math.min(secrets.epoch.position, used?.position ?? 0),
     segmentSize: options.limits?.segmentSize,
     ready: () => secrets.certain(),
     onCommit: (commit) => {
@@ -330,7 +339,13 @@ async function openStore(options: NodeOptions, ports: Ports, useSnapshots = true
       store?.listener?.failed(error);
     },
   });
+  const journal = await opening.catch((error: unknown) => {
+    if (used && error instanceof MeshError && error.code === "store_damaged") return undefined;
+    throw error;
+  });
+  if (!journal) return openStore(options, ports, false);
   system.attach(journal, secrets);
+  keyring.forgetSent(framesInUse(system));
   const blobs = new Blobs(disk, joinPath(home, "blobs"), random);
   await blobs.sweep(blobsInUse(system));
   store = { system, journal, secrets, storeKey, keyring, blobs, messages, listener: undefined };

@@ -123,7 +123,7 @@ export class OutgoingMail {
     const header: MessageHeader = { dh: base64.encode(sealed.header.dh), pn: sealed.header.pn, n: sealed.header.n };
     const { accepted, durable } = system.commit(
       [
-        { stream: sessionOf(session), event: { type: "ENCRYPTED", message: id, header } },
+        { stream: sessionOf(session), event: { type: "ENCRYPTED", message: id } },
         {
           stream: conversationOf(peer),
           event: {
@@ -139,7 +139,7 @@ export class OutgoingMail {
       {
         atomic: true,
         secrets: {
-          ...Keyring.ratchetPatch(session, { state: sealed.state, associatedData }),
+          ...Keyring.ratchetPatch(session, { state: sealed.state, associatedData }, ratchet),
           ...Keyring.sentKeyPatch(peer, id, sealed.messageKey),
         },
       },
@@ -195,7 +195,7 @@ export class OutgoingMail {
       this.#frames.delete(`${peer} ${id}`);
       system
         .commit([{ stream: conversationOf(peer), event: { type: "TRANSMITTED", ids: [id], proof } }], {
-          secrets: Keyring.sentKeyPatch(peer, id, null),
+          forgotten: Keyring.sentNames(peer, [id]),
         })
         .durable.catch((error: unknown) =>
           this.#core.note(`A transmission to ${peer} could not be noted: ${String(error)}`),

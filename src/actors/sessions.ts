@@ -104,7 +104,10 @@ export class Sessions {
           { stream: sessionOf(id), event: initiated },
           { stream: conversation, event: { type: "ESTABLISHED", session: id, role: "initiator" } },
         ],
-        { atomic: true, secrets: Keyring.ratchetPatch(id, { state, associatedData: agreement.associatedData }) },
+        {
+          atomic: true,
+          secrets: Keyring.ratchetPatch(id, { state, associatedData: agreement.associatedData }, undefined),
+        },
       ).durable;
     } catch (error) {
       const failure =

@@ -28,6 +28,8 @@ export interface Change {
 
 export interface CommitOptions {
   readonly secrets?: SecretPatch | undefined;
+  /** Names of secrets that are of no more use once the events are durable. The events must say so to whoever recovers. */
+  readonly forgotten?: readonly string[] | undefined;
   /** Makes durable what the events refer to outside the journal, before the commit is written. */
   readonly before?: (() => Promise<void>) | undefined;
   /** All or nothing: one refused event refuses them all. */
@@ -53,6 +55,7 @@ interface Decision {
     readonly effects: readonly Effect[];
   }[];
   readonly secrets: SecretPatch | undefined;
+  readonly forgotten: readonly string[];
 }
 
 export interface SystemOptions {
@@ -213,11 +216,12 @@ export class ActorSystem {
       return { accepted: options.atomic ? accepted.map(() => false) : accepted, durable: Promise.resolve() };
     }
     for (const [actor, state] of reached) actor.decided = state;
-    const decision: Decision = { at, steps, secrets: options.secrets };
+    const { secrets = {}, forgotten = [] } = options;
+    const decision = { at, steps, secrets: Object.keys(secrets).length > 0 ? secrets : undefined, forgotten };
     return { accepted, durable: this.#keep(decision, options) };
   }
 
-  async #keep(decision: Decision, { before, secrets }: CommitOptions): Promise<void> {
+  async #keep(decision: Decision, { before }: CommitOptions): Promise<void> {
     const entries = decision.steps
       .filter(({ actor }) => !actor.definition.live)
       .map(({ actor, event }) => entryOf(actor.definition, actor.stream, event));
@@ -226,14 +230,10 @@ export class ActorSystem {
       return;
     }
     if (!this.#journal || !this.#secrets) throw new MeshError("closed");
-    const sealing = secrets && this.#secrets.decide(secrets);
+    const sealing = decision.secrets && this.#secrets.decide(decision.secrets);
+    this.#secrets.decideForgotten(decision.forgotten);
     this.#pending.push(decision);
-    await this.#journal.append({
-      at: decision.at,
-      entries,
-      ...(sealing && { seal: sealing.seal }),
-      ...(before && { before }),
-    });
+    await this.#journal.append({ at: decision.at, entries, ...sealing, ...(before && { before }) });
   }
 
   /** The journal has these on disk. */
@@ -242,6 +242,7 @@ export class ActorSystem {
       const decision = this.#pending.shift();
       if (!decision) throw new Error("a commit became durable that nobody decided");
       if (decision.secrets) this.#secrets?.confirm(decision.secrets);
+      this.#secrets?.forget(decision.forgotten);
       this.#publish(decision, commit);
     }
   }

@@ -37,6 +37,14 @@ async function telling<T>(path: string, work: Promise<T>): Promise<T> {
   }
 }
 
+async function* tellingPieces(path: string, pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  try {
+    yield* pieces;
+  } catch (cause) {
+    throw refusedBy(path, cause);
+  }
+}
+
 function tellingFile(path: string, file: AppendFile): AppendFile {
   return {
     get size() {
@@ -53,6 +61,7 @@ function tellingFile(path: string, file: AppendFile): AppendFile {
 export const tellingDisk = (disk: Disk): Disk => ({
   makeDirectory: (path) => telling(path, disk.makeDirectory(path)),
   read: (path) => telling(path, disk.read(path)),
+  pieces: (path) => tellingPieces(path, disk.pieces(path)),
   size: (path) => telling(path, disk.size(path)),
   readRange: (path, offset, length) => telling(path, disk.readRange(path, offset, length)),
   replace: (path, bytes) => telling(path, disk.replace(path, bytes)),

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { dirname, join, resolve } from "node:path";
 import { type FileSystem, nodeFileSystem, type OpenFile } from "./file-system.ts";
+import { GrowingFile, SPACE, type Space } from "./growing-file.ts";
 
 // The file system as the store needs it: a port, so that a simulated disk can stand in its place.
 
@@ -20,6 +21,8 @@ export interface Disk {
   makeDirectory(path: string): Promise<void>;
   /** The whole file, or undefined when there is none. */
   read(path: string): Promise<Uint8Array | undefined>;
+  /** The file's bytes in order, in pieces that last until the next is asked for; none when there is no file. */
+  pieces(path: string): AsyncIterable<Uint8Array>;
   /** `length` bytes from `offset`. @throws when the file is shorter */
   readRange(path: string, offset: number, length: number): Promise<Uint8Array>;
   /** The size of a plain file in bytes; undefined when it is something else. @throws when there is nothing */
@@ -28,7 +31,10 @@ export interface Disk {
   replace(path: string, bytes: Uint8Array): Promise<void>;
   /** Creates the file atomically and durably. False when one of that name exists. */
   create(path: string, bytes: Uint8Array): Promise<boolean>;
-  /** Opens a file to append to it, creating it (and syncing its directory) when it is missing. */
+  /**
+   * Opens a file to append to it, creating it (and syncing its directory) when it is missing. While it is open, and after a
+   * crash, there may be zeros behind what was written.
+   */
   append(path: string): Promise<AppendFile>;
   /** File names in a directory, sorted; none when it is missing. */
   list(directory: string): Promise<string[]>;
@@ -66,30 +72,21 @@ async function writeBeside(files: FileSystem, temporary: string, bytes: Uint8Arr
   await handle.close();
 }
 
-class GrowingFile implements AppendFile {
-  size: number;
-  readonly #handle: OpenFile;
-  constructor(handle: OpenFile, size: number) {
-    this.#handle = handle;
-    this.size = size;
-  }
-  async write(bytes: Uint8Array): Promise<void> {
-    let done = 0;
-    while (done < bytes.length) {
-      const { bytesWritten } = await this.#handle.write(bytes, done, bytes.length - done, this.size);
-      done += bytesWritten;
-      this.size += bytesWritten;
-    }
-  }
-  sync(): Promise<void> {
-    return this.#handle.datasync();
-  }
-  async truncate(size: number): Promise<void> {
-    await this.#handle.truncate(size);
-    this.size = size;
-  }
-  close(): Promise<void> {
-    return this.#handle.close();
+/** Bytes of a file that are in memory at once, twice, when it is read in pieces. */
+const PIECE_SIZE = 1024 * 1024;
+
+/** While one piece is looked at the next is read. */
+async function* piecesOf(handle: OpenFile): AsyncGenerator<Uint8Array> {
+  const { size } = await handle.stat();
+  const fresh = () => new Uint8Array(Math.min(PIECE_SIZE, size + 1));
+  let [read, next] = [fresh(), fresh()];
+  let reading = handle.read(read, 0, read.length, 0);
+  for (let position = 0; ; [read, next] = [next, read]) {
+    const { bytesRead } = await reading;
+    if (bytesRead === 0) return;
+    position += bytesRead;
+    reading = handle.read(next, 0, next.length, position);
+    yield read.subarray(0, bytesRead);
   }
 }
 
@@ -101,8 +98,9 @@ const freshMark = () => randomBytes(6).toString("hex");
 /**
  * A disk made of the calls of a file system.
  * @param mark gives a text that no other file beside carries in its name
+ * @param space how much space a growing file is given at once
  */
-export function diskOn(files: FileSystem, mark = freshMark): Disk {
+export function diskOn(files: FileSystem, mark = freshMark, space: Space = SPACE): Disk {
   /** Directories whose names are surely on disk. */
   const certain = new Set<string>();
 
@@ -135,6 +133,20 @@ export function diskOn(files: FileSystem, mark = freshMark): Disk {
       } catch (error) {
         if (isMissing(error)) return undefined;
         throw error;
+      }
+    },
+    async *pieces(path) {
+      let handle: OpenFile;
+      try {
+        handle = await files.open(path, "r");
+      } catch (error) {
+        if (isMissing(error)) return;
+        throw error;
+      }
+      try {
+        yield* piecesOf(handle);
+      } finally {
+        await handle.close();
       }
     },
     async readRange(path, offset, length) {
@@ -189,7 +201,7 @@ export function diskOn(files: FileSystem, mark = freshMark): Disk {
       await handle.chmod(0o600);
       const { size } = await handle.stat();
       if (size === 0) await syncDirectory(files, dirname(path));
-      return new GrowingFile(handle, size);
+      return new GrowingFile(handle, size, space);
     },
     async list(directory) {
       try {

@@ -5,6 +5,8 @@ import fs from "node:fs/promises";
 
 /** An open file or directory. */
 export interface OpenFile {
+  /** The operating system's own number of it; a file that no such system has, has none. */
+  readonly fd?: number;
   read(into: Uint8Array, at: number, length: number, position: number): Promise<{ readonly bytesRead: number }>;
   write(from: Uint8Array, at: number, length: number, position: number): Promise<{ readonly bytesWritten: number }>;
   writeFile(bytes: Uint8Array): Promise<void>;

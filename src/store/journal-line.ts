@@ -40,18 +40,23 @@ export interface Commit {
   readonly place: Place;
 }
 
-const CHECKSUM_LENGTH = ',"c":"00000000"}'.length;
+const TAIL_LENGTH = ',"c":"00000000"}'.length;
+const NEWLINE = 10;
 export const GENESIS = "";
 
-export const lineHash = (line: string) => hash("sha256", line, "base64url").slice(0, 22);
-const checksum = (text: string) => crc32(text).toString(16).padStart(8, "0");
+export const lineHash = (line: Uint8Array) => hash("sha256", line, "base64url").slice(0, 22);
+const checksum = (bytes: Uint8Array) => crc32(bytes).toString(16).padStart(8, "0");
 export const segmentName = (first: number) => `${String(first).padStart(12, "0")}.jsonl`;
 
-export interface Line {
+/** Where a line stands in the chain. */
+export interface LineHead {
   readonly n: number;
-  readonly t: number;
   readonly g: number;
   readonly p: string;
+}
+
+export interface Line extends LineHead {
+  readonly t: number;
   readonly e: readonly ({ readonly s: string; readonly v?: number } & StoredEvent)[];
   readonly k?: string;
 }
@@ -85,33 +90,51 @@ const isLine = (value: unknown): value is Line =>
   value.e.every(isEntry) &&
   (!("k" in value) || typeof value.k === "string");
 
+/** What is wrong with a line as bytes, if anything is. */
+function flawOf(bytes: Buffer): string | undefined {
+  const cut = bytes.length - TAIL_LENGTH;
+  const tail = bytes.toString("latin1", Math.max(0, cut));
+  if (cut < 2 || !tail.startsWith(',"c":"')) return "not a commit line";
+  return tail === `,"c":"${checksum(bytes.subarray(0, cut))}"}` ? undefined : "checksum does not match";
+}
+
 /** The line's content, or the reason why it is none. */
-export function parseLine(text: string): Line | string {
-  const cut = text.length - CHECKSUM_LENGTH;
-  if (cut < 2 || !text.startsWith(',"c":"', cut)) return "not a commit line";
-  if (checksum(text.slice(0, cut)) !== text.slice(cut + 6, cut + 14)) return "checksum does not match";
+export function parseLine(bytes: Buffer): Line | string {
+  const flaw = flawOf(bytes);
+  if (flaw !== undefined) return flaw;
   try {
-    const value: unknown = JSON.parse(text);
+    const value: unknown = JSON.parse(bytes.toString("utf8"));
     return isLine(value) ? value : "not a commit line";
   } catch (error) {
     return error instanceof Error ? error.message : "not JSON";
   }
 }
 
+const HEAD = /^\{"n":(\d+),"t":[-+.\de]+,"g":(\d+),"p":"([\w-]*)",/;
+const HEAD_LENGTH_MAX = 128;
+
+/** The line's head, or the reason why it has none: the line is checked as a whole and not read. */
+export function parseHead(bytes: Buffer): LineHead | string {
+  const flaw = flawOf(bytes);
+  if (flaw !== undefined) return flaw;
+  const [, n, g, p] = HEAD.exec(bytes.toString("latin1", 0, HEAD_LENGTH_MAX)) ?? [];
+  return p === undefined ? parseLine(bytes) : { n: Number(n), g: Number(g), p };
+}
+
 /**
  * Whether a broken line, or what was read of it, hides a whole line of a later group than `number`'s: the newline between
  * them is what was changed. Quotes inside of events are escaped, so only a line begins like one.
  */
-export function hidesLaterGroup(broken: string, number: number): boolean {
+export function hidesLaterGroup(broken: Buffer, number: number): boolean {
   for (let at = broken.indexOf('{"n":', 1); at !== -1; at = broken.indexOf('{"n":', at + 1)) {
-    const line = parseLine(broken.slice(at));
+    const line = parseLine(broken.subarray(at));
     if (typeof line !== "string" && line.g > number) return true;
   }
   return false;
 }
 
 /** Why a whole line does not follow the commit `head`, whose line has this hash; undefined when it does. */
-export function misfitOf(line: Line, head: number, hash: string): string | undefined {
+export function misfitOf(line: LineHead, head: number, hash: string): string | undefined {
   if (line.n !== head + 1) return `commit ${line.n} where ${head + 1} belongs`;
   return line.p === hash ? undefined : "the hash of the line before does not match";
 }
@@ -127,20 +150,31 @@ export function toCommit(line: Line, place: Place): Commit {
 
 export function* linesOf(
   bytes: Uint8Array,
-): Generator<{ text: string; offset: number; length: number; ended: boolean }> {
+): Generator<{ line: Buffer; offset: number; length: number; ended: boolean }> {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   for (let offset = 0; offset < buffer.length; ) {
-    const end = buffer.indexOf(10, offset);
+    const end = buffer.indexOf(NEWLINE, offset);
     const stop = end === -1 ? buffer.length : end;
-    yield { text: buffer.toString("utf8", offset, stop), offset, length: stop - offset, ended: end !== -1 };
+    yield { line: buffer.subarray(offset, stop), offset, length: stop - offset, ended: end !== -1 };
     offset = stop + 1;
   }
 }
 
-/** A commit as the text of its line, without the newline. */
-export function formatLine(line: Line): string {
-  const open = JSON.stringify(line).slice(0, -1);
-  return `${open},"c":"${checksum(open)}"}`;
+const formatEntry = ({ stream, event, version }: Entry) =>
+  `{"s":${JSON.stringify(stream)},${version === undefined ? "" : `"v":${version},`}${JSON.stringify(event).slice(1)}`;
+
+/** The events of a commit, as they stand in its line. */
+export const formatEntries = (entries: readonly Entry[]): string => `[${entries.map(formatEntry).join()}]`;
+
+/** A commit as the bytes of its line, with the newline. */
+export function formatLine(head: LineHead & { readonly t: number }, entries: string, sealed?: string): Buffer {
+  const { n, t, g, p } = head;
+  const secrets = sealed === undefined ? "" : `,"k":${JSON.stringify(sealed)}`;
+  const open = `{"n":${n},"t":${t},"g":${g},"p":"${p}","e":${entries}${secrets}`;
+  const line = Buffer.from(`${open},"c":"00000000"}\n`, "utf8");
+  const size = line.length - TAIL_LENGTH - 1;
+  line.write(checksum(line.subarray(0, size)), size + 6, "latin1");
+  return line;
 }
 
 /** A journal that ends with commit `head`, whole or in a broken line, while `known` are known to have been durable. */

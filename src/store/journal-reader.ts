@@ -15,15 +15,15 @@ export async function* readJournal(disk: Disk, directory: string, stream?: strin
     const bytes = (await disk.read(joinPath(directory, segment))) ?? new Uint8Array();
     let torn: { readonly line: number; readonly reason: string } | undefined;
     let lineNumber = 0;
-    for (const { text, offset, length, ended } of linesOf(bytes)) {
+    for (const { line: raw, offset, length, ended } of linesOf(bytes)) {
       lineNumber++;
+      const text = raw.toString("utf8");
       // A stream's name stands in the line as it is, so most lines are passed over unparsed.
       const passed = ended && !torn && stream !== undefined && !text.includes(JSON.stringify(stream));
       const number = Number(/^\{"n":(\d+),/.exec(text)?.[1] ?? previous + 1);
-      const line = passed ? undefined : ended ? parseLine(text) : "the line does not end";
+      const line = passed ? undefined : ended ? parseLine(raw) : "the line does not end";
       if (typeof line === "string") {
-        if (index < segments.length - 1 || hidesLaterGroup(text, previous + 1))
-          throw damaged(segment, lineNumber, line);
+        if (index < segments.length - 1 || hidesLaterGroup(raw, previous + 1)) throw damaged(segment, lineNumber, line);
         torn ??= { line: lineNumber, reason: line };
       } else if (torn) {
         if (line && line.g > previous + 1) throw damaged(segment, torn.line, torn.reason);

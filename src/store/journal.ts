@@ -3,24 +3,22 @@ import { GROUP_SIZE_MAX, SEGMENT_SIZE_MAX } from "../limits.ts";
 import { type AppendFile, type Disk, joinPath } from "./disk.ts";
 import {
   type Commit,
-  cutShort,
   damaged,
   type Entry,
+  formatEntries,
   formatLine,
-  GENESIS,
-  hidesLaterGroup,
   lineHash,
-  linesOf,
-  misfitOf,
   type Place,
   parseLine,
   segmentName,
   toCommit,
 } from "./journal-line.ts";
+import { type CheckedSegment, recover, SegmentCheck } from "./recovery.ts";
 
 // The journal: append-only segments of commits. What is asked for while one group is written shares the next fdatasync.
 
 export type { Commit, Entry, Place, StoredEvent } from "./journal-line.ts";
+export type { CheckedSegment } from "./recovery.ts";
 
 /** What is asked of the journal: events and secrets that become durable together. */
 export interface Draft {
@@ -39,6 +37,8 @@ export interface JournalReport {
 
 interface Waiting {
   readonly draft: Draft;
+  /** Its events as text: made by whoever asks, so that a group has little left to do. */
+  readonly entries: string;
   readonly resolve: (commit: Commit) => void;
   readonly reject: (error: Error) => void;
 }
@@ -52,7 +52,11 @@ export interface JournalOptions {
   readonly segmentSize?: number | undefined;
   /** Runs before each group: what the lines will be sealed with must be certain by then. */
   readonly ready?: () => Promise<void>;
-  /** Receives every commit on disk, in order, when the journal opens. */
+  /** What an earlier opening or writing has checked (`checked`): such bytes are not read line by line when they are the same still. */
+  readonly checked?: readonly CheckedSegment[] | undefined;
+  /** Commits up to this one are known already: they are checked, and `onCommit` is not told of them. */
+  readonly after?: number | undefined;
+  /** Receives the commits on disk, in order, when the journal opens. */
   readonly onCommit?: (commit: Commit) => void;
   /** Called once, before the promises reject, when commits that were asked for could not be made durable. */
   readonly onFailure?: (error: MeshError) => void;
@@ -65,10 +69,9 @@ export class Journal {
   head = 0;
   report: JournalReport = {};
   readonly #options: JournalOptions;
-  #headHash = GENESIS;
+  /** The segments, the one that is written to last; with what is durable of them. */
+  #segments: SegmentCheck[] = [];
   #file: AppendFile | undefined;
-  #segment = "";
-  #durableSize = 0;
   #queue: (Waiting | (() => Promise<void>))[] = [];
   #writing: Promise<void> | undefined;
   #broken = false;
@@ -79,65 +82,45 @@ export class Journal {
   }
 
   /**
-   * Reads and checks every line, cuts off a torn tail and opens the last segment.
+   * Checks every byte, cuts off a torn tail and opens the last segment.
    * @throws MeshError `store_damaged` naming segment, line and reason; nothing is changed then
    */
   static async open(options: JournalOptions): Promise<Journal> {
     const journal = new Journal(options);
-    const { disk, directory } = options;
+    const { disk, directory, checked = [], after = 0, known = 0, onCommit } = options;
     await disk.makeDirectory(directory);
-    const segments = (await disk.list(directory)).filter((name) => name.endsWith(".jsonl"));
-    if (segments.length === 0 && options.known)
-      throw new MeshError("store_damaged", `${directory} is empty, but ${options.known} commits were made.`);
-    for (const [index, segment] of segments.entries()) {
-      await journal.#recover(segment, index === segments.length - 1);
-    }
+    const { segments, torn } = await recover({ disk, directory, checked, after, known, onCommit });
+    journal.#segments = [...segments];
     const last = segments.at(-1);
+    if (!last) return journal;
+    journal.head = last.last;
+    journal.#file = await disk.append(joinPath(directory, last.segment));
+    if (torn) {
+      if (torn.bytes > 0) journal.report = { cut: { segment: torn.segment, bytes: torn.bytes } };
+      await journal.#file.truncate(torn.offset);
+    }
     // What was read may be there only as long as the power is: a process that died had written it and not synced it.
-    if (last) await (await journal.#openSegment(last)).sync();
+    await journal.#file.sync();
     return journal;
   }
 
-  async #recover(segment: string, isLast: boolean): Promise<void> {
-    const { disk, directory, onCommit } = this.#options;
-    const bytes = (await disk.read(joinPath(directory, segment))) ?? new Uint8Array();
-    let lineNumber = 0;
-    let torn: { offset: number; number: number; reason: string; line: number } | undefined;
-    for (const { text, offset, length, ended } of linesOf(bytes)) {
-      lineNumber++;
-      const line = ended ? parseLine(text) : "the line does not end";
-      if (torn) {
-        if (typeof line !== "string" && line.g > torn.number) throw damaged(segment, torn.line, torn.reason);
-        continue;
-      }
-      if (typeof line === "string") {
-        torn = { offset, number: this.head + 1, reason: line, line: lineNumber };
-        if (!isLast || hidesLaterGroup(text, torn.number)) throw damaged(segment, lineNumber, line);
-        continue;
-      }
-      // A whole line that does not follow the one before was not torn: something else was changed or is missing.
-      const misfit = misfitOf(line, this.head, this.#headHash);
-      if (misfit !== undefined) throw damaged(segment, lineNumber, misfit);
-      this.head = line.n;
-      this.#headHash = lineHash(text);
-      onCommit?.(toCommit(line, { segment, offset, length }));
-    }
-    const { known = 0 } = this.#options;
-    if (isLast && this.head < known) throw cutShort(segment, torn ?? { line: lineNumber }, this.head, known);
-    if (torn) {
-      const file = await disk.append(joinPath(directory, segment));
-      this.report = { cut: { segment, bytes: file.size - torn.offset } };
-      await file.truncate(torn.offset);
-      await file.sync();
-      await file.close();
-    }
+  /** What need not be read line by line when the journal opens next. */
+  get checked(): CheckedSegment[] {
+    return this.#segments.map(({ checked }) => checked);
   }
 
-  async #openSegment(name: string): Promise<AppendFile> {
-    await this.#file?.close();
-    this.#segment = name;
+  async #beginSegment(): Promise<AppendFile> {
+    const full = this.#segments.at(-1);
+    if (this.#file && full) {
+      // Only the last segment may end in space that was not written to.
+      await this.#file.truncate(full.size);
+      await this.#file.sync();
+      await this.#file.close();
+      this.#file = undefined;
+    }
+    const name = segmentName(this.head + 1);
     this.#file = await this.#options.disk.append(joinPath(this.#options.directory, name));
-    this.#durableSize = this.#file.size;
+    if (full?.segment !== name) this.#segments.push(new SegmentCheck(name, full));
     return this.#file;
   }
 
@@ -149,7 +132,7 @@ export class Journal {
   append(draft: Draft): Promise<Commit> {
     if (this.#closed) return Promise.reject(new MeshError("closed"));
     return new Promise((resolve, reject) => {
-      this.#queue.push({ draft, resolve, reject });
+      this.#queue.push({ draft, entries: formatEntries(draft.entries), resolve, reject });
       this.#wake();
     });
   }
@@ -195,53 +178,42 @@ export class Journal {
 
   /** Takes the commits that wait, up to the next piece of exclusive work or the group's size, into `group`, and writes them. */
   async #writeGroup(group: Waiting[]): Promise<void> {
-    const file = await this.#writable();
+    const [file, segment] = await this.#writable();
     const commits: Commit[] = [];
-    const lines: string[] = [];
+    const lines: Buffer[] = [];
+    const begin = segment.size;
     const groupStart = this.head + 1;
     let number = this.head;
-    let previous = this.#headHash;
-    let offset = file.size;
+    let previous = segment.hash;
+    let size = 0;
     for (let next = this.#queue[0]; next && typeof next !== "function"; next = this.#queue[0]) {
-      if (offset - file.size >= GROUP_SIZE_MAX) break;
+      if (size >= GROUP_SIZE_MAX) break;
       this.#queue.shift();
       group.push(next);
-      const { draft } = next;
-      await draft.before?.();
+      const { draft, entries } = next;
+      if (draft.before) await draft.before();
       number++;
       const sealed = draft.seal?.(number);
-      const e = draft.entries.map(({ stream, event, version }) => ({
-        s: stream,
-        ...(version === undefined ? {} : { v: version }),
-        ...event,
-      }));
-      const line = formatLine({
-        n: number,
-        t: draft.at,
-        g: groupStart,
-        p: previous,
-        e,
-        ...(sealed === undefined ? {} : { k: sealed }),
-      });
-      const length = Buffer.byteLength(line);
+      const line = formatLine({ n: number, t: draft.at, g: groupStart, p: previous }, entries, sealed);
+      const length = line.length - 1;
       commits.push({
         number,
         at: draft.at,
         entries: draft.entries,
-        place: { segment: this.#segment, offset, length },
+        place: { segment: segment.segment, offset: begin + size, length },
         ...(sealed === undefined ? {} : { sealed }),
       });
-      lines.push(line, "\n");
-      previous = lineHash(line);
-      offset += length + 1;
+      lines.push(line);
+      previous = lineHash(line.subarray(0, length));
+      size += line.length;
     }
+    const bytes = lines.length === 1 && lines[0] ? lines[0] : Buffer.concat(lines, size);
     this.#broken = true;
-    await file.write(Buffer.from(lines.join(""), "utf8"));
+    await file.write(bytes);
     await file.sync();
     this.#broken = false;
-    this.#durableSize = file.size;
+    segment.take(bytes, { last: number, hash: previous }, commits.at(-1)?.place.length ?? 0);
     this.head = number;
-    this.#headHash = previous;
     this.#publish(commits);
     for (const [index, { resolve }] of group.entries()) {
       const commit = commits[index];
@@ -263,26 +235,28 @@ export class Journal {
   /** Takes off the disk what a refused write left there. */
   async #mend(): Promise<void> {
     if (!this.#file || !this.#broken) return;
-    await this.#file.truncate(this.#durableSize);
+    await this.#file.truncate(this.#segments.at(-1)?.size ?? 0);
     await this.#file.sync();
     this.#broken = false;
   }
 
-  /** The file to write to: mended, and a fresh segment when the last is full. */
-  async #writable(): Promise<AppendFile> {
+  /** The file to write to and its segment: mended, and fresh ones when the last is full. */
+  async #writable(): Promise<[AppendFile, SegmentCheck]> {
     await this.#options.ready?.();
     await this.#mend();
-    let file = this.#file;
     const { segmentSize = SEGMENT_SIZE_MAX } = this.#options;
-    if (!file || file.size >= segmentSize) file = await this.#openSegment(segmentName(this.head + 1));
-    return file;
+    const isFull = !this.#file || this.#file.size >= segmentSize;
+    const file = isFull || !this.#file ? await this.#beginSegment() : this.#file;
+    const segment = this.#segments.at(-1);
+    if (!segment) throw new Error("a file without a segment");
+    return [file, segment];
   }
 
   #fail(group: readonly Waiting[], cause: unknown): void {
     // What was decided after a lost commit was decided on a state that never came to be.
     const lost = [...group, ...this.#queue.filter((item) => typeof item !== "function")];
     this.#queue = this.#queue.filter((item) => typeof item === "function");
-    const where = joinPath(this.#options.directory, this.#segment);
+    const where = joinPath(this.#options.directory, this.#segments.at(-1)?.segment ?? "");
     const reason = cause instanceof Error ? cause.message : String(cause);
     const error =
       cause instanceof MeshError && cause.code === "store_io"
@@ -299,7 +273,7 @@ export class Journal {
       place.offset,
       place.length,
     );
-    const line = parseLine(Buffer.from(bytes).toString("utf8"));
+    const line = parseLine(Buffer.from(bytes));
     if (typeof line === "string") throw damaged(place.segment, undefined, line);
     return toCommit(line, place);
   }

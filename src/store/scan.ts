@@ -59,14 +59,14 @@ export async function scanJournal(
     if (broken && broken.segment !== segment) isDamage = true;
     if (!broken) end = { segment, offset: 0 };
     let number = 0;
-    for (const { text, offset, length, ended } of linesOf(content)) {
+    for (const { line: raw, offset, length, ended } of linesOf(content)) {
       number++;
-      const line = ended ? parseLine(text) : "the line does not end";
+      const line = ended ? parseLine(raw) : "the line does not end";
       const reason = typeof line === "string" ? line : broken ? undefined : misfitOf(line, head, hash);
       if (!broken && reason !== undefined) {
         broken = { segment, line: number, reason, offset, size: content.length };
         // A whole line that does not fit was not torn, nor was one in front of what was written later.
-        isDamage = typeof line !== "string" || index < segments.length - 1 || hidesLaterGroup(text, head + 1);
+        isDamage = typeof line !== "string" || index < segments.length - 1 || hidesLaterGroup(raw, head + 1);
       }
       if (typeof line === "string") continue;
       const commit = toCommit(line, { segment, offset, length });
@@ -80,7 +80,7 @@ export async function scanJournal(
       }
       head = line.n;
       at = line.t;
-      hash = lineHash(text);
+      hash = lineHash(raw);
       end = { segment, offset: offset + length + 1 };
       onSound?.(commit);
     }

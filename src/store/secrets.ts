@@ -79,6 +79,20 @@ export class Secrets {
     };
   }
 
+  /** Forgets what the events of a commit say is of no more use: the journal need not say it again. */
+  decideForgotten(names: readonly string[]): void {
+    for (const name of names) this.#decided.delete(name);
+  }
+
+  /** Such a commit became durable, or was found when the home opened. */
+  forget(names: readonly string[]): void {
+    for (const name of names) {
+      this.#decided.delete(name);
+      // The vault may still have it: it goes with the epoch.
+      if (this.#durable.delete(name)) this.#commitsOfEpoch++;
+    }
+  }
+
   /** A commit with this patch became durable. */
   confirm(patch: SecretPatch): void {
     this.#keep(patch);

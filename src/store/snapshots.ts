@@ -1,19 +1,29 @@
 import { hash } from "node:crypto";
 import { z } from "zod";
 import { type Disk, joinPath } from "./disk.ts";
+import type { CheckedSegment } from "./recovery.ts";
 
 // Snapshots are a cache: what folding the journal up to a position gave. A missing, foreign or broken one costs the time of
 // folding again, nothing else.
 
 const FILE = "snapshots.json";
 
-const File = z.object({ versions: z.string(), position: z.int().min(0), state: z.unknown() });
+const Count = z.int().min(0);
+const Checked = z.object({ segment: z.string(), size: Count, digest: z.string(), tail: Count });
+const File = z.object({
+  versions: z.string(),
+  position: Count,
+  state: z.unknown(),
+  checked: z.array(Checked).optional(),
+});
 
 export interface SnapshotFile {
   /** Every machine's and projection's version, joined: another text means another meaning, and the cache is ignored. */
   readonly versions: string;
   readonly position: number;
   readonly state: unknown;
+  /** What was checked of the journal by then, so that it need not be read line by line again. */
+  readonly checked?: readonly CheckedSegment[] | undefined;
 }
 
 /** The snapshots of these versions, or of any. */

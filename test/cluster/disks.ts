@@ -47,6 +47,7 @@ export class HeldDisk implements Disk {
   }
   makeDirectory = (path: string) => this.#real.makeDirectory(path);
   read = (path: string) => this.#real.read(path);
+  pieces = (path: string) => this.#real.pieces(path);
   readRange = (path: string, offset: number, length: number) => this.#real.readRange(path, offset, length);
   size = (path: string) => this.#real.size(path);
   replace = (path: string, bytes: Uint8Array) => this.#real.replace(path, bytes);

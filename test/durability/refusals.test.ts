@@ -50,6 +50,10 @@ function refusing(disk: Disk, n: number, code: Code): { disk: Disk; refused: () 
     disk: {
       makeDirectory: (path) => step(path, () => disk.makeDirectory(path)),
       read: (path) => step(path, () => disk.read(path)),
+      pieces: async function* (path) {
+        await step(path, async () => undefined);
+        yield* disk.pieces(path);
+      },
       size: (path) => step(path, () => disk.size(path)),
       readRange: (path, offset, length) => step(path, () => disk.readRange(path, offset, length)),
       replace: (path, bytes) => step(path, () => disk.replace(path, bytes)),

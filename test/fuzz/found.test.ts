@@ -56,7 +56,7 @@ test("a tool takes a text out of the lists around it, however many they are", ()
 describe("a journal line whose checksum is right", () => {
   const line = (content: object) => {
     const open = JSON.stringify({ n: 1, t: 5, g: 1, p: "", e: [], ...content }).slice(0, -1);
-    return `${open},"c":"${crc32(open).toString(16).padStart(8, "0")}"}`;
+    return Buffer.from(`${open},"c":"${crc32(open).toString(16).padStart(8, "0")}"}`);
   };
 
   test("and whose content is too is a commit", () => {

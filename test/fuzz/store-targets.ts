@@ -2,7 +2,7 @@
 import { hash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { type Commit, Journal } from "../../src/store/journal.ts";
-import { formatLine, type Line, lineHash, parseLine, toCommit } from "../../src/store/journal-line.ts";
+import { type Line, lineHash, parseLine, toCommit } from "../../src/store/journal-line.ts";
 import { readJournal } from "../../src/store/journal-reader.ts";
 import { formatForm, parseForm } from "../../src/store/key-forms.ts";
 import { seal, sealText, unsealText } from "../../src/store/seal.ts";
@@ -18,6 +18,9 @@ const random = (length: number) => new Uint8Array(length).fill(9);
 const utf8 = (text: string) => new Uint8Array(Buffer.from(text, "utf8"));
 const isCount = (value: unknown) => Number.isSafeInteger(value) && Number(value) >= 0;
 
+/** A line as it stands in the journal. */
+const textOf = (line: Line) => checksummed(JSON.stringify(line));
+
 const event = { s: "session/a", type: "SEALED", message: "m", header: { n: 1 } };
 const lines: Line[] = [];
 for (let n = 1; n <= 6; n++) {
@@ -26,12 +29,12 @@ for (let n = 1; n <= 6; n++) {
     n,
     t: 1_763_712_000_000 + n,
     g: n <= 2 ? 1 : n,
-    p: before ? lineHash(formatLine(before)) : "",
+    p: before ? lineHash(Buffer.from(textOf(before))) : "",
     e: [event, { ...event, s: "conversation/b", v: 2 }],
     ...(n % 2 === 0 ? { k: `1.${sealText(KEY, '{"a":"b"}', `journal/1/${n}`, random)}` } : {}),
   });
 }
-const texts = lines.map(formatLine);
+const texts = lines.map(textOf);
 
 /** Whatever a line says, its checksum is right: what is read behind the checksum is what is tried. */
 function checksummed(text: string): string {
@@ -50,7 +53,7 @@ function assertCommit(commit: Commit): void {
 }
 
 function takeLine(text: string): Outcome {
-  const line = parseLine(text);
+  const line = parseLine(Buffer.from(text));
   if (typeof line === "string") return "refused";
   if (!isCount(line.g)) throw new Error("no group");
   assertCommit(toCommit(line, { segment: "s", offset: 0, length: text.length }));

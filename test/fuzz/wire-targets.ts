@@ -157,6 +157,7 @@ const OPERATION_SAMPLES: Readonly<Partial<Record<keyof typeof operations, readon
   offload_status: [{ id: ID, wait_ms: 5, until_over: true }],
   offload_cancel: [{ id: ID }],
   settle: [{ wait_ms: 5 }],
+  forget: [{ peer: DID, preview: true }],
   change_key: [{ protection: "file" }, { protection: "passphrase", passphrase: "words" }],
 };
 

@@ -298,7 +298,7 @@ describe("a torn tail", () => {
 
   it("beyond the end of the file's bytes may be anything at all", async () => {
     const { directory, file, bytes } = await written("one");
-    for (const garbage of ["\n", "\n\n\n", "}\n", "\0\0\0\0", '{"n":2}\n', `${linesOf(bytes)[0]}\n`.slice(3)]) {
+    for (const garbage of ["\n", "\n\n\n", "}\n", "\0\0x", '{"n":2}\n', `${linesOf(bytes)[0]}\n`.slice(3)]) {
       await writeFile(file, Buffer.concat([bytes, Buffer.from(garbage)]));
       const { journal, recovered } = await open(directory);
       expect(said(recovered)).toEqual(["one"]);

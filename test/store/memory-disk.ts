@@ -18,6 +18,11 @@ export class MemoryDisk implements Disk {
     return this.files.get(path);
   }
 
+  async *pieces(path: string): AsyncGenerator<Uint8Array> {
+    const bytes = this.files.get(path);
+    if (bytes) yield bytes;
+  }
+
   async size(path: string): Promise<number | undefined> {
     const bytes = this.files.get(path);
     if (!bytes) throw new Error(`there is no ${path}`);

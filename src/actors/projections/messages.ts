@@ -1,23 +1,14 @@
 import { z } from "zod";
-import { RECENT_IDS_MAX } from "../../limits.ts";
+import { MESSAGES_KEPT, RECENT_IDS_MAX } from "../../limits.ts";
 import type { Commit, Place } from "../../store/journal.ts";
 import type { Projection } from "../projection.ts";
+import { captureMessages, restoreMessages } from "./message-capture.ts";
+import { keyOf, type MessageEntry, MessageList, type MessageState } from "./message-list.ts";
 
 // The messages that people and agents see: who, when, read or not, and where their words lie in the journal. And the ids of
-// all that was received, to know a repetition when the relay gives a frame again.
+// what was received, to know a repetition.
 
-const Message = z.object({
-  id: z.string(),
-  peer: z.string(),
-  at: z.number(),
-  direction: z.enum(["in", "out"]),
-  /** in: unread | read. out: queued | sent | undeliverable. */
-  state: z.enum(["unread", "read", "queued", "sent", "undeliverable"]),
-  /** Its words were destroyed. */
-  forgotten: z.boolean().optional(),
-  place: z.object({ segment: z.string(), offset: z.number(), length: z.number() }),
-});
-export type MessageEntry = z.infer<typeof Message>;
+export type { MessageEntry } from "./message-list.ts";
 
 const Event = z.discriminatedUnion("type", [
   z.object({ type: z.literal("SEND"), id: z.string(), kind: z.string() }),
@@ -29,17 +20,22 @@ const Event = z.discriminatedUnion("type", [
 ]);
 
 const PREFIX = "conversation/";
-const keyOf = (peer: string, id: string) => `${peer} ${id}`;
 
 export class MessagesProjection implements Projection {
   readonly name = "messages";
-  readonly version = 1;
-  /** By peer and id, in the order of the journal. */
-  #incoming = new Map<string, MessageEntry>();
-  #outgoing = new Map<string, MessageEntry>();
-  #work = new Set<string>();
+  readonly version = 2;
+  readonly #incoming: MessageList;
+  readonly #outgoing: MessageList;
+  /** Keys of work, and of messages that have left the list, the oldest first. */
+  readonly #recent = new Set<string>();
   /** How many unread messages each peer has here. */
-  #unread = new Map<string, number>();
+  readonly #unread = new Map<string, number>();
+
+  /** @param kept messages of each direction that are listed when nobody waits for them any more */
+  constructor(kept = MESSAGES_KEPT) {
+    this.#incoming = new MessageList(kept, (key) => this.#remember(key));
+    this.#outgoing = new MessageList(kept);
+  }
 
   apply(commit: Commit): void {
     for (const { stream, event } of commit.entries) {
@@ -52,73 +48,64 @@ export class MessagesProjection implements Projection {
   #take(peer: string, event: z.infer<typeof Event>, at: number, place: Place): void {
     switch (event.type) {
       case "SEND":
-        if (event.kind === "chat") {
-          this.#outgoing.set(keyOf(peer, event.id), {
-            id: event.id,
-            peer,
-            at,
-            direction: "out",
-            state: "queued",
-            place,
-          });
-        }
+        if (event.kind === "chat") this.#outgoing.put({ id: event.id, peer, at, state: "queued", place });
         return;
       case "RECEIVED":
-        if (event.kind === "chat") {
-          const { id } = event;
-          this.#incoming.set(keyOf(peer, id), { id, peer, at, direction: "in", state: "unread", place });
-          this.#unread.set(peer, (this.#unread.get(peer) ?? 0) + 1);
-        } else this.#remember(keyOf(peer, event.id));
+        if (event.kind !== "chat") this.#remember(keyOf(peer, event.id));
+        else this.#putIncoming({ id: event.id, peer, at, state: "unread", place });
         return;
       case "READ":
         for (const id of event.ids) {
-          if (this.incoming(peer, id)?.state === "unread") this.#unread.set(peer, (this.#unread.get(peer) ?? 1) - 1);
+          const entry = this.incoming(peer, id);
+          if (entry) this.#putIncoming({ ...entry, state: "read" });
         }
-        this.#mark(this.#incoming, peer, event.ids, "read");
         return;
       case "TRANSMITTED":
-        this.#mark(this.#outgoing, peer, event.ids, "sent");
+        this.#mark(peer, event.ids, "sent");
         return;
       case "UNDELIVERABLE":
-        this.#mark(this.#outgoing, peer, event.ids, "undeliverable");
+        this.#mark(peer, event.ids, "undeliverable");
         return;
       case "FORGOTTEN":
-        this.#forget(this.#incoming, peer);
-        this.#forget(this.#outgoing, peer);
-        this.#unread.delete(peer);
+        // What nobody can read any more counts as read.
+        for (const entry of [...this.#incoming.values()])
+          if (entry.peer === peer) this.#putIncoming({ ...entry, state: "read", forgotten: true });
+        for (const entry of [...this.#outgoing.values()])
+          if (entry.peer === peer) this.#outgoing.put({ ...entry, forgotten: true });
     }
   }
 
-  /** What nobody can read any more counts as read. */
-  #forget(index: Map<string, MessageEntry>, peer: string): void {
-    for (const [key, entry] of index) {
-      if (entry.peer !== peer) continue;
-      index.set(key, { ...entry, state: entry.state === "unread" ? "read" : entry.state, forgotten: true });
-    }
+  #putIncoming(entry: MessageEntry): void {
+    const { peer, id, state } = entry;
+    const before = this.incoming(peer, id)?.state;
+    const more = Number(state === "unread") - Number(before === "unread");
+    this.#unread.set(peer, (this.#unread.get(peer) ?? 0) + more);
+    if (this.#unread.get(peer) === 0) this.#unread.delete(peer);
+    this.#incoming.put(entry);
   }
 
-  #mark(index: Map<string, MessageEntry>, peer: string, ids: readonly string[], state: MessageEntry["state"]): void {
+  #mark(peer: string, ids: readonly string[], state: MessageState): void {
     for (const id of ids) {
-      const entry = index.get(keyOf(peer, id));
-      if (entry) index.set(keyOf(peer, id), { ...entry, state });
+      const entry = this.outgoing(peer, id);
+      if (entry) this.#outgoing.put({ ...entry, state });
     }
   }
 
   #remember(key: string): void {
-    this.#work.add(key);
-    if (this.#work.size <= RECENT_IDS_MAX) return;
-    const [oldest] = this.#work;
-    if (oldest !== undefined) this.#work.delete(oldest);
+    this.#recent.add(key);
+    if (this.#recent.size <= RECENT_IDS_MAX) return;
+    const [oldest] = this.#recent;
+    if (oldest !== undefined) this.#recent.delete(oldest);
   }
 
   /** Whether this message was received before. */
   wasReceived(peer: string, id: string): boolean {
     const key = keyOf(peer, id);
-    return this.#incoming.has(key) || this.#work.has(key);
+    return this.#incoming.get(key) !== undefined || this.#recent.has(key);
   }
 
   hasUnread(peer: string): boolean {
-    return (this.#unread.get(peer) ?? 0) > 0;
+    return this.#unread.has(peer);
   }
 
   outgoing(peer: string, id: string): MessageEntry | undefined {
@@ -130,24 +117,23 @@ export class MessagesProjection implements Projection {
   }
 
   /** Received messages, oldest first. */
-  *received(): Generator<MessageEntry> {
-    yield* this.#incoming.values();
+  received(): IterableIterator<MessageEntry> {
+    return this.#incoming.values();
   }
 
   capture(): unknown {
-    return { incoming: [...this.#incoming.values()], outgoing: [...this.#outgoing.values()], work: [...this.#work] };
+    return captureMessages({
+      incoming: this.#incoming.values(),
+      outgoing: this.#outgoing.values(),
+      recent: this.#recent,
+    });
   }
 
+  /** Takes what was captured, into a projection that has seen nothing yet. @throws when it is in no form that is known */
   restore(state: unknown): void {
-    const { incoming, outgoing, work } = z
-      .object({ incoming: z.array(Message), outgoing: z.array(Message), work: z.array(z.string()) })
-      .parse(state);
-    this.#incoming = new Map(incoming.map((entry) => [keyOf(entry.peer, entry.id), entry]));
-    this.#outgoing = new Map(outgoing.map((entry) => [keyOf(entry.peer, entry.id), entry]));
-    this.#work = new Set(work);
-    this.#unread = new Map();
-    for (const { peer, state: each } of incoming) {
-      if (each === "unread") this.#unread.set(peer, (this.#unread.get(peer) ?? 0) + 1);
-    }
+    const { incoming, outgoing, recent } = restoreMessages(state);
+    for (const entry of incoming) this.#putIncoming(entry);
+    for (const entry of outgoing) this.#outgoing.put(entry);
+    for (const key of recent) this.#recent.add(key);
   }
 }

@@ -6,6 +6,7 @@ import type { Mesh } from "../../actors/mesh.ts";
 import { repairedBeside } from "../../actors/node.ts";
 import type { Operations } from "../../actors/operations.ts";
 import { LOCK_FILE, lockHome, type Ownership } from "../../actors/owner.ts";
+import { placeOfOwner } from "../../actors/owner-socket.ts";
 import type { Unlock } from "../../actors/unlock.ts";
 import { asMeshError } from "../../errors.ts";
 import { DOCTOR_WAIT_MS } from "../../limits.ts";

@@ -31,7 +31,8 @@ export const SessionEventSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("KNOCK_SENT") }),
   /** The peer has shown that it holds the session too. */
   z.object({ type: z.literal("CONFIRMED"), by: z.enum(["knock_accept", "message"]) }),
-  z.object({ type: z.literal("ENCRYPTED"), message: Id, header: MessageHeader }),
+  /** The header stands in the SEALED of the same commit; the first version had it here too. */
+  z.object({ type: z.literal("ENCRYPTED"), message: Id, header: MessageHeader.optional() }),
   z.object({
     type: z.literal("DECRYPTED"),
     message: Id,

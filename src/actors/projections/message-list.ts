@@ -1,0 +1,67 @@
+import type { Place } from "../../store/journal.ts";
+
+// Messages of one direction, in the order of the journal: all that somebody still waits for, and the newest of the others.
+
+/** in: unread | read. out: queued | sent | undeliverable. */
+export const MESSAGE_STATES = ["unread", "read", "queued", "sent", "undeliverable"] as const;
+export type MessageState = (typeof MESSAGE_STATES)[number];
+
+export interface MessageEntry {
+  readonly id: string;
+  readonly peer: string;
+  /** Epoch milliseconds. */
+  readonly at: number;
+  readonly state: MessageState;
+  /** Its words were destroyed. */
+  readonly forgotten?: boolean;
+  readonly place: Place;
+}
+
+/** A peer and an id of one of its messages. */
+export const keyOf = (peer: string, id: string) => `${peer} ${id}`;
+
+/** Somebody waits for it: it is never left out. */
+const isOpen = ({ state }: MessageEntry) => state === "unread" || state === "queued";
+
+export class MessageList {
+  readonly #kept: number;
+  readonly #onLeft: (key: string) => void;
+  #entries = new Map<string, MessageEntry>();
+  /** How many of them nobody waits for any more. */
+  #settled = 0;
+
+  /**
+   * @param kept how many entries that nobody waits for are kept at least; at twice as many the oldest leave
+   * @param onLeft told of each that leaves
+   */
+  constructor(kept: number, onLeft: (key: string) => void = () => undefined) {
+    this.#kept = kept;
+    this.#onLeft = onLeft;
+  }
+
+  get(key: string): MessageEntry | undefined {
+    return this.#entries.get(key);
+  }
+
+  values(): IterableIterator<MessageEntry> {
+    return this.#entries.values();
+  }
+
+  put(entry: MessageEntry): void {
+    const key = keyOf(entry.peer, entry.id);
+    const before = this.#entries.get(key);
+    this.#entries.set(key, entry);
+    this.#settled += Number(!isOpen(entry)) - Number(before !== undefined && !isOpen(before));
+    if (this.#settled > 2 * this.#kept) this.#trim();
+  }
+
+  #trim(): void {
+    for (const [key, entry] of this.#entries) {
+      if (this.#settled <= this.#kept) return;
+      if (isOpen(entry)) continue;
+      this.#entries.delete(key);
+      this.#settled--;
+      this.#onLeft(key);
+    }
+  }
+}
