@@ -92,6 +92,10 @@ export const EPOCH_COMMITS_MAX = 5_000;
 export const EPOCH_TIME_MAX_MS = 60 * MINUTE_MS;
 /** A journal segment, which is read whole: the next commit begins another. */
 export const SEGMENT_SIZE_MAX = 64 * MiB;
+/** Bytes that the calling thread writes, since the system only keeps them in memory: more are written by another thread. */
+export const WRITE_IN_PLACE_SIZE_MAX = 512 * KiB;
+/** A sync that takes less is waited for in place the next time; one that takes longer goes to another thread again. */
+export const SYNC_IN_PLACE_MAX_MS = 1;
 /** Events that one fdatasync covers, which are in memory twice: what waits beyond goes with the next. */
 export const GROUP_SIZE_MAX = 32 * MiB;
 /** A sealed body in a journal line, which every restart reads: a larger one of work goes to a blob file. */

@@ -205,7 +205,7 @@ export const operations = {
       const context: ConversationContext = state.snapshot.context;
       const current: SessionContext | undefined =
         context.session === null ? undefined : node.core.system.state(`session/${context.session}`)?.snapshot.context;
-      const counters = node.incoming.counters.get(context.peer);
+      const counters = node.incoming.countersOf(context.peer);
       return {
         did: context.peer,
         name: context.name,

@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { basename, join as joinPath } from "node:path";
 import { freeName, safeName, saveFile } from "../actors/files.ts";
-import { MeshNode, type StoreLimits } from "../actors/node.ts";
+import { MeshNode } from "../actors/node.ts";
+import type { StoreLimits } from "../actors/opening.ts";
 import { compose, type Draft } from "../actors/outgoing.ts";
 import { type Ports, repeat } from "../actors/ports.ts";
 import type { Follow, Work } from "../actors/work.ts";

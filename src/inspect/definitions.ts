@@ -1,4 +1,4 @@
-import { NODE_DEFINITIONS } from "../actors/node.ts";
+import { NODE_DEFINITIONS } from "../actors/opening.ts";
 import type { MachineDefinition } from "../machines/definition.ts";
 import { grantDefinition } from "../machines/grant/machine.ts";
 import { runDefinition } from "../machines/run/machine.ts";

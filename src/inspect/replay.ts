@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import { getNextTransitions } from "xstate";
-import { NODE_DEFINITIONS } from "../actors/node.ts";
+import { NODE_DEFINITIONS } from "../actors/opening.ts";
 import { MessagesProjection } from "../actors/projections/messages.ts";
 import { type ActorState, begin, type PersistedState, persist, step } from "../actors/state.ts";
 import { ActorSystem } from "../actors/system.ts";

@@ -1,5 +1,6 @@
 import { fdatasyncSync, writeSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
+import { SYNC_IN_PLACE_MAX_MS, WRITE_IN_PLACE_SIZE_MAX } from "../limits.ts";
 import type { OpenFile } from "./file-system.ts";
 
 // A file that only grows. A commit waits for its sync, so two things are done to make that short.
@@ -18,10 +19,6 @@ export interface Space {
   readonly most: number;
 }
 export const SPACE: Space = { least: 64 * 1024, most: 1024 * 1024 };
-/** A sync that takes less is swift. */
-const SWIFT_MS = 1;
-/** The most bytes that are written by the calling thread. */
-const FEW_SIZE = 512 * 1024;
 
 const zeros = Buffer.alloc(SPACE.most);
 
@@ -48,7 +45,7 @@ export class GrowingFile {
     for (let done = 0; done < bytes.length; ) {
       const left = bytes.length - done;
       const written =
-        fd !== undefined && left <= FEW_SIZE
+        fd !== undefined && left <= WRITE_IN_PLACE_SIZE_MAX
           ? writeSync(fd, bytes, done, left, this.size)
           : (await this.#handle.write(bytes, done, left, this.size)).bytesWritten;
       done += written;
@@ -74,7 +71,7 @@ export class GrowingFile {
     const inPlace = this.#isSwift && fd !== undefined;
     if (inPlace) fdatasyncSync(fd);
     else await this.#handle.datasync();
-    this.#isSwift = performance.now() - begin < SWIFT_MS;
+    this.#isSwift = performance.now() - begin < SYNC_IN_PLACE_MAX_MS;
     // Whoever commits without end must not keep everyone else from their turn.
     if (inPlace) await turn();
   }

@@ -111,13 +111,14 @@ export function parseLine(bytes: Buffer): Line | string {
 }
 
 const HEAD = /^\{"n":(\d+),"t":[-+.\de]+,"g":(\d+),"p":"([\w-]*)",/;
-const HEAD_LENGTH_MAX = 128;
+/** Every head lies within so many bytes. */
+const HEAD_SPAN = 128;
 
 /** The line's head, or the reason why it has none: the line is checked as a whole and not read. */
 export function parseHead(bytes: Buffer): LineHead | string {
   const flaw = flawOf(bytes);
   if (flaw !== undefined) return flaw;
-  const [, n, g, p] = HEAD.exec(bytes.toString("latin1", 0, HEAD_LENGTH_MAX)) ?? [];
+  const [, n, g, p] = HEAD.exec(bytes.toString("latin1", 0, HEAD_SPAN)) ?? [];
   return p === undefined ? parseLine(bytes) : { n: Number(n), g: Number(g), p };
 }
 

@@ -91,16 +91,12 @@ export class SegmentCheck implements ChainEnd {
   }
 }
 
-/** The chain's end as the last line of what is known says. */
+/** The chain's end as the last line of what is known says; undefined when the segment does not hold it. */
 async function endOf(disk: Disk, path: string, { size, tail }: CheckedSegment): Promise<ChainEnd | undefined> {
-  try {
-    const line = Buffer.from(await disk.readRange(path, size - 1 - tail, tail));
-    const head = parseHead(line);
-    return typeof head === "string" ? undefined : { last: head.n, hash: lineHash(line) };
-  } catch {
-    // A segment that is shorter, or cannot be read: reading it line by line says what it is.
-    return undefined;
-  }
+  if (size <= tail || ((await disk.size(path)) ?? 0) < size) return undefined;
+  const line = Buffer.from(await disk.readRange(path, size - 1 - tail, tail));
+  const head = parseHead(line);
+  return typeof head === "string" ? undefined : { last: head.n, hash: lineHash(line) };
 }
 
 export interface RecoveryOptions {

@@ -149,7 +149,7 @@ it("a knock leaves it open, the first message that authenticates settles it, ove
   old.send(did, { type: "message", header, ciphertext: base64.encode(random(60)) });
   old.say(did, "hello");
   expect(await next(node, from)).toBe("hello");
-  expect(node.incoming.counters.get(from)).toMatchObject({ unreadable: 1 });
+  expect(node.incoming.countersOf(from)).toMatchObject({ unreadable: 1 });
   expect(sessionsOf(node)).toMatchObject([{ id: session, kdf: "npm4", decrypted: 1 }]);
   await call(node, "send", { to: from, message: "hello yourself" });
   expect(old.read(await old.next("message"))).toBe("hello yourself");

@@ -119,7 +119,7 @@ describe("the index of messages", () => {
     ],
     [
       "an unknown state",
-      { incoming: [["id", 0, 1, 9, 0, 0, 1]], outgoing: [], recent: [], peers: ["a"], segments: ["s"] },
+      { incoming: [["id", 0, 1, 99, 0, 0, 1]], outgoing: [], recent: [], peers: ["a"], segments: ["s"] },
     ],
   ])("%s is no capture", (_, state) => {
     expect(() => new MessagesProjection().restore(state)).toThrow();

@@ -113,28 +113,24 @@ describe("a node that is killed", () => {
     const world = await openWorld();
     const [alice, bob] = [await world.open("alice"), await world.open("bob")];
     await talk(alice, bob, 1);
-    let talking = true;
-    const chatter = (async () => {
-      for (let round = 0; round < 25; round++) {
-        await Promise.all([
-          ...[0, 1, 2].map((n) => call(alice, "send", { to: didOf(bob), message: `a ${round}.${n}` })),
-          call(bob, "send", { to: didOf(alice), message: `b ${round}` }),
-        ]);
-      }
-      await call(alice, "settle", { wait_ms: 15_000 });
-      await call(bob, "settle", { wait_ms: 15_000 });
-      talking = false;
-    })();
     const copies: string[] = [];
-    while (talking && copies.length < 12) {
-      for (const name of ["alice", "bob"]) {
-        const copy = join(world.directory, `copy ${copies.length} of ${name}`);
-        await cp(world.home(name), copy, { recursive: true });
-        copies.push(copy);
+    const copying = (async () => {
+      while (copies.length < 8) {
+        for (const name of ["alice", "bob"]) {
+          const copy = join(world.directory, `copy ${copies.length} of ${name}`);
+          await cp(world.home(name), copy, { recursive: true });
+          copies.push(copy);
+        }
       }
+    })();
+    // They talk as long as copies are made.
+    for (let round = 0; copies.length < 8; round++) {
+      const said = [0, 1].map((n) => call(alice, "send", { to: didOf(bob), message: `a ${round}.${n}` }));
+      await Promise.all([...said, call(bob, "send", { to: didOf(alice), message: `b ${round}` })]);
     }
-    await chatter;
-    expect(copies.length).toBeGreaterThan(3);
+    await copying;
+    await call(alice, "settle", { wait_ms: 15_000 });
+    await call(bob, "settle", { wait_ms: 15_000 });
     await alice.close();
     await bob.close();
     const history = async (home: string) =>
@@ -153,7 +149,7 @@ describe("a node that is killed", () => {
       );
       expect(new Set(received).size).toBe(received.length);
       const { messages } = await call(node, "inbox", { all: true, limit: 200 });
-      expect(messages.length).toBe(received.length);
+      expect(messages.length).toBe(Math.min(received.length, 200));
       node.start();
       await node.close();
     }

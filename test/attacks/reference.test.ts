@@ -31,7 +31,7 @@ describe("1. a ratchet moves only on what is authentic", () => {
       await comes(bob, { ...frame, id: randomUUID(), header: { ...frame.header, n: frame.header.n + 50 } });
     }
     expect(sessionsOf(bob)).toEqual(before);
-    const { duplicates = 0, unreadable = 0 } = bob.incoming.counters.get(didOf(alice)) ?? {};
+    const { duplicates = 0, unreadable = 0 } = bob.incoming.countersOf(didOf(alice)) ?? {};
     expect(duplicates + unreadable).toBe(4 * tap.messages.length);
     await say(alice, bob, "three");
     await say(bob, alice, "three back");

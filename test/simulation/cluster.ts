@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import type { MeshNode, StoreLimits } from "../../src/actors/node.ts";
+import type { MeshNode } from "../../src/actors/node.ts";
+import type { StoreLimits } from "../../src/actors/opening.ts";
 import { repeat } from "../../src/actors/ports.ts";
 import { openHousehold } from "../../src/cluster/local.ts";
 import type { TaskOptions, TaskResult } from "../../src/cluster/runner.ts";

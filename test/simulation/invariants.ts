@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
-import { type MeshNode, NODE_DEFINITIONS } from "../../src/actors/node.ts";
+import type { MeshNode } from "../../src/actors/node.ts";
+import { NODE_DEFINITIONS } from "../../src/actors/opening.ts";
 import { MessagesProjection } from "../../src/actors/projections/messages.ts";
 import { type ActorState, begin, persist, step, TIMER_EVENT } from "../../src/actors/state.ts";
 import { grantDefinition } from "../../src/machines/grant/machine.ts";

@@ -1,4 +1,5 @@
-import { MeshNode, type StoreLimits } from "../../src/actors/node.ts";
+import { MeshNode } from "../../src/actors/node.ts";
+import type { StoreLimits } from "../../src/actors/opening.ts";
 import {
   type Operations,
   operations,

@@ -1,4 +1,4 @@
-import type { StoreLimits } from "../../src/actors/node.ts";
+import type { StoreLimits } from "../../src/actors/opening.ts";
 import type { Dice } from "./dice.ts";
 import { CALM, type NetworkFaults } from "./network.ts";
 

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { attach } from "../../actors/caller.ts";
 import type { Diagnosis, Standing } from "../../actors/diagnosis.ts";
 import type { Mesh } from "../../actors/mesh.ts";
-import { repairedBeside } from "../../actors/node.ts";
+import { repairedBeside } from "../../actors/opening.ts";
 import type { Operations } from "../../actors/operations.ts";
 import { LOCK_FILE, lockHome, type Ownership } from "../../actors/owner.ts";
 import { placeOfOwner } from "../../actors/owner-socket.ts";

@@ -1,0 +1,195 @@
+import { applySkipped, base64, CryptoError, type Decrypted, decrypt, type Kdf, utf8 } from "../crypto/index.ts";
+import { MeshError } from "../errors.ts";
+import type { ConversationContext, MessageKind } from "../machines/conversation/events.ts";
+import type { Message } from "../wire/frame.ts";
+import { isChat, type Payload, parsePayload } from "../wire/payload.ts";
+import { type Core, conversationOf, sessionOf } from "./core.ts";
+import { Keyring, type Ratchet } from "./keyring.ts";
+import { closing } from "./session-end.ts";
+import type { Sessions } from "./sessions.ts";
+
+// What a message becomes: trial decryption with the peer's sessions -> RECEIVED with the moved ratchet, in one commit.
+
+export interface PeerCounters {
+  /** Frames that came twice. */
+  duplicates: number;
+  /** Frames that no session could read. */
+  unreadable: number;
+}
+
+interface Opened {
+  readonly session: string;
+  readonly ratchet: Ratchet;
+  readonly result: Decrypted;
+  /** When this message settled it. */
+  readonly kdf?: Kdf | undefined;
+}
+
+const kindOf = (payload: Payload | undefined): MessageKind =>
+  payload === undefined
+    ? "work"
+    : isChat(payload)
+      ? "chat"
+      : payload.type.startsWith("mesh:transfer_")
+        ? "part"
+        : "work";
+
+export class Reception {
+  readonly #core: Core;
+  readonly #sessions: Sessions;
+  readonly counters = new Map<string, PeerCounters>();
+  /** Messages that are decided and not durable yet. */
+  readonly #arriving = new Map<string, Promise<void>>();
+
+  constructor(core: Core, sessions: Sessions) {
+    this.#core = core;
+    this.#sessions = sessions;
+  }
+
+  #count(peer: string, counter: keyof PeerCounters): void {
+    const counters = this.counters.get(peer) ?? { duplicates: 0, unreadable: 0 };
+    counters[counter]++;
+    this.counters.set(peer, counters);
+  }
+
+  /**
+   * Decides on a message at once.
+   * @param mayComeLater whether a session that reads it may be on its way
+   * @returns when it is durable: then it may be acked. `later` when nothing can be said of it yet
+   */
+  take(frame: Message, mayComeLater: boolean): Promise<void> | "later" {
+    const { system, keyring, bodies, messages } = this.#core;
+    const peer = frame.from;
+    const id = frame.message_id ?? frame.id;
+    const key = `${peer} ${id}`;
+    const arriving = this.#arriving.get(key);
+    if (arriving || messages.wasReceived(peer, id)) {
+      this.#count(peer, "duplicates");
+      return arriving ?? Promise.resolve();
+    }
+    const candidates = this.#sessions.known.of(peer);
+    if (candidates.length === 0) return "later";
+    const opened = this.#open(frame, candidates);
+    if (opened === "unreadable" && mayComeLater) return "later";
+    if (opened === "duplicate" || opened === "unreadable") {
+      this.#count(peer, opened === "duplicate" ? "duplicates" : "unreadable");
+      return Promise.resolve();
+    }
+    const { session, ratchet, result, kdf } = opened;
+    if (kdf && this.#sessions.known.isReplay(peer, frame.header.dh)) {
+      this.#count(peer, "duplicates");
+      const { entries, secrets } = closing(this.#core, session, peer, "an old knock, given again", "peer_refused");
+      const { durable } = system.commit(entries, { secrets });
+      keyring.forgot(session);
+      return durable;
+    }
+    const text = decodeText(result.plaintext);
+    const kind = kindOf(parsePayload(text));
+    const sealed = bodies.seal(peer, text, kind !== "chat");
+    const conversation = conversationOf(peer);
+    const disproved = kdf && this.#sessions.endDisproved(peer, kdf);
+    const { accepted, durable } = system.commit(
+      [
+        ...(disproved?.entries ?? []),
+        {
+          stream: sessionOf(session),
+          event: {
+            type: "DECRYPTED",
+            message: id,
+            header: frame.header,
+            turned: result.turned,
+            skipped: result.skippedAdded.length,
+            late: result.used !== undefined,
+            ...(kdf && { kdf }),
+          },
+        },
+        ...(this.#becomesCurrent(peer, session, disproved?.ids)
+          ? [{ stream: conversation, event: { type: "ESTABLISHED", session, role: "responder" } }]
+          : []),
+        {
+          stream: conversation,
+          event: {
+            type: "RECEIVED",
+            id,
+            session,
+            kind,
+            body: sealed.body,
+            size: sealed.size,
+            ...(frame.ts === undefined ? {} : { sent_at: frame.ts }),
+          },
+        },
+      ],
+      {
+        atomic: true,
+        before: sealed.before,
+        secrets: {
+          ...sealed.secrets,
+          ...disproved?.secrets,
+          ...(kdf && Keyring.settledPatch(session)),
+          ...Keyring.ratchetPatch(
+            session,
+            { state: result.state, associatedData: ratchet.associatedData },
+            kdf ? undefined : ratchet,
+            {
+              added: result.skippedAdded,
+              gone: [...(result.used === undefined ? [] : [result.used]), ...result.evicted],
+            },
+          ),
+        },
+      },
+    );
+    if (accepted.includes(false))
+      throw new MeshError("internal", `Message ${id} of ${peer} met a machine that refused it.`);
+    for (const id of disproved?.ids ?? []) keyring.forgot(id);
+    keyring.moved(session, { ...ratchet, state: result.state, skipped: applySkipped(ratchet.skipped, result) });
+    this.#arriving.set(key, durable);
+    return durable.finally(() => this.#arriving.delete(key));
+  }
+
+  /** The newest session that the peer has proved to hold is the one that sends. */
+  #becomesCurrent(peer: string, session: string, ended: readonly string[] = []): boolean {
+    const context: ConversationContext | undefined = this.#core.system.decided(conversationOf(peer))?.snapshot.context;
+    const current = context?.session ?? null;
+    if (current === session) return false;
+    if (current !== null && ended.includes(current)) return true;
+    const newestFirst = this.#sessions.known.of(peer);
+    const age = newestFirst.indexOf(current ?? "");
+    return age === -1 || newestFirst.indexOf(session) < age || !this.#sessions.isConfirmed(current ?? "");
+  }
+
+  /** Tries the peer's sessions, on copies: a frame that does not authenticate moves nothing. */
+  #open(frame: Message, candidates: readonly string[]): Opened | "duplicate" | "unreadable" {
+    const { keyring, ports } = this.#core;
+    let duplicate = false;
+    for (const session of candidates) {
+      for (const { ratchet, kdf } of keyring.candidates(session)) {
+        try {
+          const header = { dh: base64.decode(frame.header.dh), pn: frame.header.pn, n: frame.header.n };
+          const ciphertext = base64.decode(frame.ciphertext);
+          const { associatedData } = ratchet;
+          const result = decrypt(ratchet.state, ratchet.skipped, {
+            associatedData,
+            header,
+            ciphertext,
+            random: ports.random,
+          });
+          return { session, ratchet, result, kdf };
+        } catch (error) {
+          if (!(error instanceof CryptoError)) throw error;
+          duplicate ||= error.code === "key_used";
+        }
+      }
+    }
+    return duplicate ? "duplicate" : "unreadable";
+  }
+}
+
+/** Plaintext that is not UTF-8 is shown with replacement characters rather than lost. */
+function decodeText(bytes: Uint8Array): string {
+  try {
+    return utf8.decode(bytes);
+  } catch (error) {
+    if (!(error instanceof CryptoError)) throw error;
+    return Buffer.from(bytes).toString("utf8");
+  }
+}
