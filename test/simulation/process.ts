@@ -1,5 +1,5 @@
-import type { Ports } from "../../src/actors/ports.ts";
-import { diskOn } from "../../src/store/disk.ts";
+import type { Network, Ports } from "../../src/actors/ports.ts";
+import { type Disk, diskOn } from "../../src/store/disk.ts";
 import type { FileSystem } from "../../src/store/file-system.ts";
 import type { VirtualClock } from "./clock.ts";
 import type { Dice } from "./dice.ts";
@@ -18,8 +18,14 @@ export interface Surroundings {
   /** How likely a process dies at any one call of its ports. */
   readonly killChance: () => number;
   readonly counted: (fault: string) => void;
-  /** Something replaced in the calls of the file system: for mutants. */
-  readonly tampered: (files: FileSystem) => FileSystem;
+  /** What a mutant replaces in what a process has of the world. */
+  readonly tampering: Tampering;
+}
+
+export interface Tampering {
+  readonly files?: (files: FileSystem) => FileSystem;
+  readonly disk?: (disk: Disk) => Disk;
+  readonly network?: (network: Network) => Network;
 }
 
 const DISK_CALL_MS = 0.4;
@@ -70,6 +76,8 @@ export class Process {
     const marks = this.#dice.of("marks");
     const { clock, network } = around;
     machine.processes.add(this);
+    const same = <T>(port: T) => port;
+    const { files: tamper = same, disk = same, network: tamperNetwork = same } = around.tampering;
     const files = fileSystemOf(machine.files, (what, work) => this.#call(what, work));
     this.ports = {
       clock: {
@@ -78,8 +86,8 @@ export class Process {
         at: (time, ring) => (this.isAlive ? clock.at(Math.ceil(time), () => this.isAlive && ring()) : () => undefined),
       },
       random: (length) => randomness.bytes(length),
-      disk: diskOn(around.tampered(files), () => Buffer.from(marks.bytes(6)).toString("hex")),
-      network: network.of(this),
+      disk: disk(diskOn(tamper(files), () => Buffer.from(marks.bytes(6)).toString("hex"))),
+      network: tamperNetwork(network.of(this)),
     };
   }
 

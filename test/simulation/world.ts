@@ -1,5 +1,4 @@
 import { createHash } from "node:crypto";
-import type { FileSystem } from "../../src/store/file-system.ts";
 import { VirtualClock } from "./clock.ts";
 import { Cluster } from "./cluster.ts";
 import { Dice } from "./dice.ts";
@@ -7,7 +6,7 @@ import { DurableJournal } from "./durable.ts";
 import { Laptop } from "./laptop.ts";
 import { SimulatedNetwork } from "./network.ts";
 import { type Plan, planOf } from "./plan.ts";
-import type { Machine, Surroundings } from "./process.ts";
+import type { Machine, Surroundings, Tampering } from "./process.ts";
 import { Witness } from "./witness.ts";
 
 // A world: machines, the network between them, one clock, and everything that may go wrong, from one seed.
@@ -15,8 +14,7 @@ import { Witness } from "./witness.ts";
 export interface WorldOptions {
   readonly seed: number;
   readonly onTrace?: ((line: string) => void) | undefined;
-  /** Something replaced in the file systems: for mutants. */
-  readonly tampered?: ((files: FileSystem) => FileSystem) | undefined;
+  readonly tampering?: Tampering | undefined;
 }
 
 export class World {
@@ -34,7 +32,7 @@ export class World {
   readonly #digest = createHash("sha256");
   readonly #onTrace: ((line: string) => void) | undefined;
 
-  constructor({ seed, onTrace, tampered }: WorldOptions) {
+  constructor({ seed, onTrace, tampering = {} }: WorldOptions) {
     this.#onTrace = onTrace;
     this.dice = new Dice(`seed ${seed}`);
     this.plan = planOf(this.dice.of("plan"));
@@ -55,7 +53,7 @@ export class World {
       trace,
       counted,
       killChance: () => this.#killChance,
-      tampered: tampered ?? ((files) => files),
+      tampering,
     };
     this.cluster = new Cluster(this, this.plan.limits, this.plan.rewriteSizeMin);
     this.laptops = this.plan.laptops.map((name) => new Laptop(name, this, this.plan.limits));
