@@ -24,8 +24,9 @@ export interface LinkOptions {
   readonly onNote: (text: string) => void;
 }
 
-/** A proof that was refused, or another holder of this identity: coming again would change nothing. */
-const FINAL_CODES: ReadonlySet<number> = new Set([CLOSE.possessionUnproved, CLOSE.replaced, CLOSE.tokenRefused]);
+/** A proof that was refused: coming again would change nothing. */
+const FINAL_CODES: ReadonlySet<number> = new Set([CLOSE.possessionUnproved, CLOSE.tokenRefused]);
+const againAfter = (code: number) => (FINAL_CODES.has(code) ? "never" : code === CLOSE.replaced ? "late" : "soon");
 
 /** What a relay says that does not know a frame of ours. */
 const UNKNOWN = /unknown/i;
@@ -82,7 +83,16 @@ export class Link {
   disconnect(): void {
     if (this.#online) this.#send({ v: 1, type: "disconnect", from: this.#options.identity().did });
     if (this.#acknowledges) this.#dropped = this.#socket;
+    this.#fell();
     this.#tell({ type: "DISCONNECT" });
+  }
+
+  /** Nothing is on the wire any more: what was goes again when the link is up. */
+  #fell(): void {
+    this.#online = false;
+    this.#awaiting = new Map();
+    this.#cancelOffer?.();
+    this.#cancelOffer = undefined;
   }
 
   /** Lets go of the relay until `proceed`. One that refused us is not asked again for that. */
@@ -135,6 +145,7 @@ export class Link {
 
   #open(url: string): void {
     this.#socket?.close();
+    this.#fell();
     const { ports, identity, token } = this.#options;
     let connected = false;
     const up = (extensions: readonly string[], pending: number) => {
@@ -170,13 +181,10 @@ export class Link {
       },
       closed: (code, reason) => {
         if (this.#socket !== socket) return;
-        this.#cancelOffer?.();
-        this.#cancelOffer = undefined;
         this.#socket = undefined;
-        this.#online = false;
-        this.#awaiting = new Map();
+        this.#fell();
         const chance = (ports.random(1)[0] ?? 0) / 255;
-        this.#tell({ type: "CLOSED", code, reason: reason.slice(0, 200), final: FINAL_CODES.has(code), chance });
+        this.#tell({ type: "CLOSED", code, reason: reason.slice(0, 200), again: againAfter(code), chance });
       },
     });
     this.#socket = socket;

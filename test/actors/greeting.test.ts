@@ -9,14 +9,15 @@ import { VirtualClock } from "../simulation/clock.ts";
 const FRAME = { v: 1, type: "knock", id: "frame-1" };
 
 /** A link to a relay of which the test says what it answers, on a clock that the test moves. */
-function linked() {
+function linked({ closesAtOnce = true } = {}) {
   const clock = new VirtualClock();
   let relay: SocketEvents | undefined;
   const sent: { readonly type: string }[] = [];
   const network: Ports["network"] = {
     dial: (_, events) => {
       relay = events;
-      return { buffered: 0, send: (text) => sent.push(JSON.parse(text)), close: () => events.closed(1000, "") };
+      const close = () => closesAtOnce && events.closed(1000, "");
+      return { buffered: 0, send: (text) => sent.push(JSON.parse(text)), close };
     },
     fetch: () => Promise.reject(new TypeError("fetch failed")),
   };
@@ -69,4 +70,13 @@ it("a relay that refuses the connect is not taken for a plain one", () => {
   const { link, say } = linked();
   say({ type: "error", code: "connect_refused", message: "Proof of possession failed." });
   expect(link.online).toBe(false);
+});
+
+it("a link that was let go of has nothing on the wire, also while its socket is still closing", () => {
+  const { link, say } = linked({ closesAtOnce: false });
+  say({ type: "connected", extensions: ["accepted"] });
+  link.transmit(FRAME, () => undefined);
+  expect(link.awaits(FRAME.id)).toBe(true);
+  link.pause();
+  expect([link.online, link.awaits(FRAME.id)]).toEqual([false, false]);
 });

@@ -151,14 +151,23 @@ export class SimulatedFiles {
     return node;
   }
 
-  /** A file that was there before, whole and durable. */
+  /** A file that was there before, whole and durable, and so is its directory. */
   put(path: string, bytes: Uint8Array): void {
+    this.#made(dirname(path));
     const node = new FileNode();
     node.change({ kind: "write", at: 0, bytes });
     node.sync();
     const directory = this.directory(dirname(path));
     directory.change((entries) => entries.set(basename(path), node));
     directory.sync();
+  }
+
+  #made(path: string): void {
+    if (this.node(path)) return;
+    this.#made(dirname(path));
+    const above = this.directory(dirname(path));
+    above.change((entries) => entries.set(basename(path), new DirectoryNode()));
+    above.sync();
   }
 
   /** The power fails. Gives how many files and directories lost something. */

@@ -127,7 +127,6 @@ export class Errands {
     const id = uuidFrom((length) => dice.bytes(length));
     const task = `${dice.chance(0.1) ? "fail" : "work"} ${id}`;
     const { files } = laptop.machine;
-    files.mkdir(`/${laptop.name}/files`);
     const given = Array.from({ length: dice.between(0, 3) }, (_, index) => {
       const name = `file-${this.#errands.length}-${index}`;
       const bytes = Buffer.from(dice.bytes(dice.chance(0.2) ? dice.between(20_000, 60_000) : dice.between(0, 2_000)));

@@ -1,12 +1,10 @@
 import { Keyring } from "../../src/actors/keyring.ts";
 import { Lanes } from "../../src/actors/lanes.ts";
-import { OutgoingMail } from "../../src/actors/outgoing.ts";
 import { Population } from "../../src/actors/population.ts";
 import type { Network } from "../../src/actors/ports.ts";
 import { MessagesProjection } from "../../src/actors/projections/messages.ts";
 import { ActorSystem } from "../../src/actors/system.ts";
 import { Generations } from "../../src/cluster/generations.ts";
-import { Mailbox } from "../../src/cluster/mailbox.ts";
 import type { FileSystem, OpenFile } from "../../src/store/file-system.ts";
 import { Secrets } from "../../src/store/secrets.ts";
 import type { Tampering } from "./process.ts";
@@ -165,39 +163,34 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "not-resumed",
-    breakage: "RESUMED is not sent after a restart",
+    breakage: "nothing that was pending is asked for again after a restart",
     apply: replacing(
       ActorSystem.prototype,
-      "resume",
+      "start",
       (original) =>
-        function (this: ActorSystem, kinds) {
-          if (kinds) original.call(this, kinds);
+        function (this: ActorSystem) {
+          this.resume = () => undefined;
+          original.call(this);
+          Reflect.deleteProperty(this, "resume");
         },
     ),
   },
   {
     name: "not-resumed-online",
-    breakage: "RESUMED is not sent when the link comes up",
-    apply: replacing(
-      ActorSystem.prototype,
-      "resume",
-      (original) =>
-        function (this: ActorSystem, kinds) {
-          if (!kinds) original.call(this);
-        },
-    ),
-  },
-  {
-    name: "outbox-reversed",
-    breakage: "what waits in the outbox is put on the wire with the last first",
-    apply: replacing(
-      OutgoingMail.prototype,
-      "transmit",
-      (original) =>
-        function (this: OutgoingMail, peer, ids) {
-          return original.call(this, peer, ids.toReversed());
-        },
-    ),
+    breakage: "nothing that was pending is asked for again when the link comes up",
+    apply: () => {
+      const { start, resume } = ActorSystem.prototype;
+      let isStarting = false;
+      ActorSystem.prototype.start = function (this: ActorSystem) {
+        isStarting = true;
+        start.call(this);
+        isStarting = false;
+      };
+      ActorSystem.prototype.resume = function (this: ActorSystem, kind) {
+        if (isStarting) resume.call(this, kind);
+      };
+      return () => Object.assign(ActorSystem.prototype, { start, resume });
+    },
   },
   {
     name: "no-lanes",
@@ -230,8 +223,17 @@ export const MUTANTS: readonly Mutant[] = [
     ),
   },
   {
-    name: "relay-forgets-repetitions",
-    breakage: "the relay stores a frame that it has a second time",
-    apply: replacing(Mailbox.prototype, "find", () => () => undefined),
+    name: "told-before-durable",
+    breakage: "what is only decided is said to be durable",
+    apply: replacing(
+      ActorSystem.prototype,
+      "commit",
+      (original) =>
+        function (this: ActorSystem, entries, options) {
+          const { accepted, durable } = original.call(this, entries, options);
+          durable.catch(() => undefined);
+          return { accepted, durable: Promise.resolve() };
+        },
+    ),
   },
 ];

@@ -371,7 +371,9 @@ class Connection {
     this.#open[side] = false;
     if (!this.#open.client && !this.#open.server) this.onEnd();
     if (side === "client") {
-      if (this.#client.isAlive) this.#events.closed(code, reason);
+      if (!this.#client.isAlive) return;
+      this.#options.trace(`${this.#client.name} <- closed ${code} ${reason}`);
+      this.#events.closed(code, reason);
     } else if (this.#server.isAlive) this.#end.closed();
   }
 }

@@ -33,6 +33,8 @@ const SYNC_MS = 8;
 /** How often a disk takes its time. */
 const SLOW_CHANCE = 0.01;
 const SLOW_MS = 400;
+/** How much likelier than anywhere else a process dies right after a rename. */
+const RENAME_WEIGHT = 30;
 
 export class Machine {
   readonly name: string;
@@ -111,12 +113,24 @@ export class Process {
   }
 
   /** A moment at which it may die. */
-  mayDie(): void {
+  mayDie(weight = 1): void {
     const { killChance, counted } = this.#around;
-    if (this.isAlive && killChance() > 0 && this.#dice.chance(killChance())) {
+    if (this.isAlive && killChance() > 0 && this.#dice.chance(Math.min(0.3, killChance() * weight))) {
       counted("killed at a call");
       this.kill();
     }
+  }
+
+  /** It may die right after a rename, which is not durable yet, and its machine soon after its next start. */
+  #mayDieOfRename(): void {
+    this.mayDie(RENAME_WEIGHT);
+    if (this.isAlive || !this.#dice.chance(0.5)) return;
+    const { clock, killChance, counted } = this.#around;
+    clock.in(this.#dice.skewed(300, 20_000), () => {
+      if (killChance() === 0) return;
+      counted("power cut");
+      this.machine.powerFails();
+    });
   }
 
   /** One call of a port: it takes time, and the process may be dead before it, or before it comes back. */
@@ -124,6 +138,7 @@ export class Process {
     const never = new Promise<T>(() => undefined);
     this.mayDie();
     if (!this.isAlive) return never;
+    const [kind] = what.split(" ", 1);
     return new Promise((resolve, reject) => {
       const act = () => {
         if (!this.isAlive) return;
@@ -135,7 +150,8 @@ export class Process {
         }
         outcome.then(
           (value) => {
-            this.mayDie();
+            if (kind === "rename") this.#mayDieOfRename();
+            else this.mayDie();
             if (this.isAlive) resolve(value);
           },
           (error) => {
@@ -143,7 +159,6 @@ export class Process {
           },
         );
       };
-      const [kind] = what.split(" ", 1);
       // What costs no time is done at once, so that the world has fewer moments.
       if (kind === "chmod" || kind === "close" || kind === "stat" || kind === "readdir") act();
       else this.#around.clock.in(this.#latency(kind === "sync"), act);

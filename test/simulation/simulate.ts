@@ -1,4 +1,6 @@
 import { parseArgs } from "node:util";
+import { hunt } from "./hunt.ts";
+import { MUTANTS } from "./mutants.ts";
 import { type RunResult, run } from "./run.ts";
 
 // The simulation's command line.
@@ -11,8 +13,12 @@ Runs whole worlds, each from its seed, and looks for a broken promise.
   --first S   the first of them (1)
   --seed S    this one alone
   --trace     says everything that happens
+  --mutants   breaks the program on purpose, in each known way in turn, and looks for a seed that shows it (within 1,000)
+  --mutant M  the same with this one alone
   --json      one JSON document on standard output
   --help      this text`;
+
+const SEEDS_PER_MUTANT = 1_000;
 
 const { values } = parseArgs({
   options: {
@@ -20,6 +26,8 @@ const { values } = parseArgs({
     first: { type: "string", default: "1" },
     seed: { type: "string" },
     trace: { type: "boolean", default: false },
+    mutants: { type: "boolean", default: false },
+    mutant: { type: "string" },
     json: { type: "boolean", default: false },
     help: { type: "boolean", default: false },
   },
@@ -76,5 +84,28 @@ async function simulate(): Promise<number> {
   return failed ? 1 : 0;
 }
 
+/** Each mutant must be found. */
+async function huntAll(): Promise<number> {
+  const chosen = MUTANTS.filter(({ name }) => values.mutant === undefined || name === values.mutant);
+  if (chosen.length === 0) {
+    console.error(`There is no mutant ${values.mutant}: ${MUTANTS.map(({ name }) => name).join(", ")}.`);
+    return 2;
+  }
+  const found = [];
+  for (const mutant of chosen) {
+    const { name, breakage } = mutant;
+    const shown = await hunt(mutant, number(values.first), SEEDS_PER_MUTANT);
+    found.push({ name, breakage, ...shown });
+    if (!values.json)
+      console.log(
+        `${name}: ${breakage}\n  ${shown ? `seed ${shown.seed}: ${shown.violation.slice(0, 160)}` : "NOT FOUND"}`,
+      );
+  }
+  const missed = found.filter(({ seed }) => seed === undefined).length;
+  if (values.json) console.log(JSON.stringify({ mutants: found, missed }));
+  else console.log(`${found.length - missed} of ${found.length} mutants found`);
+  return missed === 0 ? 0 : 1;
+}
+
 if (values.help) console.log(USAGE);
-else process.exitCode = await simulate();
+else process.exitCode = values.mutants || values.mutant !== undefined ? await huntAll() : await simulate();
