@@ -1,3 +1,4 @@
+import { basename, dirname } from "node:path/posix";
 import { Keyring } from "../../src/actors/keyring.ts";
 import { Lanes } from "../../src/actors/lanes.ts";
 import { Population } from "../../src/actors/population.ts";
@@ -101,12 +102,33 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "unsettled-vault",
     breakage: "what a killed process had renamed is not made durable by the next",
-    tampering: { disk: (disk) => ({ ...disk, settle: nothing }) },
+    tampering: {
+      disk: (disk) => ({
+        ...disk,
+        settle: nothing,
+        makeDirectory: async (path) => {
+          const isThere = (await disk.list(dirname(path))).includes(basename(path));
+          if (!isThere) await disk.makeDirectory(path);
+        },
+      }),
+    },
   },
   {
     name: "secrets-not-recovered",
     breakage: "after a restart the ratchets are those of the epoch's beginning: message keys are used again",
     apply: replacing(Secrets.prototype, "recover", () => () => undefined),
+  },
+  {
+    name: "ratchet-not-kept",
+    breakage: "a ratchet that moved is not in the commit: after a restart its message keys are used again",
+    apply: () => {
+      const { ratchetPatch } = Keyring;
+      Keyring.ratchetPatch = (session, ratchet, from, change) =>
+        from ? {} : ratchetPatch(session, ratchet, from, change);
+      return () => {
+        Keyring.ratchetPatch = ratchetPatch;
+      };
+    },
   },
   {
     name: "secrets-not-confirmed",
