@@ -6,5 +6,6 @@ export default defineConfig({
     exclude: ["test/openclaw/**", "test/interop/**", "test/browser/**", "node_modules/**"],
     testTimeout: 30_000,
     hookTimeout: 30_000,
+    maxWorkers: 3,
   },
 });

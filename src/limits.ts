@@ -199,10 +199,12 @@ export const PORT_MAX = 65_535;
 /** How long a socket may stay silent before its connect, as the reference relay waits: then it is closed with 4001. */
 export const CONNECT_WAIT_MS = 10 * SECOND_MS;
 /**
- * How long frames for a recipient are refused behind one that was: its sender, who offers all of them again after
- * RELAY_RETRY_MS, may not know yet, and what it sent meanwhile must not overtake. Then they are taken again.
+ * How long frames for a recipient are refused behind one that was, since none must overtake it: its sender offers all of them
+ * again after RELAY_RETRY_MS. If the first of them does not come again in this time, the others are taken without it.
  */
-export const RELAY_REFUSE_MS = RELAY_RETRY_MS / 2;
+export const RELAY_REFUSE_MS = 3 * RELAY_RETRY_MS;
+/** Refused frames of one sender and recipient whose order is kept: those beyond are refused until these have come again. */
+export const REFUSED_FRAMES_KEPT = 1_024;
 /** How long the other sides have to say goodbye to a relay that closes: then their sockets are ended. */
 export const RELAY_CLOSE_WAIT_MS = SECOND_MS;
 /** Frames and bytes of one connection that are being made durable, which are in memory: above either, its socket is not read. */

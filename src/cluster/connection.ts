@@ -1,6 +1,7 @@
 import { IN_FLIGHT_FRAMES_MAX, IN_FLIGHT_SIZE_MAX, REPLY_BUFFER_SIZE_MAX } from "../limits.ts";
 import { Delivery, type Outlet } from "./delivery.ts";
 import type { Mail } from "./mailbox.ts";
+import { Refusals } from "./refusals.ts";
 
 // One socket of the relay: who is at the other end, when it last gave a sign of life, and how much of it is under way.
 
@@ -34,8 +35,8 @@ export class Connection {
   /** When it was opened, verified or sent its last heartbeat. */
   aliveAt: number;
   #isClosing = false;
-  /** Recipients for whom a frame was refused a moment ago, and until when. */
-  readonly #refusing = new Map<string, { readonly until: number; readonly code: string; readonly message: string }>();
+  /** What was refused of it for now. */
+  readonly refusals = new Refusals();
   #inFlightFrames = 0;
   #inFlightBytes = 0;
 
@@ -71,18 +72,6 @@ export class Connection {
   /** An error frame. `detail` is where the reference relay has its text. */
   refuse(code: string, message: string, id?: string): void {
     this.reply({ type: "error", code, message, detail: message, ...(id === undefined ? {} : { id }) });
-  }
-
-  /** From now until that time no frame for this recipient is taken. */
-  refuseFor(to: string, until: number, code: string, message: string): void {
-    this.#refusing.set(to, { until, code, message });
-  }
-
-  /** Why frames for this recipient are not taken at that time. */
-  refusing(to: string, now: number): { readonly code: string; readonly message: string } | undefined {
-    const refusal = this.#refusing.get(to);
-    if (refusal && refusal.until <= now) this.#refusing.delete(to);
-    return refusal && refusal.until > now ? refusal : undefined;
   }
 
   close(code: number, reason: string): void {

@@ -2,7 +2,7 @@ import { timingSafeEqual } from "node:crypto";
 import { z } from "zod";
 import { sha256, utf8 } from "../crypto/index.ts";
 import { asMeshError } from "../errors.ts";
-import { CONNECT_WAIT_MS, FRAME_SIZE_MAX, RELAY_CLOSE_WAIT_MS, RELAY_IDLE_MS, RELAY_REFUSE_MS } from "../limits.ts";
+import { CONNECT_WAIT_MS, FRAME_SIZE_MAX, RELAY_CLOSE_WAIT_MS, RELAY_IDLE_MS } from "../limits.ts";
 import { safeParse } from "../parse.ts";
 import { Ack, CLOSE, Connect, Envelope, EXTENSIONS, UnprovenConnect } from "../wire/frame.ts";
 import { Connection, type RelaySocket } from "./connection.ts";
@@ -185,16 +185,15 @@ export function createRelay(options: RelayOptions): Relay {
       return;
     }
     const offersAgain = connection.peer?.extensions.includes("accepted") === true;
-    const refuse = (code: string, message: string) => {
-      if (offersAgain && !connection.refusing(to, now()))
-        connection.refuseFor(to, now() + RELAY_REFUSE_MS, code, message);
-      connection.refuse(code, message, id);
-    };
-    const refused = connection.refusing(to, now());
-    if (refused) {
-      refuse(refused.code, refused.message);
+    const turn = connection.refusals.turnOf(to, id, now());
+    if (typeof turn === "object") {
+      connection.refuse(turn.code, turn.message, id);
       return;
     }
+    const refuse = (code: string, message: string) => {
+      if (offersAgain) connection.refusals.refused(to, id, turn, { code, message }, now());
+      connection.refuse(code, message, id);
+    };
     const arrived = connection.underway(size);
     try {
       const outcome = await mailboxes.put(to, did, id, frame);

@@ -1,5 +1,11 @@
 import { describe, expect, test } from "vitest";
-import { FRAME_SIZE_MAX, MAILBOX_AGE_MAX_MS, MAILBOX_FRAMES_MAX, RELAY_RETRY_MS } from "../../src/limits.ts";
+import {
+  FRAME_SIZE_MAX,
+  MAILBOX_AGE_MAX_MS,
+  MAILBOX_FRAMES_MAX,
+  RELAY_REFUSE_MS,
+  RELAY_RETRY_MS,
+} from "../../src/limits.ts";
 import { HeldDisk, killedAt } from "./disks.ts";
 import { ACCEPTED, agent, connect, type Frame, ids, message, world } from "./world.ts";
 
@@ -226,7 +232,8 @@ describe("mail", () => {
     const receiver = await connect(server, bob);
     receiver.send({ type: "ack", id: "0" });
     await receiver.read();
-    server.clock.pass(RELAY_RETRY_MS);
+    // The sender has given the refused one up.
+    server.clock.pass(RELAY_REFUSE_MS);
     sender.send(message(bob, "there-is-room"));
     expect(await sender.next()).toEqual({ v: 1, type: "accepted", id: "there-is-room" });
   });
@@ -243,6 +250,9 @@ describe("mail", () => {
     sender.send(message(bob, "behind"));
     expect(await sender.next()).toMatchObject({ type: "error", code: "mailbox_full", id: "behind" });
     server.clock.pass(RELAY_RETRY_MS);
+    // Whenever it comes, it is behind the one that was refused first.
+    sender.send(message(bob, "behind"));
+    expect(await sender.next()).toMatchObject({ type: "error", code: "mailbox_full", id: "behind" });
     for (const id of [String(MAILBOX_FRAMES_MAX), "behind"]) sender.send(message(bob, id));
     expect(await sender.take(2)).toMatchObject([{ type: "accepted" }, { type: "accepted", id: "behind" }]);
   });
