@@ -94,10 +94,14 @@ export const EPOCH_TIME_MAX_MS = 60 * MINUTE_MS;
 export const SEGMENT_SIZE_MAX = 64 * MiB;
 /** Bytes that the calling thread writes, since the system only keeps them in memory: more are written by another thread. */
 export const WRITE_IN_PLACE_SIZE_MAX = 512 * KiB;
+/** A sync of more bytes goes to another thread, since there is other work to do meanwhile. */
+export const SYNC_IN_PLACE_SIZE_MAX = 64 * KiB;
 /** A sync that takes less is waited for in place the next time; one that takes longer goes to another thread again. */
 export const SYNC_IN_PLACE_MAX_MS = 1;
 /** Events that one fdatasync covers, which are in memory twice: what waits beyond goes with the next. */
 export const GROUP_SIZE_MAX = 32 * MiB;
+/** What a journal keeps to write groups into: after a larger one it begins anew with little. */
+export const GROUP_BUFFER_KEPT = 2 * MiB;
 /** A sealed body in a journal line, which every restart reads: a larger one of work goes to a blob file. */
 export const BODY_INLINE_SIZE_MAX = 32 * KiB;
 /** Characters of a passphrase that protects the store key: a shorter one is refused, a longer one is not what was meant. */

@@ -1,13 +1,13 @@
 import { fdatasyncSync, writeSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
-import { SYNC_IN_PLACE_MAX_MS, WRITE_IN_PLACE_SIZE_MAX } from "../limits.ts";
+import { SYNC_IN_PLACE_MAX_MS, SYNC_IN_PLACE_SIZE_MAX, WRITE_IN_PLACE_SIZE_MAX } from "../limits.ts";
 import type { OpenFile } from "./file-system.ts";
 
 // A file that only grows. A commit waits for its sync, so two things are done to make that short.
 //
 // The file is given space before it is needed, as zeros: a sync of bytes that lie in it writes these bytes and nothing else,
 // where a file that grows has its size and its map of blocks written too. Who reads the file takes zeros at its end for
-// nothing; a clean close cuts them off.
+// nothing; a clean close cuts them off. Writes that are large anyway get no such space: it would be as many bytes again.
 //
 // Few bytes are written by the calling thread, since the system only keeps them in memory. And while the disk answers
 // swiftly, it waits for the sync too: handing that to another thread and being told of its end takes longer than the sync.
@@ -31,6 +31,8 @@ export class GrowingFile {
   /** Where the space ends that was made. */
   #end: number;
   #isSwift = false;
+  /** Bytes that were written since the last sync. */
+  #unsynced = 0;
 
   constructor(handle: OpenFile, size: number, space: Space) {
     this.#handle = handle;
@@ -50,8 +52,12 @@ export class GrowingFile {
           : (await this.#handle.write(bytes, done, left, this.size)).bytesWritten;
       done += written;
       this.size += written;
+      this.#unsynced += written;
     }
-    if (this.size > this.#end) await this.#makeSpace();
+    if (this.size > this.#end) {
+      if (bytes.length <= SYNC_IN_PLACE_SIZE_MAX) await this.#makeSpace();
+      else this.#end = this.size;
+    }
   }
 
   async #makeSpace(): Promise<void> {
@@ -68,7 +74,8 @@ export class GrowingFile {
   async sync(): Promise<void> {
     const { fd } = this.#handle;
     const begin = performance.now();
-    const inPlace = this.#isSwift && fd !== undefined;
+    const inPlace = this.#isSwift && this.#unsynced <= SYNC_IN_PLACE_SIZE_MAX && fd !== undefined;
+    this.#unsynced = 0;
     if (inPlace) fdatasyncSync(fd);
     else await this.#handle.datasync();
     this.#isSwift = performance.now() - begin < SYNC_IN_PLACE_MAX_MS;

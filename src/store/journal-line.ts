@@ -167,15 +167,17 @@ const formatEntry = ({ stream, event, version }: Entry) =>
 /** The events of a commit, as they stand in its line. */
 export const formatEntries = (entries: readonly Entry[]): string => `[${entries.map(formatEntry).join()}]`;
 
-/** A commit as the bytes of its line, with the newline. */
-export function formatLine(head: LineHead & { readonly t: number }, entries: string, sealed?: string): Buffer {
+/** A commit as its line, with the newline, but for the checksum. */
+export function formatLine(head: LineHead & { readonly t: number }, entries: string, sealed?: string): string {
   const { n, t, g, p } = head;
   const secrets = sealed === undefined ? "" : `,"k":${JSON.stringify(sealed)}`;
-  const open = `{"n":${n},"t":${t},"g":${g},"p":"${p}","e":${entries}${secrets}`;
-  const line = Buffer.from(`${open},"c":"00000000"}\n`, "utf8");
+  return `{"n":${n},"t":${t},"g":${g},"p":"${p}","e":${entries}${secrets},"c":"00000000"}\n`;
+}
+
+/** Puts its checksum into a line, newline and all. */
+export function sealLine(line: Buffer): void {
   const size = line.length - TAIL_LENGTH - 1;
   line.write(checksum(line.subarray(0, size)), size + 6, "latin1");
-  return line;
 }
 
 /** A journal that ends with commit `head`, whole or in a broken line, while `known` are known to have been durable. */

@@ -1,5 +1,5 @@
 import { MeshError } from "../errors.ts";
-import { GROUP_SIZE_MAX, SEGMENT_SIZE_MAX } from "../limits.ts";
+import { GROUP_BUFFER_KEPT, GROUP_SIZE_MAX, SEGMENT_SIZE_MAX } from "../limits.ts";
 import { type AppendFile, type Disk, joinPath } from "./disk.ts";
 import {
   type Commit,
@@ -10,6 +10,7 @@ import {
   lineHash,
   type Place,
   parseLine,
+  sealLine,
   segmentName,
   toCommit,
 } from "./journal-line.ts";
@@ -64,6 +65,10 @@ export interface JournalOptions {
   readonly onDurable?: (commits: readonly Commit[]) => void;
 }
 
+const GROUP_BUFFER_SIZE = 64 * 1024;
+/** UTF-8 takes so many bytes a UTF-16 unit at the most. */
+const BYTES_PER_UNIT = 3;
+
 export class Journal {
   /** The number of the last durable commit. */
   head = 0;
@@ -72,6 +77,8 @@ export class Journal {
   /** The segments, the one that is written to last; with what is durable of them. */
   #segments: SegmentCheck[] = [];
   #file: AppendFile | undefined;
+  /** What a group is written into. */
+  #bytes = Buffer.allocUnsafe(GROUP_BUFFER_SIZE);
   #queue: (Waiting | (() => Promise<void>))[] = [];
   #writing: Promise<void> | undefined;
   #broken = false;
@@ -180,7 +187,6 @@ export class Journal {
   async #writeGroup(group: Waiting[]): Promise<void> {
     const [file, segment] = await this.#writable();
     const commits: Commit[] = [];
-    const lines: Buffer[] = [];
     const begin = segment.size;
     const groupStart = this.head + 1;
     let number = this.head;
@@ -194,7 +200,11 @@ export class Journal {
       if (draft.before) await draft.before();
       number++;
       const sealed = draft.seal?.(number);
-      const line = formatLine({ n: number, t: draft.at, g: groupStart, p: previous }, entries, sealed);
+      const text = formatLine({ n: number, t: draft.at, g: groupStart, p: previous }, entries, sealed);
+      this.#room(size, text.length > GROUP_BUFFER_SIZE ? Buffer.byteLength(text) : text.length * BYTES_PER_UNIT);
+      const end = size + this.#bytes.write(text, size, "utf8");
+      const line = this.#bytes.subarray(size, end);
+      sealLine(line);
       const length = line.length - 1;
       commits.push({
         number,
@@ -203,22 +213,33 @@ export class Journal {
         place: { segment: segment.segment, offset: begin + size, length },
         ...(sealed === undefined ? {} : { sealed }),
       });
-      lines.push(line);
       previous = lineHash(line.subarray(0, length));
-      size += line.length;
+      size = end;
     }
-    const bytes = lines.length === 1 && lines[0] ? lines[0] : Buffer.concat(lines, size);
+    const bytes = this.#bytes.subarray(0, size);
     this.#broken = true;
     await file.write(bytes);
-    await file.sync();
+    const syncing = file.sync();
+    // The disk has something to do, and so has the processor.
+    const digest = segment.digestWith(bytes);
+    await syncing;
     this.#broken = false;
-    segment.take(bytes, { last: number, hash: previous }, commits.at(-1)?.place.length ?? 0);
+    segment.take(bytes, { last: number, hash: previous }, commits.at(-1)?.place.length ?? 0, digest);
+    if (this.#bytes.length > GROUP_BUFFER_KEPT) this.#bytes = Buffer.allocUnsafe(GROUP_BUFFER_SIZE);
     this.head = number;
     this.#publish(commits);
     for (const [index, { resolve }] of group.entries()) {
       const commit = commits[index];
       if (commit) resolve(commit);
     }
+  }
+
+  /** Makes room for so many bytes more behind what is written of a group. */
+  #room(size: number, more: number): void {
+    if (this.#bytes.length >= size + more) return;
+    const larger = Buffer.allocUnsafe(Math.max(2 * this.#bytes.length, size + more));
+    this.#bytes.copy(larger, 0, 0, size);
+    this.#bytes = larger;
   }
 
   /** Whoever is told of what is on disk cannot take it back by throwing. */

@@ -52,9 +52,14 @@ export class SegmentCheck implements ChainEnd {
     this.hash = before.hash;
   }
 
+  /** The digest as it will stand with further bytes: to be computed before it is known whether they are taken. */
+  digestWith(bytes: Uint8Array): Hash {
+    return this.#digest.copy().update(bytes);
+  }
+
   /** Takes further bytes, which end with this commit, whose line has so many bytes. */
-  take(bytes: Uint8Array, { last, hash }: ChainEnd, tail: number): void {
-    this.#digest.update(bytes);
+  take(bytes: Uint8Array, { last, hash }: ChainEnd, tail: number, digest = this.#digest.update(bytes)): void {
+    this.#digest = digest;
     this.size += bytes.length;
     this.last = last;
     this.hash = hash;
