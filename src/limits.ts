@@ -143,8 +143,6 @@ export const LINK_OPEN_TIMEOUT_MS = 10 * SECOND_MS;
 /** Reconnect delays, so that a relay that comes back is not overrun: doubled from the first to the last, with jitter. */
 export const LINK_BACKOFF_MIN_MS = 250;
 export const LINK_BACKOFF_MAX_MS = 30 * SECOND_MS;
-/** When a link that another connection of the same identity took over is tried again: two copies of a home take long turns. */
-export const LINK_REPLACED_RETRY_MS = 2 * MINUTE_MS;
 /** When what a relay refused (a full mailbox, say) is offered to it again, as often as it takes. */
 export const RELAY_RETRY_MS = 5 * SECOND_MS;
 

@@ -24,9 +24,8 @@ export interface LinkOptions {
   readonly onNote: (text: string) => void;
 }
 
-/** A proof that was refused: coming again would change nothing. */
-const FINAL_CODES: ReadonlySet<number> = new Set([CLOSE.possessionUnproved, CLOSE.tokenRefused]);
-const againAfter = (code: number) => (FINAL_CODES.has(code) ? "never" : code === CLOSE.replaced ? "late" : "soon");
+/** A proof that was refused, or another holder of this identity: coming again would change nothing. */
+const FINAL_CODES: ReadonlySet<number> = new Set([CLOSE.possessionUnproved, CLOSE.replaced, CLOSE.tokenRefused]);
 
 /** What a relay says that does not know a frame of ours. */
 const UNKNOWN = /unknown/i;
@@ -184,7 +183,7 @@ export class Link {
         this.#socket = undefined;
         this.#fell();
         const chance = (ports.random(1)[0] ?? 0) / 255;
-        this.#tell({ type: "CLOSED", code, reason: reason.slice(0, 200), again: againAfter(code), chance });
+        this.#tell({ type: "CLOSED", code, reason: reason.slice(0, 200), final: FINAL_CODES.has(code), chance });
       },
     });
     this.#socket = socket;

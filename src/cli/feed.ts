@@ -26,7 +26,6 @@ function linkText({ value, context }: News["state"]): string | undefined {
   const closed = LinkState.safeParse(context).data?.closed;
   const reason = closed?.reason ? ` (${line(closed.reason)})` : "";
   if (value === "waiting") return `offline${reason}, trying again`;
-  if (value === "replaced") return `offline${reason}, trying again later`;
   return value === "refused" ? `refused by the relay${reason}` : undefined;
 }
 

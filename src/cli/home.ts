@@ -99,8 +99,6 @@ function visit(mesh: Mesh, signal: AbortSignal): Visit {
       const { link } = await mesh.call("whoami", {});
       if (link.state === "online") return undefined;
       const reason = link.closed?.reason ? ` (${line(link.closed.reason)})` : "";
-      if (link.state === "replaced")
-        return "Another process is connected with this laptop's identity: a copy of its state directory, perhaps.";
       return link.state === "refused"
         ? `The relay refuses this laptop's connection${reason}.`
         : `The relay cannot be reached now${reason}.`;

@@ -18,8 +18,8 @@ export interface RelaySocket extends Outlet {
 /** Who was let in. */
 interface Peer {
   readonly did: string;
-  /** Whether it proved that it holds the DID's key. */
-  readonly isProven: boolean;
+  /** When it signed that it holds the DID's key; undefined when it did not. */
+  readonly provenAt: number | undefined;
   /** The features that it announced and the relay has. */
   readonly extensions: readonly string[];
   readonly delivery: Delivery;

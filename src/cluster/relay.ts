@@ -71,7 +71,8 @@ function readJson(text: string): unknown {
 
 /** Whom a connect lets in. */
 interface Admission extends Pick<z.infer<typeof Connect>, "from" | "token" | "extensions"> {
-  readonly isProven: boolean;
+  /** When the proof was signed; undefined of one who proves nothing. */
+  readonly provenAt?: number;
 }
 interface Refusal {
   readonly code: number;
@@ -79,6 +80,9 @@ interface Refusal {
 }
 const CONNECT_EXPECTED: Refusal = { code: CLOSE.connectExpected, message: "The first frame must be connect." };
 const UNPROVEN: Refusal = { code: CLOSE.possessionUnproved, message: "The DID was registered with a proof." };
+const TOKEN_REFUSED: Refusal = { code: CLOSE.tokenRefused, message: "The token is not valid." };
+/** Sent before the one that stands, by a process that is gone or by who recorded it. */
+const OUTDATED: Refusal = { code: CLOSE.outdated, message: "A newer connection of this DID stands." };
 const IDLE: Refusal = { code: CLOSE.idle, message: "No heartbeat for 90 s." };
 
 const sameText = (a: string, b: string) => timingSafeEqual(sha256(utf8.encode(a)), sha256(utf8.encode(b)));
@@ -101,8 +105,8 @@ export function createRelay(options: RelayOptions): Relay {
   /** The connect of one who proves nothing, where such are let in. It never takes the place of one with a proof. */
   function unproven(frame: unknown): Admission | undefined {
     const { data } = safeParse(UnprovenConnect, frame);
-    if (!data || online.get(data.from)?.peer?.isProven || !admitsUnproven?.(data.from)) return undefined;
-    return { ...data, isProven: false };
+    if (!data || online.get(data.from)?.peer?.provenAt !== undefined || !admitsUnproven?.(data.from)) return undefined;
+    return data;
   }
 
   /** Why a first frame is refused, with the close code, or whom it lets in. In the reference's order of checks. */
@@ -119,10 +123,11 @@ export function createRelay(options: RelayOptions): Relay {
       if (!parsed.success || refusal !== undefined) {
         return { code: CLOSE.possessionUnproved, message: `Proof of possession failed: ${refusal}.` };
       }
-      admission = { ...parsed.data, isProven: true };
+      admission = { ...parsed.data, provenAt: Date.parse(parsed.data.timestamp) };
     }
-    const isWelcome = token === undefined || sameText(admission.token ?? "", token);
-    return isWelcome ? admission : { code: CLOSE.tokenRefused, message: "The token is not valid." };
+    if (token !== undefined && !sameText(admission.token ?? "", token)) return TOKEN_REFUSED;
+    const standing = online.get(from)?.peer?.provenAt;
+    return standing !== undefined && (admission.provenAt ?? 0) <= standing ? OUTDATED : admission;
   }
 
   function connect(connection: Connection, frame: unknown): void {
@@ -132,14 +137,14 @@ export function createRelay(options: RelayOptions): Relay {
       connection.close(outcome.code, outcome.message);
       return;
     }
-    const { from: did, extensions: announced = [], isProven } = outcome;
+    const { from: did, extensions: announced = [], provenAt } = outcome;
     online.get(did)?.close(CLOSE.replaced, "Another connection of this DID took over.");
     online.set(did, connection);
     connection.aliveAt = now();
     const extensions = EXTENSIONS.filter((extension) => announced.includes(extension));
-    const peer = connection.letIn({ did, isProven, extensions }, (position) => mailboxes.from(did, position));
+    const peer = connection.letIn({ did, provenAt, extensions }, (position) => mailboxes.from(did, position));
     onSign?.(did);
-    log?.(`relay: ${did} connected${isProven ? "" : " without a proof"}`);
+    log?.(`relay: ${did} connected${provenAt === undefined ? " without a proof" : ""}`);
     if (extensions.length > 0)
       connection.reply({ type: "connected", extensions, pending: countOf(mailboxes.from(did, 0)) });
     peer.delivery.pump();
@@ -240,7 +245,7 @@ export function createRelay(options: RelayOptions): Relay {
     connections: () => [...online.keys()].filter((did) => online.get(did)?.isOpen),
     endUnproven(did) {
       const connection = online.get(did);
-      if (connection?.peer?.isProven === false) connection.close(UNPROVEN.code, UNPROVEN.message);
+      if (connection?.peer && connection.peer.provenAt === undefined) connection.close(UNPROVEN.code, UNPROVEN.message);
     },
     isConnected: (did) => online.get(did)?.isOpen === true,
     sweep() {

@@ -240,7 +240,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
     events: {
       CONNECT: { url: host },
       OPENED: { extensions: list(oneOf("accepted")), pending: count },
-      CLOSED: { code: count, reason: hidden, again: oneOf("soon", "late", "never"), chance: count },
+      CLOSED: { code: count, reason: hidden, final: flag, chance: count },
     },
   },
   grant: {

@@ -123,5 +123,7 @@ export const CLOSE = {
   idle: 4004,
   possessionUnproved: 4005,
   replaced: 4006,
+  /** Extension: a connection whose connect is newer stands. */
+  outdated: 4007,
   tooLarge: 1009,
 } as const;

@@ -114,12 +114,28 @@ describe("a connect is taken", () => {
     const first = await connect(server, alice);
     first.send(message(alice, "a"));
     expect((await first.next()).id).toBe("a");
+    server.clock.pass(1);
     const second = await connect(server, alice);
     expect(await first.ended).toBe(4006);
     expect((await second.next()).id).toBe("a");
     expect(server.relay.connections()).toEqual([alice.did]);
     second.send(message(alice, "b"));
     expect((await second.next()).id).toBe("b");
+  });
+
+  test("one that comes late, or again, takes nobody's place: the connect that was signed last stands", async () => {
+    const server = await world();
+    const old = connectFrame(alice, server.clock.iso());
+    server.clock.pass(1000);
+    const standing = await connect(server, alice);
+    for (const frame of [old, connectFrame(alice, server.clock.iso())]) {
+      const ghost = await openSocket(server);
+      ghost.send(frame);
+      expect(await ghost.ended).toBe(4007);
+    }
+    expect(server.relay.connections()).toEqual([alice.did]);
+    standing.send(message(alice, "a"));
+    expect((await standing.next()).id).toBe("a");
   });
 });
 

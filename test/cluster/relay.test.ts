@@ -284,6 +284,7 @@ describe("mail", () => {
     await reached;
     expect(await sender.received()).toEqual([]);
     expect(await receiver.received()).toEqual([]);
+    server.clock.pass(1);
     const late = await connect(server, bob);
     expect(await late.received()).toEqual([]);
     disk.release();

@@ -1,12 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { type Event, given, keepsTheLaws, T0 } from "../../../test/specification.ts";
-import {
-  HEARTBEAT_MS,
-  LINK_BACKOFF_MAX_MS,
-  LINK_BACKOFF_MIN_MS,
-  LINK_OPEN_TIMEOUT_MS,
-  LINK_REPLACED_RETRY_MS,
-} from "../../limits.ts";
+import { HEARTBEAT_MS, LINK_BACKOFF_MAX_MS, LINK_BACKOFF_MIN_MS, LINK_OPEN_TIMEOUT_MS } from "../../limits.ts";
 import { linkDefinition as link } from "./machine.ts";
 
 const connect = (url = "wss://relay/ws"): Event => ({ type: "CONNECT", url });
@@ -15,7 +9,7 @@ const closed = (more: object = {}): Event => ({
   type: "CLOSED",
   code: 1006,
   reason: "",
-  again: "soon",
+  final: false,
   chance: 0,
   ...more,
 });
@@ -124,16 +118,10 @@ describe("the link goes down", () => {
     ["after it was up", [connect(), opened()]],
   ])("a refusal that will not change is not answered by trying again (%s)", (_, history) => {
     linkAfter(...history)
-      .when(closed({ code: 4005, reason: "no proof", again: "never" }))
-      .then({ state: "refused", effects: [], context: { closed: { code: 4005, reason: "no proof" } }, timers: {} })
+      .when(closed({ code: 4006, reason: "replaced", final: true }))
+      .then({ state: "refused", effects: [], context: { closed: { code: 4006, reason: "replaced" } }, timers: {} })
       .when(connect())
       .then({ state: "connecting" });
-  });
-
-  it("who was replaced by another connection of the same identity comes again, but late", () => {
-    linkAfter(connect(), opened())
-      .when(closed({ code: 4006, reason: "replaced", again: "late" }))
-      .then({ state: "replaced", effects: [], timers: { replaced: LINK_REPLACED_RETRY_MS } });
   });
 });
 
@@ -142,7 +130,7 @@ describe("the link is taken down", () => {
     ["connecting", [connect()]],
     ["up", [connect(), opened()]],
     ["waiting", [connect(), closed()]],
-    ["refused", [connect(), closed({ again: "never" })]],
+    ["refused", [connect(), closed({ final: true })]],
   ])("when it is %s, and stays down", (_, history) => {
     linkAfter(...history)
       .when(disconnect)
@@ -166,9 +154,7 @@ keepsTheLaws(link, {
     connect(),
     opened(2),
     { type: "CAUGHT_UP" },
-    closed({ again: "late" }),
-    connect(),
-    closed({ again: "never" }),
+    closed({ final: true }),
     connect(),
     opened(),
     disconnect,

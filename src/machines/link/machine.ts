@@ -1,19 +1,12 @@
 import { assign, setup } from "xstate";
 import { z } from "zod";
-import {
-  HEARTBEAT_MS,
-  LINK_BACKOFF_MAX_MS,
-  LINK_BACKOFF_MIN_MS,
-  LINK_OPEN_TIMEOUT_MS,
-  LINK_REPLACED_RETRY_MS,
-} from "../../limits.ts";
+import { HEARTBEAT_MS, LINK_BACKOFF_MAX_MS, LINK_BACKOFF_MIN_MS, LINK_OPEN_TIMEOUT_MS } from "../../limits.ts";
 import { effect, type MachineDefinition, Resumed, type Timed } from "../definition.ts";
 
 // The connection to the relay. Live only: it starts anew with the process, and is inspected but not journaled.
 //
 //   down ──CONNECT──▶ connecting ──OPENED──▶ online ──CLOSED──▶ waiting ── after the backoff ──▶ connecting
-//                                            CLOSED by another holder ──▶ replaced ── after a long while ──▶ connecting
-//                                            CLOSED for good ──▶ refused: no further attempt by itself
+//                                            CLOSED with 4005, 4006 ──▶ refused: no further attempt by itself
 
 export const LinkEventSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("CONNECT"), url: z.string().max(500) }),
@@ -24,11 +17,8 @@ export const LinkEventSchema = z.discriminatedUnion("type", [
     type: z.literal("CLOSED"),
     code: z.int(),
     reason: z.string().max(200),
-    /**
-     * When to try again. Never: the relay refuses a proof, and will again. Late: another connection of this identity took
-     * over; a copy of this home, or what an earlier process sent before it died and the network delivered late.
-     */
-    again: z.enum(["soon", "late", "never"]),
+    /** The relay will say the same again: another holder of this identity, or a proof that it refuses. */
+    final: z.boolean(),
     /** 0 to 1, for the jitter. */
     chance: z.number(),
   }),
@@ -74,14 +64,10 @@ const link = setup({
         : {},
     ),
   },
-  guards: {
-    isFinal: ({ event }) => event.type === "CLOSED" && event.again === "never",
-    isReplaced: ({ event }) => event.type === "CLOSED" && event.again === "late",
-  },
+  guards: { isFinal: ({ event }) => event.type === "CLOSED" && event.final },
   delays: {
     heartbeat: HEARTBEAT_MS,
     open: LINK_OPEN_TIMEOUT_MS,
-    replaced: LINK_REPLACED_RETRY_MS,
     // Half fixed, half by chance, so that many clients of one relay do not return at the same moment.
     backoff: ({ context }) =>
       Math.min(LINK_BACKOFF_MAX_MS, LINK_BACKOFF_MIN_MS * 2 ** Math.min(context.attempts, 16)) *
@@ -115,8 +101,11 @@ const link = setup({
           })),
         },
         CLOSED: [
-          { guard: "isFinal", target: "refused", actions: "noteFinal" },
-          { guard: "isReplaced", target: "replaced", actions: "noteFinal" },
+          {
+            guard: "isFinal",
+            target: "refused",
+            actions: "noteFinal",
+          },
           { target: "waiting", actions: "noteClose" },
         ],
       },
@@ -133,8 +122,11 @@ const link = setup({
       on: {
         CAUGHT_UP: { actions: assign({ caughtUp: true }) },
         CLOSED: [
-          { guard: "isFinal", target: "refused", actions: "noteFinal" },
-          { guard: "isReplaced", target: "replaced", actions: "noteFinal" },
+          {
+            guard: "isFinal",
+            target: "refused",
+            actions: "noteFinal",
+          },
           { target: "waiting", actions: "noteClose" },
         ],
       },
@@ -145,10 +137,6 @@ const link = setup({
     waiting: {
       on: { CONNECT: { target: "connecting", actions: assign(({ event }) => ({ url: event.url })) } },
       after: { backoff: "connecting" },
-    },
-    replaced: {
-      on: { CONNECT: { target: "connecting", actions: assign(({ event }) => ({ url: event.url, attempts: 0 })) } },
-      after: { replaced: "connecting" },
     },
     refused: {
       on: { CONNECT: { target: "connecting", actions: assign(({ event }) => ({ url: event.url, attempts: 0 })) } },
