@@ -91,7 +91,10 @@ describe("a conversation that is forgotten", () => {
     await call(bob, "send", { to: names.alice, message: "again, to alice" });
     await call(alice, "await", { from: [names.bob], timeout_ms: 10_000 });
     await call(alice, "send", { to: names.bob, message: "again, to bob" });
-    expect(textsOf(await call(bob, "await", { from: [names.alice], timeout_ms: 10_000 }))).toContain("again, to bob");
+    // What was under way when it was forgotten may come first.
+    const came: string[] = [];
+    while (!came.includes("again, to bob"))
+      came.push(...textsOf(await call(bob, "await", { from: [names.alice], timeout_ms: 10_000 })));
     expect(alice.core.keyring.contentKey(names.bob)).not.toEqual(old);
     for (const keepsSnapshots of [true, false]) {
       await alice.close();
