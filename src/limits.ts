@@ -6,7 +6,8 @@ const KiB = 1024;
 const MiB = 1024 * KiB;
 const SECOND_MS = 1000;
 const MINUTE_MS = 60 * SECOND_MS;
-const DAY_MS = 24 * 60 * MINUTE_MS;
+const HOUR_MS = 60 * MINUTE_MS;
+const DAY_MS = 24 * HOUR_MS;
 
 // What crosses the mesh
 
@@ -61,6 +62,18 @@ export const SEALED_FRAMES_KEPT = 256;
 export const SESSIONS_PER_PEER_MAX = 8;
 /** One-time prekeys published at once, for as many new peers: when they are used up, knocks come without one. */
 export const ONE_TIME_PREKEYS = 50;
+/** Below so many one-time prekeys, at the registry or here, others are made and published. */
+export const ONE_TIME_PREKEYS_LOW = 10;
+/** One-time prekeys back from the newest whose private halves are kept for knocks that may come: older ones are destroyed. */
+export const ONE_TIME_PREKEYS_KEPT = 2_000;
+/** How often the registry is asked how many are left: between two times at most one lot can be drained. */
+export const PREKEYS_CHECK_MS = 6 * HOUR_MS;
+/** The longest pause before a registry that did not answer is asked again. */
+export const PREKEYS_RETRY_MAX_MS = 15 * MINUTE_MS;
+/** How long a signed prekey is published, which bounds what a stolen one opens: then another takes its place. */
+export const SIGNED_PREKEY_MS = 7 * DAY_MS;
+/** How long the one before is kept for knocks that were under way: then it is destroyed, and such a knock is rejected. */
+export const SIGNED_PREKEY_KEPT_MS = 14 * DAY_MS;
 /** Ids of received work, and of messages that are listed no more, that are remembered to know a repetition: the oldest is forgotten, long after the relay dropped it. */
 export const RECENT_IDS_MAX = 20_000;
 /** Messages that one inbox answer lists, which an agent reads whole: the rest is told and left unread. */

@@ -1,4 +1,5 @@
 import type { ConversationContext } from "../machines/conversation/events.ts";
+import type { PreKeysContext } from "../machines/prekeys/events.ts";
 import type { SessionContext } from "../machines/session/events.ts";
 import type { Epoch } from "./housekeeping.ts";
 import { latestPairing } from "./membership.ts";
@@ -18,8 +19,15 @@ export interface Standing {
     readonly failure: string | null;
     readonly relay_url: string | null;
     readonly registry_url: string | null;
-    /** Prekeys have been made. */
-    readonly prekeys: boolean;
+    /** The prekeys that were made; null before that. */
+    readonly prekeys: {
+      /** When the signed one was made. */
+      readonly signed_at: number | null;
+      /** What the registry said last that it has of the one-time ones. */
+      readonly left: number | null;
+      /** Why they could not be seen to, if so. */
+      readonly failure: string | null;
+    } | null;
   } | null;
   readonly peers: number;
   readonly sessions: number;
@@ -35,6 +43,7 @@ export function standingOf(states: Iterable<readonly [stream: string, state: Act
   const pairings = (byKind.get("pairing") ?? []).map(([, state]) => state);
   const pairing = latestPairing(pairings);
   const state = pairings.find(({ snapshot }) => snapshot.context === pairing);
+  const prekeys = contexts<PreKeysContext>("prekeys").find(({ controller }) => controller === pairing?.controller);
   const conversations = contexts<ConversationContext>("conversation");
   const bodies = conversations.flatMap(({ outbox, handling }) => [...outbox, ...handling].map(({ body }) => body));
   return {
@@ -46,7 +55,11 @@ export function standingOf(states: Iterable<readonly [stream: string, state: Act
           failure: pairing.failure?.code ?? null,
           relay_url: pairing.relayUrl,
           registry_url: pairing.registryUrl,
-          prekeys: pairing.prekeys !== null,
+          prekeys: pairing.prekeys && {
+            signed_at: prekeys?.signedAt ?? null,
+            left: prekeys?.left ?? null,
+            failure: prekeys?.failure?.code ?? null,
+          },
         }
       : null,
     peers: conversations.length,

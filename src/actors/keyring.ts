@@ -29,7 +29,8 @@ import type { Secret } from "../store/vault.ts";
 //   ratchet/<session>              a Double Ratchet's state but for its chains, and its associated data
 //   sending/<session>              the chain that it sends with, moved by each message
 //   receiving/<session>            the chain that it receives with
-//   candidate/<kdf>/<session>      a responder's whole ratchet for each KDF, until a message settles which the initiator used
+//   candidate/<session>/<kdf>/<id> a responder's whole ratchet for each KDF and signed prekey that the initiator may have used,
+//                                  until a message settles which it was
 //   skipped/<session>/<key id>     a message key set aside
 //   sent/<peer>/<message>          the message key of a frame that the relay does not have yet
 
@@ -84,7 +85,8 @@ const isSameTurn = (before: RatchetState, after: RatchetState) =>
   before.peer === after.peer &&
   before.previousCount === after.previousCount;
 
-const candidateName = (kdf: Kdf, session: string) => `candidate/${kdf}/${session}`;
+const candidates = (session: string) => `candidate/${session}/`;
+const isKdf = (text: string | undefined): text is Kdf => KDFS.some((kdf) => kdf === text);
 
 export class Keyring {
   readonly #secrets: Secrets;
@@ -182,6 +184,13 @@ export class Keyring {
     for (const { keyId, keyPair } of oneTime) patch[`prekey/one-time/${keyId}`] = base64.encode(keyPair.secret);
     return patch;
   }
+  /** Destroys signed prekeys, and the one-time ones with ids below a bound. */
+  droppedPreKeysPatch(signed: readonly number[], oneTimeBelow: number): SecretPatch {
+    const oneTime = this.#secrets
+      .names("prekey/one-time/")
+      .filter((name) => Number(name.slice(name.lastIndexOf("/") + 1)) < oneTimeBelow);
+    return Object.fromEntries([...signed.map((id) => `prekey/signed/${id}`), ...oneTime].map((name) => [name, null]));
+  }
   static consumedPatch = (oneTimeKeyId: number | null): SecretPatch =>
     oneTimeKeyId === null ? {} : { [`prekey/one-time/${oneTimeKeyId}`]: null };
 
@@ -211,29 +220,38 @@ export class Keyring {
     return { state: parseRatchet({ ...state, ...Object.fromEntries(chains) }), associatedData };
   }
 
-  /** The ratchets that may read a session's next message: its own, or one for each KDF until a message settled which. */
+  /** The ratchets that may read a session's next message: its own, or the candidates until a message settled which. */
   candidates(session: string): readonly { readonly ratchet: Ratchet; readonly kdf?: Kdf }[] {
     const ratchet = this.ratchet(session);
     if (ratchet) return [{ ratchet }];
-    return KDFS.flatMap((kdf) => {
-      const secret = ratchetSecret(this.#secrets.get(candidateName(kdf, session)));
-      if (!secret) return [];
+    return this.#secrets.names(candidates(session)).flatMap((name) => {
+      const secret = ratchetSecret(this.#secrets.get(name));
+      const [kdf] = name.slice(candidates(session).length).split("/");
+      if (!secret || !isKdf(kdf)) return [];
       const [state, associatedData] = [parseRatchet(secret.state), base64.decode(secret.ad)];
       return [{ kdf, ratchet: { state, associatedData, skipped: new Map<string, Uint8Array>() } }];
     });
   }
 
-  /** The patch of a session that a knock opened: which of its ratchets is the true one is not known yet. */
-  static candidatesPatch = (session: string, ratchetOf: (kdf: Kdf) => RatchetCore): SecretPatch =>
+  /** The patch of a session that a knock opened: which KDF its initiator speaks is not known, nor always which prekey it used. */
+  static candidatesPatch = (
+    session: string,
+    signed: readonly SignedPreKey[],
+    ratchetOf: (kdf: Kdf, signed: SignedPreKey) => RatchetCore,
+  ): SecretPatch =>
     Object.fromEntries(
-      KDFS.map((kdf) => {
-        const { state, associatedData } = ratchetOf(kdf);
-        return [candidateName(kdf, session), secretOf(serializeRatchet(state), associatedData)];
-      }),
+      signed.flatMap((preKey) =>
+        KDFS.map((kdf) => {
+          const { state, associatedData } = ratchetOf(kdf, preKey);
+          const name = `${candidates(session)}${kdf}/${preKey.keyId}`;
+          return [name, secretOf(serializeRatchet(state), associatedData)];
+        }),
+      ),
     );
   /** The patch that goes with the first message of such a session: one candidate is moved on, none is kept. */
-  static settledPatch = (session: string): SecretPatch =>
-    Object.fromEntries(KDFS.map((kdf) => [candidateName(kdf, session), null]));
+  settledPatch(session: string): SecretPatch {
+    return Object.fromEntries(this.#secrets.names(candidates(session)).map((name) => [name, null]));
+  }
 
   /**
    * The patch that moves a ratchet. The caller commits it in the same turn, and calls `moved` when it was accepted.
@@ -264,7 +282,7 @@ export class Keyring {
   forgetPatch(session: string, peer: string, sealed: readonly string[]): SecretPatch {
     const names = [
       ...["ratchet", ...CHAINS].map((kind) => `${kind}/${session}`),
-      ...KDFS.map((kdf) => candidateName(kdf, session)),
+      ...this.#secrets.names(candidates(session)),
       ...this.#secrets.names(`skipped/${session}/`),
       ...Keyring.sentNames(peer, sealed),
     ];

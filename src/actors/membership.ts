@@ -5,6 +5,7 @@ import type { PairingContext } from "../machines/pairing/events.ts";
 import { decodeToken, pairedProofText } from "../wire/pair.ts";
 import type { Core } from "./core.ts";
 import { Keyring } from "./keyring.ts";
+import { freshIds, heldPreKeys, PreKeys } from "./prekeys.ts";
 import { type HttpPorts, pair, Registry } from "./registry.ts";
 import type { ActorState } from "./state.ts";
 
@@ -26,10 +27,12 @@ export function latestPairing(states: Iterable<ActorState>): PairingContext | un
 export class Membership {
   readonly #core: Core;
   readonly #http: HttpPorts;
+  readonly preKeys: PreKeys;
 
   constructor(core: Core) {
     this.#core = core;
     this.#http = { network: core.ports.network, clock: core.ports.clock, signal: core.signal };
+    this.preKeys = new PreKeys(core, (controller) => this.registryOf(this.#context(pairingOf(controller))));
     core.system.perform("pairing", {
       claim: (_: never, stream) => this.#attempt(stream, () => this.#claim(stream), true),
       register: (_: never, stream) => this.#attempt(stream, () => this.#register(stream), false),
@@ -188,14 +191,7 @@ export class Membership {
 
   async #makePrekeys(stream: string): Promise<void> {
     const { keyring, ports, system } = this.#core;
-    // Ids only ever grow, over every cluster: a stale knock never finds another key under its number.
-    let first = 1;
-    let signedId = 1;
-    for (const [, state] of system.streams("pairing")) {
-      const { prekeys }: PairingContext = state.snapshot.context;
-      first = Math.max(first, prekeys?.next ?? 1);
-      signedId = Math.max(signedId, (prekeys?.signed ?? 0) + 1);
-    }
+    const { signed: signedId, oneTime: first } = freshIds(system);
     const signed = generateSignedPreKey(keyring.identity, signedId, ports.random);
     const oneTime = generateOneTimePreKeys(first, ONE_TIME_PREKEYS, ports.random);
     await system.commit(
@@ -212,20 +208,19 @@ export class Membership {
     const { prekeys } = context;
     const signed = prekeys && keyring.signedPreKey(prekeys.signed);
     if (!prekeys || !signed) throw new MeshError("store_damaged", "The signed prekey is missing.");
-    const ids = Array.from({ length: ONE_TIME_PREKEYS }, (_, index) => prekeys.next - 1 - index).filter(
-      (id) => id >= prekeys.first,
-    );
-    const oneTime = ids.map((id) => keyring.oneTimePreKey(id)).filter((key) => key !== undefined);
+    const oneTime = heldPreKeys(keyring, Math.max(prekeys.first, prekeys.next - ONE_TIME_PREKEYS), prekeys.next);
     await this.registryOf(context).publishPreKeys(keyring.identity, signed, oneTime);
     await system.commit([{ stream, event: { type: "PUBLISHED", signed: prekeys.signed } }]).durable;
   }
 
-  #connect(stream: string): void {
+  async #connect(stream: string): Promise<void> {
     const { link } = this.#core;
     const context = this.#context(stream);
-    if (context !== this.current || !context.relayUrl) return;
-    const wanted = `${context.relayUrl.replace(/\/+$/, "")}/ws`;
-    if (link.value !== "down" && link.context?.url !== wanted) link.disconnect();
-    link.connect(context.relayUrl);
+    if (context === this.current && context.relayUrl) {
+      const wanted = `${context.relayUrl.replace(/\/+$/, "")}/ws`;
+      if (link.value !== "down" && link.context?.url !== wanted) link.disconnect();
+      link.connect(context.relayUrl);
+    }
+    await this.preKeys.adopt(context);
   }
 }

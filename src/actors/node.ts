@@ -96,7 +96,7 @@ export class MeshNode {
       registry: () => this.membership.registryOf(this.membership.current),
     };
     this.membership = new Membership(this.core);
-    this.sessions = new Sessions(this.core, () => this.membership.current);
+    this.sessions = new Sessions(this.core, this.membership);
     this.offloads = new Offloads(this.core, options.home);
     const outgoing = new OutgoingMail(this.core);
     const onWork = async (work: Work) => (await options.onWork?.(work)) ?? this.offloads.handle(work);

@@ -4,6 +4,7 @@ import type { MachineDefinition } from "../machines/definition.ts";
 import { linkDefinition } from "../machines/link/machine.ts";
 import { offloadDefinition } from "../machines/offload/machine.ts";
 import { pairingDefinition } from "../machines/pairing/machine.ts";
+import { prekeysDefinition } from "../machines/prekeys/machine.ts";
 import { sessionDefinition } from "../machines/session/machine.ts";
 import { Blobs } from "../store/blobs.ts";
 import { joinPath } from "../store/disk.ts";
@@ -78,6 +79,7 @@ function isRestored(system: ActorSystem, { position, state }: SnapshotFile): boo
 
 export const NODE_DEFINITIONS: readonly MachineDefinition[] = [
   pairingDefinition,
+  prekeysDefinition,
   sessionDefinition,
   conversationDefinition,
   offloadDefinition,

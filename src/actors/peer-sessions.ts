@@ -58,6 +58,11 @@ export class PeerSessions {
     return contexts.findLast((context) => context && context.lastHeard !== null)?.kdf ?? undefined;
   }
 
+  /** Whether a knock of the peer with this ephemeral key was taken before: an initiator makes a new one for each. */
+  hasKnocked(peer: string, ek: string): boolean {
+    return this.all(peer).some((id) => this.#context(id)?.role === "responder" && this.#context(id)?.ek === ek);
+  }
+
   /**
    * Whether a session of the peer began with this ratchet key before. An initiator makes a new one for each: who uses one
    * again gives again an old knock that took no one-time prekey, under other ids, and the messages after it.

@@ -125,7 +125,7 @@ export class Reception {
         secrets: {
           ...sealed.secrets,
           ...disproved?.secrets,
-          ...(kdf && Keyring.settledPatch(session)),
+          ...(kdf && keyring.settledPatch(session)),
           ...Keyring.ratchetPatch(
             session,
             { state: result.state, associatedData: ratchet.associatedData },

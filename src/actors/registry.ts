@@ -15,6 +15,7 @@ import {
   AgentRecord,
   AUTH_SCHEME,
   DiscoverResponse,
+  PreKeysCount,
   PreKeysResponse,
   type PreKeysUpload,
   type RegisterRequest,
@@ -211,6 +212,14 @@ export class Registry {
       authorization: this.#authorization(identity),
     });
     if (status < 200 || status >= 300) throw refusal(status, json, "cluster_refused");
+  }
+
+  /** How many one-time prekeys of ours it has left, where it says that (an extension); null elsewhere. */
+  async preKeysLeft(identity: Identity): Promise<number | null> {
+    const path = `/v1/agents/${encodeURIComponent(identity.did)}/prekeys/count`;
+    const { status, json } = await this.#ask(path, { authorization: this.#authorization(identity) });
+    const { data } = safeParse(PreKeysCount, json);
+    return status === 200 && data ? data.one_time_count : null;
   }
 
   /** Takes this identity's record and prekeys away. */

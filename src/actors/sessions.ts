@@ -13,12 +13,12 @@ import {
 } from "../crypto/index.ts";
 import { asMeshError, type ErrorCode, MeshError } from "../errors.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
-import type { PairingContext } from "../machines/pairing/events.ts";
 import type { SessionContext } from "../machines/session/events.ts";
 import type { SecretPatch } from "../store/secrets.ts";
 import type { Knock, KnockAccept, KnockReject } from "../wire/frame.ts";
 import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
 import { Keyring } from "./keyring.ts";
+import type { Membership } from "./membership.ts";
 import { type Draft, join } from "./outgoing.ts";
 import { bundleOf, identityOf } from "./peer-keys.ts";
 import { PeerSessions } from "./peer-sessions.ts";
@@ -46,13 +46,13 @@ export type KnockFate = "taken" | "later";
 
 export class Sessions {
   readonly #core: Core;
-  readonly #currentSignedPreKey: () => number | undefined;
+  readonly #membership: Membership;
   readonly known: PeerSessions;
 
-  constructor(core: Core, pairing: () => PairingContext | undefined) {
+  constructor(core: Core, membership: Membership) {
     this.#core = core;
     this.known = new PeerSessions(core);
-    this.#currentSignedPreKey = () => pairing()?.prekeys?.signed;
+    this.#membership = membership;
   }
 
   isConfirmed(session: string): boolean {
@@ -212,14 +212,20 @@ export class Sessions {
       note(`A knock from ${knock.from} carried a key that is not its own; refused.`);
       return this.#reject(knock, "identity_mismatch");
     }
-    const signedPreKeyId = spk ?? this.#currentSignedPreKey();
-    const signedPreKey = signedPreKeyId === undefined ? undefined : keyring.signedPreKey(signedPreKeyId);
+    if (this.known.hasKnocked(knock.from, ek)) {
+      note(`A knock from ${knock.from} came a second time under another id; passed over.`);
+      return "taken";
+    }
+    const named = spk === undefined ? undefined : keyring.signedPreKey(spk);
+    // A plain client does not say which it used.
+    const signed =
+      spk === undefined ? this.#membership.preKeys.candidates(this.#membership.current) : named ? [named] : [];
     const oneTimePreKey = otk === undefined || otk === null ? undefined : keyring.oneTimePreKey(otk);
-    if (!signedPreKey || (otk !== undefined && otk !== null && !oneTimePreKey))
-      return this.#reject(knock, "prekey_unknown");
+    const [newest] = signed;
+    if (!newest || (otk !== undefined && otk !== null && !oneTimePreKey)) return this.#reject(knock, "prekey_unknown");
     let candidates: SecretPatch;
     try {
-      candidates = Keyring.candidatesPatch(knock.id, (kdf) => {
+      candidates = Keyring.candidatesPatch(knock.id, signed, (kdf, signedPreKey) => {
         const { sharedKey, associatedData } = respond({
           identity: keyring.identity,
           signedPreKey,
@@ -241,7 +247,7 @@ export class Sessions {
       knock: knock.id,
       ik,
       ek,
-      spk: signedPreKey.keyId,
+      spk: newest.keyId,
       otk: otk ?? null,
       kdf: null,
     };
@@ -266,6 +272,8 @@ export class Sessions {
       },
     ).durable;
     for (const id of surplus) keyring.forgot(id);
+    const { current } = this.#membership;
+    if (oneTimePreKey && current) await this.#membership.preKeys.used(current);
     return "taken";
   }
 

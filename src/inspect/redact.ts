@@ -123,6 +123,28 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       FAILED: { code, detail: hidden, final: flag },
     },
   },
+  prekeys: {
+    context: {
+      controller: did,
+      signed: count,
+      signedAt: time,
+      kept: list(object({ id: count, until: time })),
+      first: count,
+      next: count,
+      left: count,
+      wanted: object({ rotate: flag, count }),
+      attempts: count,
+      failure,
+    },
+    events: {
+      ADOPTED: { signed: count, next: count },
+      CHECKED: { left: count },
+      USED_UP: {},
+      MADE: { signed: count, first: count, count, dropped: list(count) },
+      PUBLISHED: { signed: count },
+      FAILED: { code, detail: hidden },
+    },
+  },
   session: {
     context: {
       ...agreement,

@@ -52,6 +52,9 @@ export const PreKeysResponse = z.looseObject({
 });
 export type PreKeysResponse = z.infer<typeof PreKeysResponse>;
 
+/** Extension: `GET /v1/agents/{did}/prekeys/count`, signed by the agent. */
+export const PreKeysCount = z.looseObject({ one_time_count: z.int().min(0) });
+
 /** `GET /v1/agents/{did}` */
 export const AgentRecord = z.looseObject({
   did: Did,

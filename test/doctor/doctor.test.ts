@@ -62,7 +62,7 @@ describe("a home that is well", () => {
       ...["pairing", "prekeys", "registry", "relay", "clock"],
     ]);
     expect(of(report, "pairing")?.message).toContain("alice is paired with test; 1 peer, 1 open session, 0 messages");
-    expect(of(report, "prekeys")?.message).toContain("50 one-time prekeys");
+    expect(of(report, "prekeys")?.message).toContain("50 one-time prekeys left");
     expect(of(report, "snapshots")?.message).toContain("gives the same");
 
     const mesh = await openMesh({ home, ports: realPorts(realNetwork) });

@@ -139,10 +139,16 @@ function pairingFinding(standing: Standing | undefined): Finding {
   );
 }
 
-function prekeysFinding(standing: Standing | undefined, left: number | undefined): Finding {
-  if (left === undefined) return note("Not known: the vault was not opened.");
-  if (!standing?.pairing?.prekeys && left === 0) return note("None were made yet; pairing makes them.");
-  return left === 0
-    ? note("All one-time prekeys were used; new sessions begin without one until new ones are published.")
-    : ok(`${counted(left, "one-time prekey")} left, as far as is known here.`);
+function prekeysFinding(standing: Standing | undefined, held: number | undefined): Finding {
+  if (held === undefined) return note("Not known: the vault was not opened.");
+  const prekeys = standing?.pairing?.prekeys;
+  if (!prekeys && held === 0) return note("None were made yet; pairing makes them.");
+  const { left = null, failure = null, signed_at: signedAt = null } = prekeys ?? {};
+  const age = signedAt === null ? "" : `, a signed one of ${new Date(signedAt).toISOString().slice(0, 10)}`;
+  if (failure !== null)
+    return note(`${counted(held, "one-time prekey")}${age}; they could not be renewed (${failure}).`);
+  if (held === 0 || left === 0)
+    return note("The one-time prekeys are used up: first messages lose forward secrecy until new ones are published.");
+  const there = left === null ? "" : `, ${left} at the registry when it was asked last`;
+  return ok(`${counted(held, "one-time prekey")} left as far as is known here${there}${age}.`);
 }

@@ -1,0 +1,141 @@
+import {
+  generateOneTimePreKeys,
+  generateSignedPreKey,
+  type OneTimePreKey,
+  type SignedPreKey,
+} from "../crypto/index.ts";
+import { asMeshError, MeshError } from "../errors.ts";
+import { ONE_TIME_PREKEYS_KEPT, ONE_TIME_PREKEYS_LOW } from "../limits.ts";
+import type { PairingContext } from "../machines/pairing/events.ts";
+import type { PreKeysContext, Wanted } from "../machines/prekeys/events.ts";
+import type { SecretPatch } from "../store/secrets.ts";
+import type { Core } from "./core.ts";
+import { Keyring } from "./keyring.ts";
+import type { Registry } from "./registry.ts";
+import type { ActorSystem } from "./system.ts";
+
+// The prekeys of a membership: the effects of the prekeys machine.
+
+export const preKeysOf = (controller: string): string => `prekeys/${controller}`;
+
+export const preKeysContext = (system: ActorSystem, controller: string): PreKeysContext | undefined =>
+  system.state(preKeysOf(controller))?.snapshot.context;
+
+/** Ids that were never used. They only ever grow, over every cluster: a stale knock never finds another key under its number. */
+export function freshIds(system: ActorSystem): { readonly signed: number; readonly oneTime: number } {
+  let [signed, oneTime] = [1, 1];
+  const seen = (ids: { readonly signed: number | null; readonly next: number } | null) => {
+    signed = Math.max(signed, (ids?.signed ?? 0) + 1);
+    oneTime = Math.max(oneTime, ids?.next ?? 1);
+  };
+  for (const [, { snapshot }] of system.streams("pairing")) seen((snapshot.context as PairingContext).prekeys);
+  for (const [, { snapshot }] of system.streams("prekeys")) seen(snapshot.context as PreKeysContext);
+  return { signed, oneTime };
+}
+
+/** The private halves that are still here of one-time prekeys with ids from `first` up to `next`. */
+export const heldPreKeys = (keyring: Keyring, first: number, next: number): OneTimePreKey[] =>
+  Array.from({ length: next - first }, (_, index) => keyring.oneTimePreKey(first + index)).filter(
+    (key) => key !== undefined,
+  );
+
+export class PreKeys {
+  readonly #core: Core;
+  readonly #registryOf: (controller: string) => Registry;
+
+  /** @param registryOf the registry of a membership */
+  constructor(core: Core, registryOf: (controller: string) => Registry) {
+    this.#core = core;
+    this.#registryOf = registryOf;
+    core.system.perform("prekeys", {
+      check: ({ controller }: Of) => this.#attempt(controller, () => this.#check(controller)),
+      make: ({ controller, wanted }: Of & { readonly wanted: Wanted }) => this.#make(controller, wanted),
+      publish: ({ controller }: Of) => this.#attempt(controller, () => this.#publish(controller)),
+    });
+  }
+
+  /** Takes over what pairing has published, unless that is known. */
+  async adopt({ controller, prekeys }: PairingContext): Promise<void> {
+    const { system } = this.#core;
+    if (!prekeys || (preKeysContext(system, controller)?.signed ?? -1) >= prekeys.signed) return;
+    const event = { type: "ADOPTED", signed: prekeys.signed, next: prekeys.next };
+    await system.commit([{ stream: preKeysOf(controller), event }]).durable;
+  }
+
+  /** The signed prekeys that a knock may mean that names none: the published one, and those that were before it. */
+  candidates(pairing: PairingContext | undefined): SignedPreKey[] {
+    const { system, keyring } = this.#core;
+    const context = pairing && preKeysContext(system, pairing.controller);
+    const ids = context ? [context.signed, ...context.kept.map(({ id }) => id).reverse()] : [pairing?.prekeys?.signed];
+    return ids
+      .map((id) => (id === undefined || id === null ? undefined : keyring.signedPreKey(id)))
+      .filter((key) => key !== undefined);
+  }
+
+  /** A knock used one up. */
+  async used({ controller }: PairingContext): Promise<void> {
+    const { system, keyring } = this.#core;
+    if (keyring.oneTimePreKeys >= ONE_TIME_PREKEYS_LOW) return;
+    await system.commit([{ stream: preKeysOf(controller), event: { type: "USED_UP" } }]).durable;
+  }
+
+  async #attempt(controller: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      const { code, message } = asMeshError(error);
+      if (code === "closed" || code === "store_io") throw error;
+      const detail = message.replace(new MeshError(code).message, "").trim().slice(0, 1000);
+      this.#core.note(`The prekeys are seen to later: ${message}`);
+      await this.#tell(controller, { type: "FAILED", code, detail });
+    }
+  }
+
+  async #tell(
+    controller: string,
+    event: { readonly type: string; readonly [field: string]: unknown },
+    secrets?: SecretPatch,
+  ) {
+    await this.#core.system.commit([{ stream: preKeysOf(controller), event }], { secrets }).durable;
+  }
+
+  async #check(controller: string): Promise<void> {
+    const left = await this.#registryOf(controller).preKeysLeft(this.#core.keyring.identity);
+    await this.#tell(controller, { type: "CHECKED", left });
+  }
+
+  async #make(controller: string, { rotate, count }: Wanted): Promise<void> {
+    const { keyring, ports, system } = this.#core;
+    const context = preKeysContext(system, controller);
+    if (!context) return;
+    const ids = freshIds(system);
+    const signed = rotate ? generateSignedPreKey(keyring.identity, ids.signed, ports.random) : undefined;
+    const oneTime = generateOneTimePreKeys(ids.oneTime, count, ports.random);
+    const now = ports.clock.now();
+    const dropped = context.kept.filter(({ until }) => until <= now).map(({ id }) => id);
+    const event = { signed: signed?.keyId ?? context.signed, first: ids.oneTime, count, dropped };
+    await this.#tell(
+      controller,
+      { type: "MADE", ...event },
+      {
+        ...Keyring.preKeysPatch(signed, oneTime),
+        ...keyring.droppedPreKeysPatch(dropped, ids.oneTime - ONE_TIME_PREKEYS_KEPT),
+      },
+    );
+  }
+
+  async #publish(controller: string): Promise<void> {
+    const { keyring, system } = this.#core;
+    const context = preKeysContext(system, controller);
+    if (!context || context.signed === null) return;
+    const signed = keyring.signedPreKey(context.signed);
+    if (!signed) throw new MeshError("store_damaged", "The signed prekey is missing.");
+    const oneTime = heldPreKeys(keyring, context.first, context.next);
+    await this.#registryOf(controller).publishPreKeys(keyring.identity, signed, oneTime);
+    await this.#tell(controller, { type: "PUBLISHED", signed: context.signed });
+  }
+}
+
+interface Of {
+  readonly controller: string;
+}

@@ -1,0 +1,174 @@
+/** Prekeys over weeks: replaced, replenished, kept for knocks that are under way, and never used twice. */
+import { join } from "node:path";
+import { expect, it, onTestFinished } from "vitest";
+import { realNetwork } from "../../src/actors/network.ts";
+import type { MeshNode } from "../../src/actors/node.ts";
+import { realPorts } from "../../src/actors/ports.ts";
+import { preKeysContext } from "../../src/actors/prekeys.ts";
+import { startServer } from "../../src/cluster/server.ts";
+import { MeshError } from "../../src/errors.ts";
+import {
+  ONE_TIME_PREKEYS,
+  ONE_TIME_PREKEYS_LOW,
+  PREKEYS_CHECK_MS,
+  SIGNED_PREKEY_KEPT_MS,
+  SIGNED_PREKEY_MS,
+} from "../../src/limits.ts";
+import type { SessionContext } from "../../src/machines/session/events.ts";
+import { temporaryDirectory } from "../store/disks.ts";
+import { ManualClock } from "./systems.ts";
+import { call, openNode } from "./world.ts";
+
+/** Nodes and a relay with its registry, on one clock that the test moves. */
+async function openAges() {
+  const clock = new ManualClock(Date.parse("2026-03-01T12:00:00.000Z"));
+  const directory = await temporaryDirectory();
+  const server = await startServer({
+    host: "127.0.0.1",
+    port: 0,
+    directory: join(directory, "server"),
+    now: () => clock.now(),
+    every: () => () => undefined,
+    pair: () => Promise.reject(new MeshError("token_invalid")),
+  });
+  onTestFinished(() => server.close());
+  const open = async (name: string) => {
+    // Connects of one identity have different times.
+    clock.pass(1);
+    const node = await openNode({ home: join(directory, name), ports: { ...realPorts(realNetwork), clock } });
+    node.start();
+    if (!node.membership.current)
+      await node.membership.join({
+        controller: null,
+        cluster: "test",
+        relayUrl: server.relayUrl,
+        registryUrl: server.url,
+        name,
+        capabilities: ["chat"],
+      });
+    // What is overdue is due now.
+    clock.pass(1);
+    return node;
+  };
+  return { clock, open };
+}
+
+const didOf = (node: MeshNode) => node.core.keyring.identity.did;
+const prekeysOf = (node: MeshNode) => preKeysContext(node.core.system, node.membership.current?.controller ?? "");
+const stateOf = (node: MeshNode) =>
+  node.core.system.state(`prekeys/${node.membership.current?.controller}`)?.snapshot.value;
+
+/** Resolves when a node's prekeys are published, and are what is waited for. */
+function published(
+  node: MeshNode,
+  isIt: (context: NonNullable<ReturnType<typeof prekeysOf>>) => boolean,
+): Promise<void> {
+  return new Promise((resolve) => {
+    const look = () => {
+      const context = prekeysOf(node);
+      if (stateOf(node) !== "fresh" || !context || !isIt(context)) return;
+      unsubscribe();
+      resolve();
+    };
+    const unsubscribe = node.core.system.subscribe(look);
+    look();
+  });
+}
+const textsOf = ({ messages }: { readonly messages: readonly { readonly body: string }[] }) =>
+  messages.map(({ body }) => body);
+const hears = async (node: MeshNode, from: MeshNode) =>
+  textsOf(await call(node, "await", { from: [didOf(from)], timeout_ms: 10_000 }));
+
+it("a signed prekey is replaced when it is old, and a knock that was under way still opens its session", async () => {
+  const { clock, open } = await openAges();
+  const [alice, carol] = [await open("alice"), await open("carol")];
+  let bob = await open("bob");
+  await published(bob, ({ signed }) => signed === 1);
+  await bob.close();
+  clock.pass(SIGNED_PREKEY_MS - 60_000);
+  await call(alice, "send", { to: didOf(bob), message: "sealed with the old one" });
+  await call(alice, "settle", { wait_ms: 10_000 });
+  clock.pass(60_000);
+
+  bob = await open("bob");
+  expect(await hears(bob, alice)).toEqual(["sealed with the old one"]);
+  await published(bob, ({ signed }) => signed === 2);
+  expect(prekeysOf(bob)?.kept).toEqual([{ id: 1, until: clock.now() + SIGNED_PREKEY_KEPT_MS }]);
+  expect((await carol.core.registry().bundle(didOf(bob))).signedPreKey.keyId).toBe(2);
+  await call(carol, "send", { to: didOf(bob), message: "sealed with the new one" });
+  expect(await hears(bob, carol)).toEqual(["sealed with the new one"]);
+
+  clock.pass(SIGNED_PREKEY_KEPT_MS);
+  await published(bob, ({ kept }) => !kept.some(({ id }) => id === 1));
+  expect(bob.core.keyring.signedPreKey(1)).toBeUndefined();
+  expect(bob.core.keyring.signedPreKey(2)).toBeDefined();
+});
+
+it("one-time prekeys that somebody drains are replenished, under ids that were never used", async () => {
+  const { clock, open } = await openAges();
+  const [alice, bob] = [await open("alice"), await open("bob")];
+  await published(bob, () => true);
+  const first = prekeysOf(bob)?.next ?? 0;
+  const drain = async (count: number) => {
+    const ids: (number | undefined)[] = [];
+    for (let n = 0; n < count; n++) ids.push((await alice.core.registry().bundle(didOf(bob))).oneTimePreKey?.keyId);
+    return ids;
+  };
+  const drained = await drain(ONE_TIME_PREKEYS);
+  expect(await drain(1)).toEqual([undefined]);
+  // A session opens without one.
+  await call(alice, "send", { to: didOf(bob), message: "without" });
+  expect(await hears(bob, alice)).toEqual(["without"]);
+
+  clock.pass(PREKEYS_CHECK_MS);
+  await published(bob, ({ next }) => next > first);
+  const more = await drain(ONE_TIME_PREKEYS);
+  expect(new Set([...drained, ...more]).size).toBe(2 * ONE_TIME_PREKEYS);
+  expect(more).not.toContain(undefined);
+});
+
+it("those that knocks used up are replenished at once", async () => {
+  const { open } = await openAges();
+  const bob = await open("bob");
+  await published(bob, () => true);
+  const first = prekeysOf(bob)?.next ?? 0;
+  const alice = await open("alice");
+  for (let n = 0; n < ONE_TIME_PREKEYS - ONE_TIME_PREKEYS_LOW; n++) await alice.core.registry().bundle(didOf(bob));
+  const patch = Object.fromEntries(
+    Array.from({ length: ONE_TIME_PREKEYS - ONE_TIME_PREKEYS_LOW }, (_, n) => [
+      `prekey/one-time/${first - 50 + n}`,
+      null,
+    ]),
+  );
+  // As many sessions were opened with them.
+  await bob.core.system.commit(
+    [{ stream: `conversation/${didOf(alice)}`, event: { type: "NAMED", name: "alice", source: "registry" } }],
+    { secrets: patch },
+  ).durable;
+  await call(alice, "send", { to: didOf(bob), message: "one more" });
+  expect(await hears(bob, alice)).toEqual(["one more"]);
+  await published(bob, ({ next }) => next === first + ONE_TIME_PREKEYS);
+});
+
+it("a knock that is given again under another id opens no second session", async () => {
+  const { open } = await openAges();
+  const [alice, bob] = [await open("alice"), await open("bob")];
+  for (let n = 0; n < ONE_TIME_PREKEYS; n++) await alice.core.registry().bundle(didOf(bob));
+  await call(alice, "send", { to: didOf(bob), message: "once" });
+  expect(await hears(bob, alice)).toEqual(["once"]);
+  const sessions = (): SessionContext[] =>
+    [...bob.core.system.streams("session")].map(([, { snapshot }]) => snapshot.context);
+  const [first] = sessions();
+  if (!first) throw new Error("no session");
+  const { ik, ek, knock } = first;
+  await bob.sessions.onKnock({
+    v: 1,
+    type: "knock",
+    from: didOf(alice),
+    to: didOf(bob),
+    id: `${knock}-again`,
+    intent: { action: "establish_session" },
+    establishment: { ik, ek },
+  });
+  expect(sessions()).toHaveLength(1);
+});
