@@ -210,7 +210,8 @@ export class Membership {
     if (!prekeys || !signed) throw new MeshError("store_damaged", "The signed prekey is missing.");
     const oneTime = heldPreKeys(keyring, Math.max(prekeys.first, prekeys.next - ONE_TIME_PREKEYS), prekeys.next);
     await this.registryOf(context).publishPreKeys(keyring.identity, signed, oneTime);
-    await system.commit([{ stream, event: { type: "PUBLISHED", signed: prekeys.signed } }]).durable;
+    const event = { type: "PUBLISHED", signed: prekeys.signed };
+    await system.commit([{ stream, event }, ...this.preKeys.adoption(context)]).durable;
   }
 
   async #connect(stream: string): Promise<void> {
@@ -221,6 +222,8 @@ export class Membership {
       if (link.value !== "down" && link.context?.url !== wanted) link.disconnect();
       link.connect(context.relayUrl);
     }
-    await this.preKeys.adopt(context);
+    // Of a home that joined before they were looked after.
+    const adoption = this.preKeys.adoption(context);
+    if (adoption.length > 0) await this.#core.system.commit(adoption).durable;
   }
 }

@@ -8,6 +8,7 @@ import { asMeshError, MeshError } from "../errors.ts";
 import { ONE_TIME_PREKEYS_KEPT, ONE_TIME_PREKEYS_LOW } from "../limits.ts";
 import type { PairingContext } from "../machines/pairing/events.ts";
 import type { PreKeysContext, Wanted } from "../machines/prekeys/events.ts";
+import type { Entry } from "../store/journal.ts";
 import type { SecretPatch } from "../store/secrets.ts";
 import type { Core } from "./core.ts";
 import { Keyring } from "./keyring.ts";
@@ -54,12 +55,11 @@ export class PreKeys {
     });
   }
 
-  /** Takes over what pairing has published, unless that is known. */
-  async adopt({ controller, prekeys }: PairingContext): Promise<void> {
-    const { system } = this.#core;
-    if (!prekeys || (preKeysContext(system, controller)?.signed ?? -1) >= prekeys.signed) return;
+  /** The event by which what pairing has published is taken over; none when that is known. */
+  adoption({ controller, prekeys }: PairingContext): Entry[] {
+    if (!prekeys || (preKeysContext(this.#core.system, controller)?.signed ?? -1) >= prekeys.signed) return [];
     const event = { type: "ADOPTED", signed: prekeys.signed, next: prekeys.next };
-    await system.commit([{ stream: preKeysOf(controller), event }]).durable;
+    return [{ stream: preKeysOf(controller), event }];
   }
 
   /** The signed prekeys that a knock may mean that names none: the published one, and those that were before it. */

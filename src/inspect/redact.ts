@@ -1,75 +1,33 @@
 import { TIMER_EVENT } from "../actors/state.ts";
-import { isErrorCode } from "../errors.ts";
-import { FIELDS_SHOWN_MAX, LIST_SHOWN_MAX } from "../limits.ts";
 import { DEFINITIONS } from "./definitions.ts";
+import {
+  code,
+  count,
+  did,
+  type Fields,
+  fieldsOf,
+  flag,
+  hidden,
+  host,
+  id,
+  isObject,
+  key,
+  list,
+  name,
+  object,
+  oneOf,
+  REDACTED,
+  type Show,
+  time,
+} from "./show.ts";
+
+export { REDACTED } from "./show.ts";
 
 // What of events and states may leave: an allow-list. Each field of each machine is named here with the kind of value that it
 // may show, and the value must look like that kind. What is not named, or does not look like it, stays behind.
 //
 // Nothing here reads words: bodies (sealed ones too), nonces, tokens, hashes of tokens and of files, free text, file names and
 // paths have no kind, so they have no way out, whatever field they stand in.
-
-/** Stands where something was held back. */
-export const REDACTED = "[redacted]";
-
-/** What of a value may be seen. */
-type Show = (value: unknown) => unknown;
-type Fields = Readonly<Record<string, Show>>;
-
-const text =
-  (pattern: RegExp): Show =>
-  (value) =>
-    typeof value === "string" && pattern.test(value) ? value : REDACTED;
-
-/** Never shown: its name is known, its value is nobody's business. */
-const hidden: Show = () => REDACTED;
-/** Ids cross the relay in the clear. Without white space and slashes they are no sentences, paths or addresses. */
-const id = text(/^[A-Za-z0-9._:-]{1,128}$/);
-const did = text(/^did:mesh:[0-9a-f]{32}$/);
-/** A public key of 32 bytes, base64. */
-const key = text(/^[A-Za-z0-9+/]{43}=$/);
-/** Names of agents, sandboxes, grants and capabilities are public in the registry. */
-const name = text(/^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$/);
-const code: Show = (value) => (isErrorCode(value) ? value : REDACTED);
-const flag: Show = (value) => (typeof value === "boolean" ? value : REDACTED);
-/** Counters, sizes, numbers of things. */
-const count: Show = (value) => (typeof value === "number" && Number.isFinite(value) ? value : REDACTED);
-const timestamp = text(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|[+-]\d{2}:\d{2})$/);
-/** Epoch milliseconds, or ISO 8601. */
-const time: Show = (value) => (typeof value === "number" ? count(value) : timestamp(value));
-/** Of an address the host and the port alone. */
-const host: Show = (value) => (typeof value === "string" && URL.canParse(value) && new URL(value).host) || REDACTED;
-const oneOf =
-  (...known: readonly string[]): Show =>
-  (value) =>
-    typeof value === "string" && known.includes(value) ? value : REDACTED;
-
-const list =
-  (each: Show): Show =>
-  (value) => {
-    if (!Array.isArray(value)) return REDACTED;
-    const shown = value.slice(0, LIST_SHOWN_MAX).map((entry: unknown) => each(entry));
-    return value.length > LIST_SHOWN_MAX ? [...shown, `[${value.length - LIST_SHOWN_MAX} more]`] : shown;
-  };
-
-const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
-
-function fieldsOf(fields: Fields, value: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  const shown: Record<string, unknown> = {};
-  for (const [field, content] of Object.entries(value).slice(0, FIELDS_SHOWN_MAX)) {
-    if (content === undefined) continue;
-    const show = Object.hasOwn(fields, field) ? fields[field] : undefined;
-    // A field's name is a word of the program; what is none might be somebody's words.
-    if (show) shown[field] = content === null || content === "" ? content : show(content);
-    else shown[/^[a-z][A-Za-z_]{0,31}$/.test(field) ? field : REDACTED] = REDACTED;
-  }
-  return shown;
-}
-const object =
-  (fields: Fields): Show =>
-  (value) =>
-    isObject(value) ? fieldsOf(fields, value) : REDACTED;
 
 /** Of sealed words how many bytes they take. */
 const body: Show = (value) => {

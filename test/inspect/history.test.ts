@@ -44,7 +44,12 @@ describe("beside a running owner", () => {
   test("every stream replays to the live state", async () => {
     const { alice } = await talking();
     const live = [...alice.node.core.system.streams()].filter(([stream]) => !stream.startsWith("link/"));
-    expect(live.map(([stream]) => partsOf(stream).kind).sort()).toEqual(["conversation", "pairing", "session"]);
+    expect(live.map(([stream]) => partsOf(stream).kind).sort()).toEqual([
+      "conversation",
+      "pairing",
+      "prekeys",
+      "session",
+    ]);
     const streams = await listStreams(alice.home);
     expect(streams.map(({ stream }) => stream).sort()).toEqual(live.map(([stream]) => stream).sort());
     for (const [stream, state] of live) {
@@ -165,11 +170,11 @@ describe("a whole home", () => {
   test("folds to the snapshots that its node wrote", async () => {
     const { alice } = await talking();
     const before = await checkReplay(alice.home);
-    expect(before).toMatchObject({ streams: 3, compared_at: null, differences: [] });
+    expect(before).toMatchObject({ streams: 4, compared_at: null, differences: [] });
     await alice.mesh.close();
     const { total, lines } = await readHistory(alice.home);
     expect(await checkReplay(alice.home)).toEqual({
-      streams: 3,
+      streams: 4,
       events: total,
       compared_at: lines.at(-1)?.number,
       differences: [],

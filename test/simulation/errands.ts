@@ -1,8 +1,10 @@
 import { createHash } from "node:crypto";
+import type { MeshNode } from "../../src/actors/node.ts";
 import type { OffloadView } from "../../src/actors/offloads.ts";
 import { uuidFrom } from "../../src/actors/uuid.ts";
 import { asMeshError } from "../../src/errors.ts";
 import type { ConversationContext } from "../../src/machines/conversation/events.ts";
+import type { PreKeysContext } from "../../src/machines/prekeys/events.ts";
 import { resultOf } from "./cluster.ts";
 import type { Dice } from "./dice.ts";
 import type { Laptop } from "./laptop.ts";
@@ -213,6 +215,14 @@ export class Errands {
         this.#world.violated(`the session between ${from.name} and ${to.name} did not heal: ${id} did not arrive`);
   }
 
+  hasNewPreKeys(): boolean {
+    return this.#world.laptops.every(({ node }) => signedPreKeyOf(node) >= 2);
+  }
+  checkPreKeys(): void {
+    for (const { name, node } of this.#world.laptops)
+      if (signedPreKeyOf(node) < 2) this.#world.violated(`${name} has not replaced its signed prekey`);
+  }
+
   // What may be relied on
 
   async check(): Promise<void> {
@@ -292,4 +302,12 @@ export class Errands {
     if (!isOver) throw new Error("there was no answer");
     return asked;
   }
+}
+
+/** The id of the signed prekey that a node has published; 0 when none. */
+function signedPreKeyOf(node: MeshNode | undefined): number {
+  const ids = [...(node?.core.system.streams("prekeys") ?? [])].map(([, { snapshot }]) =>
+    snapshot.value === "fresh" ? (snapshot.context as PreKeysContext).signed : 0,
+  );
+  return Math.max(0, ...ids.map((id) => id ?? 0));
 }

@@ -3,6 +3,7 @@ import { Keyring } from "../../src/actors/keyring.ts";
 import { Lanes } from "../../src/actors/lanes.ts";
 import { Population } from "../../src/actors/population.ts";
 import type { Network } from "../../src/actors/ports.ts";
+import { PreKeys } from "../../src/actors/prekeys.ts";
 import { MessagesProjection } from "../../src/actors/projections/messages.ts";
 import { ActorSystem } from "../../src/actors/system.ts";
 import { Generations } from "../../src/cluster/generations.ts";
@@ -257,5 +258,10 @@ export const MUTANTS: readonly Mutant[] = [
           return { accepted, durable: Promise.resolve() };
         },
     ),
+  },
+  {
+    name: "prekeys-not-adopted",
+    breakage: "nobody looks after prekeys once pairing has published them",
+    apply: replacing(PreKeys.prototype, "adoption", () => () => []),
   },
 ];
