@@ -18,6 +18,8 @@ const sentences = {
   peer_ambiguous: "Several agents carry that name. Give the DID of the one you mean.",
   peer_identity_mismatch:
     "The keys presented for this peer do not belong to its DID. Nothing was sent; tell the cluster's operator.",
+  safety_number_mismatch:
+    "The numbers differ: one side has another DID than it believes, and somebody may stand between. Compare the DIDs that whoami shows, by another way than the mesh.",
   peer_without_prekeys:
     "The peer has published no prekeys yet, so no session can be opened. Try again when it has been online.",
   peer_refused: "The peer does not accept messages from this identity.",

@@ -37,6 +37,8 @@ export const TASK_SIZE_MAX = 128 * KiB;
 export const NAME_LENGTH_MAX = 64;
 /** A name or a DID by which a caller means a peer: a longer one is none, and refused with `input_invalid`. */
 export const PEER_LENGTH_MAX = 200;
+/** A safety number as a person types it, 60 digits with what stands between them: a longer one is refused with `input_invalid`. */
+export const SAFETY_NUMBER_LENGTH_MAX = 200;
 /** A pairing token as a person pastes it, with the white space that came along: a longer one is refused with `input_invalid`. */
 export const TOKEN_LENGTH_MAX = 4000;
 /** Capabilities of one agent, all of which the registry indexes: a registration with more is refused. */

@@ -11,13 +11,12 @@ import {
   PASSPHRASE_LENGTH_MAX,
   PATH_LENGTH_MAX,
   PEER_LENGTH_MAX,
+  SAFETY_NUMBER_LENGTH_MAX,
   SETTLE_MS,
   TASK_SIZE_MAX,
   TOKEN_LENGTH_MAX,
   WAIT_MAX_MS,
 } from "../limits.ts";
-import type { ConversationContext } from "../machines/conversation/events.ts";
-import type { SessionContext } from "../machines/session/events.ts";
 import { safeParse } from "../parse.ts";
 import { Id, Name } from "../wire/text.ts";
 import { conversationOf } from "./core.ts";
@@ -28,9 +27,11 @@ import { awaitMessages, markRead, readInbox, until } from "./inbox.ts";
 import type { MeshNode } from "./node.ts";
 import { isOver, type OffloadView, offloadOf } from "./offloads.ts";
 import { compose } from "./outgoing.ts";
+import { peersOf } from "./peers.ts";
 import { queued, settle } from "./settling.ts";
 import { persist } from "./state.ts";
 import { uuidFrom } from "./uuid.ts";
+import { verify } from "./verification.ts";
 
 // What callers may ask of a node: the same whether they own it or reach it in another process. Everything that goes in and
 // comes out is JSON; what goes in is parsed here.
@@ -200,29 +201,17 @@ export const operations = {
     }),
   ),
 
-  peers: operation(z.object({}), async (_, { node }) => ({
-    peers: [...node.core.system.streams("conversation")].map(([, state]) => {
-      const context: ConversationContext = state.snapshot.context;
-      const current: SessionContext | undefined =
-        context.session === null ? undefined : node.core.system.state(`session/${context.session}`)?.snapshot.context;
-      const counters = node.incoming.countersOf(context.peer);
-      return {
-        did: context.peer,
-        name: context.name,
-        state: String(state.snapshot.value),
-        session: context.session,
-        confirmed: context.session === null ? false : node.sessions.isConfirmed(context.session),
-        sent: context.sent,
-        received: context.received,
-        unread: context.unread,
-        queued: context.outbox.length,
-        undeliverable: context.undeliverable,
-        ratchet_turns: current?.turns ?? 0,
-        duplicates: counters?.duplicates ?? 0,
-        unreadable: counters?.unreadable ?? 0,
-      };
+  peers: operation(z.object({}), async (_, { node }) => ({ peers: peersOf(node) })),
+
+  /** The safety number with a peer; `record` keeps that it was compared, if `number` (when given) is the same. */
+  verify: operation(
+    z.object({
+      peer: Peer,
+      number: z.string().max(SAFETY_NUMBER_LENGTH_MAX).optional(),
+      record: z.enum(["verified", "unverified"]).optional(),
     }),
-  })),
+    async ({ peer, number, record }, { node }) => verify(node, await resolvePeer(node.core, peer), { number, record }),
+  ),
 
   offload: operation(
     z.object({

@@ -89,9 +89,10 @@ async function peers(io: Io): Promise<void> {
       result.peers.length === 0
         ? "Nobody yet. Look who is there with kars-mesh discover."
         : table(
-            ["NAME", "SESSION", "SENT", "RECEIVED", "UNREAD", "QUEUED", "LOST", "DID"],
+            ["NAME", "VERIFIED", "SESSION", "SENT", "RECEIVED", "UNREAD", "QUEUED", "LOST", "DID"],
             result.peers.map((peer) => [
               peer.name ?? "",
+              peer.verified_at === null ? "" : age(peer.verified_at),
               peer.session === null ? peer.state : peer.confirmed ? "confirmed" : "unconfirmed",
               String(peer.sent),
               String(peer.received),

@@ -9,6 +9,7 @@ import { addMessages } from "./messages.ts";
 import { addOffloads } from "./offload.ts";
 import { addRun } from "./online.ts";
 import { createProgram, main } from "./program.ts";
+import { addVerify } from "./verify.ts";
 
 const program = createProgram({
   name: "kars-mesh",
@@ -18,6 +19,7 @@ const program = createProgram({
 
 program.commandsGroup("Identity:");
 addIdentity(program);
+addVerify(program);
 addForget(program);
 addKey(program);
 program.commandsGroup("Messages:");

@@ -33,6 +33,7 @@ export {
 } from "./ratchet/header.ts";
 export { openMessage, sealMessage } from "./ratchet/message-key.ts";
 export { parseRatchet, type RatchetJson, serializeRatchet } from "./ratchet/serialize.ts";
+
 export {
   applySkipped,
   SKIP_MAX,
@@ -41,6 +42,7 @@ export {
   type SkippedKeys,
   skippedKeyId,
 } from "./ratchet/skipped-keys.ts";
+export { type Party, safetyNumber } from "./safety-number.ts";
 export {
   aeadOpen,
   aeadSeal,

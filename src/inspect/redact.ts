@@ -130,6 +130,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       peer: did,
       name,
       address: name,
+      verified: time,
       session: id,
       outbox: list(
         object({
@@ -160,6 +161,8 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       HANDLED: { ids: list(id) },
       READ: { ids: list(id) },
       NAMED: { name, source: oneOf("registry", "address") },
+      VERIFIED: {},
+      UNVERIFIED: {},
     },
   },
   offload: {

@@ -9,7 +9,7 @@ afterAll(tidyUp);
 const COMMANDS: readonly [Program, ...string[]][] = [
   ["kars-mesh"],
   ...[
-    ["pair", "whoami", "peers", "forget", "key", "send", "inbox", "await", "discover", "run"],
+    ["pair", "whoami", "peers", "verify", "forget", "key", "send", "inbox", "await", "discover", "run"],
     ["offload", "status", "cancel", "history", "replay", "inspect", "doctor", "demo"],
   ]
     .flat()

@@ -158,6 +158,7 @@ const OPERATION_SAMPLES: Readonly<Partial<Record<keyof typeof operations, readon
   offload_cancel: [{ id: ID }],
   settle: [{ wait_ms: 5 }],
   forget: [{ peer: DID, preview: true }],
+  verify: [{ peer: DID, number: "12345 67890", record: "verified" }],
   change_key: [{ protection: "file" }, { protection: "passphrase", passphrase: "words" }],
 };
 

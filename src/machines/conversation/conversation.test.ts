@@ -382,6 +382,15 @@ describe("the peer's name", () => {
   });
 });
 
+describe("the peer", () => {
+  it("counts as verified from when safety numbers were compared, until that is withdrawn", () => {
+    conversationWith({ type: "VERIFIED" })
+      .then({ state: "closed", effects: [], context: { verified: T0 } })
+      .when({ type: "UNVERIFIED" })
+      .then({ state: "closed", context: { verified: null } });
+  });
+});
+
 keepsTheLaws(conversation, {
   life: [
     send("a"),
@@ -395,6 +404,7 @@ keepsTheLaws(conversation, {
     { ...established("b"), role: "responder" },
     sealed("b", "b"),
     { type: "NAMED", name: BOB, source: "registry" },
+    { type: "VERIFIED" },
     send("d", blob, "work"),
     { type: "FORGOTTEN" },
   ],

@@ -47,6 +47,10 @@ export const ConversationEventSchema = z.discriminatedUnion("type", [
    * people; the second is remembered, so that the name goes on meaning this peer, whoever else takes it.
    */
   z.object({ type: z.literal("NAMED"), name: z.string().max(64), source: z.enum(["registry", "address"]) }),
+  /** The person has compared safety numbers with the peer, and they are the same. */
+  z.object({ type: z.literal("VERIFIED") }),
+  /** That is withdrawn. */
+  z.object({ type: z.literal("UNVERIFIED") }),
   /** The words of all that was said so far are destroyed, here. What waited was told UNDELIVERABLE before. */
   z.object({ type: z.literal("FORGOTTEN") }),
   Resumed,
@@ -74,6 +78,8 @@ export interface ConversationContext {
   readonly name: string | null;
   /** The name by which it was addressed from here. */
   readonly address: string | null;
+  /** When safety numbers were compared; null when they were not. */
+  readonly verified: number | null;
   /** The session that sends. */
   readonly session: string | null;
   /** What the relay does not have yet, oldest first. */

@@ -117,6 +117,7 @@ const conversation = setup({
     peer: input.id,
     name: null,
     address: null,
+    verified: null,
     session: null,
     outbox: [],
     handling: [],
@@ -165,6 +166,8 @@ const conversation = setup({
         address: event.source === "address" ? event.name : context.address,
       })),
     },
+    VERIFIED: { actions: assign(({ event }) => ({ verified: event.at })) },
+    UNVERIFIED: { actions: assign({ verified: null }) },
     FORGOTTEN: { actions: "loseWords" },
     RESUMED: {
       actions: enqueueActions(({ context, enqueue }) => {
@@ -251,7 +254,7 @@ const conversation = setup({
 
 export const conversationDefinition: MachineDefinition = {
   kind: "conversation",
-  version: 1,
+  version: 2,
   machine: conversation,
   events: ConversationEventSchema,
 };
