@@ -41,11 +41,6 @@ describe.concurrent("help", () => {
   test.each(["kars-mesh", "kars-local"] as const)("%s --version", async (program) => {
     expect(await run(program, ["--version"])).toEqual({ code: 0, stdout: "0.1.0\n", stderr: "" });
   });
-
-  test("what comes in later issues is not listed", async () => {
-    const { stdout } = await run("kars-mesh", ["--help"]);
-    expect(stdout).not.toMatch(/^ {2}verify\b/m);
-  });
 });
 
 describe.concurrent("what is not understood ends with 2 and says where to look", () => {
