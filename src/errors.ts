@@ -77,6 +77,10 @@ export class MeshError extends Error {
   }
 }
 
+/** What an error says before its code's own sentence, which comes back with the code: at most 1,000 characters. */
+export const particularsOf = ({ code, message }: MeshError): string =>
+  message.replace(sentences[code], "").trim().slice(0, 1000);
+
 export const isErrorCode = (text: unknown): text is ErrorCode => typeof text === "string" && text in sentences;
 
 /** The error as one of ours; anything foreign becomes `internal`, with its message but without its stack. */

@@ -68,6 +68,8 @@ export const ONE_TIME_PREKEYS = 50;
 export const ONE_TIME_PREKEYS_LOW = 10;
 /** One-time prekeys back from the newest whose private halves are kept for knocks that may come: older ones are destroyed. */
 export const ONE_TIME_PREKEYS_KEPT = 2_000;
+/** Signed prekeys that are kept beside the published one, each of which a plain client's knock is tried with: the oldest goes. */
+export const SIGNED_PREKEYS_KEPT = 8;
 /** How often the registry is asked how many are left: between two times at most one lot can be drained. */
 export const PREKEYS_CHECK_MS = 6 * HOUR_MS;
 /** The longest pause before a registry that did not answer is asked again. */
@@ -222,6 +224,8 @@ export const CONNECT_WAIT_MS = 10 * SECOND_MS;
 export const RELAY_REFUSE_MS = 3 * RELAY_RETRY_MS;
 /** Refused frames of one sender and recipient whose order is kept: those beyond are refused until these have come again. */
 export const REFUSED_FRAMES_KEPT = 1_024;
+/** Recipients of one sender of whom that is kept: the one whose frames were refused longest ago is forgotten. */
+export const REFUSED_RECIPIENTS_KEPT = 256;
 /** How long the other sides have to say goodbye to a relay that closes: then their sockets are ended. */
 export const RELAY_CLOSE_WAIT_MS = SECOND_MS;
 /** Frames and bytes of one connection that are being made durable, which are in memory: above either, its socket is not read. */

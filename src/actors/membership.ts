@@ -1,5 +1,5 @@
 import { base64url, didOf, generateOneTimePreKeys, generateSignedPreKey, utf8, verify } from "../crypto/index.ts";
-import { asMeshError, MeshError } from "../errors.ts";
+import { asMeshError, MeshError, particularsOf } from "../errors.ts";
 import { ONE_TIME_PREKEYS } from "../limits.ts";
 import type { PairingContext } from "../machines/pairing/events.ts";
 import { decodeToken, pairedProofText } from "../wire/pair.ts";
@@ -151,9 +151,8 @@ export class Membership {
       if (failure.code === "closed" || failure.code === "store_io") throw failure;
       if (!final) this.#core.note(`Joining the cluster is being repeated: ${failure.message}`);
       const { controller } = this.#context(stream);
-      // The code's own sentence comes back with the code; the detail is what stands before it.
-      const detail = failure.message.replace(new MeshError(failure.code).message, "").trim().slice(0, 1000);
-      await this.#core.system.commit([{ stream, event: { type: "FAILED", code: failure.code, detail, final } }], {
+      const event = { type: "FAILED", code: failure.code, detail: particularsOf(failure), final };
+      await this.#core.system.commit([{ stream, event }], {
         secrets: final ? Keyring.tokenPatch(controller, null) : undefined,
       }).durable;
     }

@@ -146,7 +146,7 @@ export class OutgoingMail {
     );
     if (accepted.includes(false)) return undefined;
     keyring.moved(session, { ...ratchet, state: sealed.state });
-    // What another session sealed of it, and is lost, must not go out under this one\'s header.
+    // What another session sealed of it, and is lost, must not go out under this one's header.
     this.#frames.delete(`${peer} ${id}`);
     if (this.#frames.size < SEALED_FRAMES_KEPT) this.#frames.set(`${peer} ${id}`, base64.encode(sealed.ciphertext));
     const written = durable.catch((error: unknown) => {

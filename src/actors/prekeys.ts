@@ -4,10 +4,10 @@ import {
   type OneTimePreKey,
   type SignedPreKey,
 } from "../crypto/index.ts";
-import { asMeshError, MeshError } from "../errors.ts";
+import { asMeshError, MeshError, particularsOf } from "../errors.ts";
 import { ONE_TIME_PREKEYS_KEPT, ONE_TIME_PREKEYS_LOW } from "../limits.ts";
 import type { PairingContext } from "../machines/pairing/events.ts";
-import type { PreKeysContext, Wanted } from "../machines/prekeys/events.ts";
+import { droppable, type PreKeysContext, type Wanted } from "../machines/prekeys/events.ts";
 import type { Entry } from "../store/journal.ts";
 import type { SecretPatch } from "../store/secrets.ts";
 import type { Core } from "./core.ts";
@@ -29,8 +29,12 @@ export function freshIds(system: ActorSystem): { readonly signed: number; readon
     signed = Math.max(signed, (ids?.signed ?? 0) + 1);
     oneTime = Math.max(oneTime, ids?.next ?? 1);
   };
-  for (const [, { snapshot }] of system.streams("pairing")) seen((snapshot.context as PairingContext).prekeys);
-  for (const [, { snapshot }] of system.streams("prekeys")) seen(snapshot.context as PreKeysContext);
+  // As decided: what is on its way to the disk is used as well.
+  for (const [stream] of system.streams("pairing")) {
+    const context: PairingContext | undefined = system.decided(stream)?.snapshot.context;
+    seen(context?.prekeys ?? null);
+  }
+  for (const [stream] of system.streams("prekeys")) seen(system.decided(stream)?.snapshot.context ?? null);
   return { signed, oneTime };
 }
 
@@ -83,11 +87,10 @@ export class PreKeys {
     try {
       await work();
     } catch (error) {
-      const { code, message } = asMeshError(error);
-      if (code === "closed" || code === "store_io") throw error;
-      const detail = message.replace(new MeshError(code).message, "").trim().slice(0, 1000);
-      this.#core.note(`The prekeys are seen to later: ${message}`);
-      await this.#tell(controller, { type: "FAILED", code, detail });
+      const failure = asMeshError(error);
+      if (failure.code === "closed" || failure.code === "store_io") throw failure;
+      this.#core.note(`The prekeys are seen to later: ${failure.message}`);
+      await this.#tell(controller, { type: "FAILED", code: failure.code, detail: particularsOf(failure) });
     }
   }
 
@@ -111,8 +114,7 @@ export class PreKeys {
     const ids = freshIds(system);
     const signed = rotate ? generateSignedPreKey(keyring.identity, ids.signed, ports.random) : undefined;
     const oneTime = generateOneTimePreKeys(ids.oneTime, count, ports.random);
-    const now = ports.clock.now();
-    const dropped = context.kept.filter(({ until }) => until <= now).map(({ id }) => id);
+    const dropped = droppable(context, ports.clock.now());
     const event = { signed: signed?.keyId ?? context.signed, first: ids.oneTime, count, dropped };
     await this.#tell(
       controller,

@@ -1,4 +1,4 @@
-import { REFUSED_FRAMES_KEPT, RELAY_REFUSE_MS } from "../limits.ts";
+import { REFUSED_FRAMES_KEPT, REFUSED_RECIPIENTS_KEPT, RELAY_REFUSE_MS } from "../limits.ts";
 
 // What a relay refused of one connection. Frames that were sent behind a refused one must not overtake it: they are refused
 // as well, until their sender offers all of them again in their order.
@@ -11,7 +11,7 @@ export interface Refusal {
 interface Refused {
   readonly reason: Refusal;
   /** In the order in which they must come again. */
-  frames: { readonly id: string; readonly turn: number }[];
+  readonly frames: { readonly id: string; readonly turn: number }[];
   /** Until when the first of them is waited for: one that never comes again must not block for ever. */
   until: number;
 }
@@ -43,6 +43,10 @@ export class Refusals {
   refused(to: string, id: string, turn: number, reason: Refusal, now: number): void {
     const { frames } = this.#byRecipient.get(to) ?? { frames: [] };
     const others = frames.filter((frame) => frame.id !== id);
+    this.#byRecipient.delete(to);
+    const [longestAgo] = this.#byRecipient.keys();
+    if (longestAgo !== undefined && this.#byRecipient.size >= REFUSED_RECIPIENTS_KEPT)
+      this.#byRecipient.delete(longestAgo);
     this.#byRecipient.set(to, {
       reason,
       frames: [...others, { id, turn }].sort((a, b) => a.turn - b.turn),

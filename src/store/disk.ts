@@ -81,12 +81,17 @@ async function* piecesOf(handle: OpenFile): AsyncGenerator<Uint8Array> {
   const fresh = () => new Uint8Array(Math.min(PIECE_SIZE, size + 1));
   let [read, next] = [fresh(), fresh()];
   let reading = handle.read(read, 0, read.length, 0);
-  for (let position = 0; ; [read, next] = [next, read]) {
-    const { bytesRead } = await reading;
-    if (bytesRead === 0) return;
-    position += bytesRead;
-    reading = handle.read(next, 0, next.length, position);
-    yield read.subarray(0, bytesRead);
+  try {
+    for (let position = 0; ; [read, next] = [next, read]) {
+      const { bytesRead } = await reading;
+      if (bytesRead === 0) return;
+      position += bytesRead;
+      reading = handle.read(next, 0, next.length, position);
+      yield read.subarray(0, bytesRead);
+    }
+  } finally {
+    // Who stops early leaves one under way.
+    await reading.catch(() => undefined);
   }
 }
 

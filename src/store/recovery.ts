@@ -57,9 +57,12 @@ export class SegmentCheck implements ChainEnd {
     return this.#digest.copy().update(bytes);
   }
 
-  /** Takes further bytes, which end with this commit, whose line has so many bytes. */
-  take(bytes: Uint8Array, { last, hash }: ChainEnd, tail: number, digest = this.#digest.update(bytes)): void {
-    this.#digest = digest;
+  /**
+   * Takes further bytes, which end with this commit, whose line has so many bytes.
+   * @param digest what `digestWith` gave for them, if it was asked
+   */
+  take(bytes: Uint8Array, { last, hash }: ChainEnd, tail: number, digest?: Hash): void {
+    this.#digest = digest ?? this.#digest.update(bytes);
     this.size += bytes.length;
     this.last = last;
     this.hash = hash;

@@ -1,12 +1,10 @@
 /** Prekeys over weeks: replaced, replenished, kept for knocks that are under way, and never used twice. */
-import { join } from "node:path";
-import { expect, it, onTestFinished } from "vitest";
+import { expect, it } from "vitest";
+import { Keyring } from "../../src/actors/keyring.ts";
 import { realNetwork } from "../../src/actors/network.ts";
 import type { MeshNode } from "../../src/actors/node.ts";
-import { realPorts } from "../../src/actors/ports.ts";
-import { preKeysContext } from "../../src/actors/prekeys.ts";
-import { startServer } from "../../src/cluster/server.ts";
-import { MeshError } from "../../src/errors.ts";
+import { type Network, realPorts } from "../../src/actors/ports.ts";
+import { freshIds, preKeysContext, preKeysOf } from "../../src/actors/prekeys.ts";
 import {
   ONE_TIME_PREKEYS,
   ONE_TIME_PREKEYS_LOW,
@@ -15,37 +13,17 @@ import {
   SIGNED_PREKEY_MS,
 } from "../../src/limits.ts";
 import type { SessionContext } from "../../src/machines/session/events.ts";
-import { temporaryDirectory } from "../store/disks.ts";
 import { ManualClock } from "./systems.ts";
-import { call, openNode } from "./world.ts";
+import { call, openWorld } from "./world.ts";
 
 /** Nodes and a relay with its registry, on one clock that the test moves. */
 async function openAges() {
   const clock = new ManualClock(Date.parse("2026-03-01T12:00:00.000Z"));
-  const directory = await temporaryDirectory();
-  const server = await startServer({
-    host: "127.0.0.1",
-    port: 0,
-    directory: join(directory, "server"),
-    now: () => clock.now(),
-    every: () => () => undefined,
-    pair: () => Promise.reject(new MeshError("token_invalid")),
-  });
-  onTestFinished(() => server.close());
-  const open = async (name: string) => {
+  const world = await openWorld({ now: () => clock.now(), every: () => () => undefined });
+  const open = async (name: string, network: Network = realNetwork) => {
     // Connects of one identity have different times.
     clock.pass(1);
-    const node = await openNode({ home: join(directory, name), ports: { ...realPorts(realNetwork), clock } });
-    node.start();
-    if (!node.membership.current)
-      await node.membership.join({
-        controller: null,
-        cluster: "test",
-        relayUrl: server.relayUrl,
-        registryUrl: server.url,
-        name,
-        capabilities: ["chat"],
-      });
+    const node = await world.open(name, { ...realPorts(network), clock });
     // What is overdue is due now.
     clock.pass(1);
     return node;
@@ -53,10 +31,29 @@ async function openAges() {
   return { clock, open };
 }
 
+/** A network on which knocks do not say which signed prekey they used, as those of plain clients do not. */
+const plain: Network = {
+  ...realNetwork,
+  dial(url, events) {
+    const socket = realNetwork.dial(url, events);
+    return {
+      send: (text) => {
+        const frame = JSON.parse(text);
+        if (frame.type === "knock") delete frame.establishment.spk;
+        socket.send(JSON.stringify(frame));
+      },
+      get buffered() {
+        return socket.buffered;
+      },
+      close: () => socket.close(),
+    };
+  },
+};
+
 const didOf = (node: MeshNode) => node.core.keyring.identity.did;
-const prekeysOf = (node: MeshNode) => preKeysContext(node.core.system, node.membership.current?.controller ?? "");
-const stateOf = (node: MeshNode) =>
-  node.core.system.state(`prekeys/${node.membership.current?.controller}`)?.snapshot.value;
+const controllerOf = (node: MeshNode) => node.membership.current?.controller ?? "";
+const prekeysOf = (node: MeshNode) => preKeysContext(node.core.system, controllerOf(node));
+const stateOf = (node: MeshNode) => node.core.system.state(preKeysOf(controllerOf(node)))?.snapshot.value;
 
 /** Resolves when a node's prekeys are published, and are what is waited for. */
 function published(
@@ -74,10 +71,10 @@ function published(
     look();
   });
 }
-const textsOf = ({ messages }: { readonly messages: readonly { readonly body: string }[] }) =>
-  messages.map(({ body }) => body);
-const hears = async (node: MeshNode, from: MeshNode) =>
-  textsOf(await call(node, "await", { from: [didOf(from)], timeout_ms: 10_000 }));
+const hears = async (node: MeshNode, from: MeshNode) => {
+  const { messages } = await call(node, "await", { from: [didOf(from)], timeout_ms: 10_000 });
+  return messages.map(({ body }) => body);
+};
 
 it("a signed prekey is replaced when it is old, and a knock that was under way still opens its session", async () => {
   const { clock, open } = await openAges();
@@ -102,6 +99,21 @@ it("a signed prekey is replaced when it is old, and a knock that was under way s
   await published(bob, ({ kept }) => !kept.some(({ id }) => id === 1));
   expect(bob.core.keyring.signedPreKey(1)).toBeUndefined();
   expect(bob.core.keyring.signedPreKey(2)).toBeDefined();
+});
+
+it("a knock of a plain client opens its session also when the prekey was replaced while it was under way", async () => {
+  const { clock, open } = await openAges();
+  const alice = await open("alice", plain);
+  const bob = await open("bob");
+  await published(bob, ({ signed }) => signed === 1);
+  bob.core.link.pause();
+  clock.pass(SIGNED_PREKEY_MS - 60_000);
+  await call(alice, "send", { to: didOf(bob), message: "sealed with the old one" });
+  await call(alice, "settle", { wait_ms: 10_000 });
+  clock.pass(60_000);
+  await published(bob, ({ signed }) => signed === 2);
+  bob.core.link.proceed();
+  expect(await hears(bob, alice)).toEqual(["sealed with the old one"]);
 });
 
 it("one-time prekeys that somebody drains are replenished, under ids that were never used", async () => {
@@ -131,23 +143,30 @@ it("those that knocks used up are replenished at once", async () => {
   const { open } = await openAges();
   const bob = await open("bob");
   await published(bob, () => true);
-  const first = prekeysOf(bob)?.next ?? 0;
+  const { next = 0 } = prekeysOf(bob) ?? {};
   const alice = await open("alice");
-  for (let n = 0; n < ONE_TIME_PREKEYS - ONE_TIME_PREKEYS_LOW; n++) await alice.core.registry().bundle(didOf(bob));
-  const patch = Object.fromEntries(
-    Array.from({ length: ONE_TIME_PREKEYS - ONE_TIME_PREKEYS_LOW }, (_, n) => [
-      `prekey/one-time/${first - 50 + n}`,
-      null,
-    ]),
-  );
+  const used = Array.from({ length: ONE_TIME_PREKEYS - ONE_TIME_PREKEYS_LOW }, (_, n) => next - ONE_TIME_PREKEYS + n);
+  for (const _ of used) await alice.core.registry().bundle(didOf(bob));
   // As many sessions were opened with them.
   await bob.core.system.commit(
     [{ stream: `conversation/${didOf(alice)}`, event: { type: "NAMED", name: "alice", source: "registry" } }],
-    { secrets: patch },
+    { secrets: Object.assign({}, ...used.map((id) => Keyring.consumedPatch(id))) },
   ).durable;
   await call(alice, "send", { to: didOf(bob), message: "one more" });
   expect(await hears(bob, alice)).toEqual(["one more"]);
-  await published(bob, ({ next }) => next === first + ONE_TIME_PREKEYS);
+  await published(bob, (context) => context.next === next + ONE_TIME_PREKEYS);
+});
+
+it("an id is used as soon as its key is decided on, before that is on disk", async () => {
+  const { open } = await openAges();
+  const bob = await open("bob");
+  await published(bob, () => true);
+  const { system } = bob.core;
+  const { signed, oneTime } = freshIds(system);
+  const stream = preKeysOf(controllerOf(bob));
+  const { durable } = system.commit([{ stream, event: { type: "ADOPTED", signed, next: oneTime + 50 } }]);
+  expect(freshIds(system)).toEqual({ signed: signed + 1, oneTime: oneTime + 50 });
+  await durable;
 });
 
 it("a knock that is given again under another id opens no second session", async () => {

@@ -83,7 +83,9 @@ export interface World {
 }
 
 /** @param options of the relay and the registry */
-export async function openWorld(options: Pick<ServerOptions, "allowUnproven" | "disk"> = {}): Promise<World> {
+export async function openWorld(
+  options: Pick<ServerOptions, "allowUnproven" | "disk" | "now" | "every"> = {},
+): Promise<World> {
   const directory = await temporaryDirectory();
   const server = await startServer({
     host: "127.0.0.1",

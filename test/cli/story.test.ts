@@ -235,6 +235,7 @@ describe("two laptops on a cluster", { timeout: STORY_MS }, () => {
       ["send", "eve", "hi"],
       ["await", "eve"],
       ["inbox", "--from", "eve"],
+      ["verify", "eve"],
     ])
       expect(await failure("kars-mesh", ["--home", alice.home, ...command])).toEqual({
         code: 1,
@@ -257,6 +258,21 @@ describe("two laptops on a cluster", { timeout: STORY_MS }, () => {
       ],
     });
     expect(await alice.text("peers")).toMatch(/^bob +confirmed +1 +1 +0 +0 +0 +did:mesh:/m);
+  });
+
+  test("a safety number is shown, compared, recorded and withdrawn", async () => {
+    const { number } = (await alice.json("verify", "bob")) as { number: string };
+    expect(await bob.json("verify", "alice-laptop")).toMatchObject({ number, verified_at: null });
+    const text = await alice.text("verify", "bob");
+    expect(text).toContain(number.slice(0, 20).replaceAll(/(.{5})(?=.)/g, "$1 "));
+    expect(text).toMatch(/[█▀▄]{10}/);
+    const wrong = ["--home", alice.home, "verify", "bob", "--number", "1".repeat(60)];
+    expect(await failure("kars-mesh", wrong)).toEqual({ code: 1, error: "safety_number_mismatch" });
+    expect(await alice.json("verify", "bob", "--number", number)).toMatchObject({ verified_at: expect.any(String) });
+    expect(await alice.text("peers")).toMatch(/^bob +just now +confirmed/m);
+    expect(await alice.json("verify", "bob", "--undo")).toMatchObject({ verified_at: null });
+    const both = ["--home", alice.home, "verify", "bob", "--undo", "--yes"];
+    expect(await failure("kars-mesh", both)).toMatchObject({ error: "input_invalid" });
   });
 
   test("what a terminal would obey does not reach it", async () => {

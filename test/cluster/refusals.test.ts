@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { Refusals } from "../../src/cluster/refusals.ts";
-import { RELAY_REFUSE_MS } from "../../src/limits.ts";
+import { REFUSED_RECIPIENTS_KEPT, RELAY_REFUSE_MS } from "../../src/limits.ts";
 
 const FULL = { code: "mailbox_full", message: "The mailbox is full. Try again later." };
 
@@ -39,5 +39,13 @@ describe("behind a refused frame", () => {
     refusals.refused("bob", "a", Number(refusals.turnOf("bob", "a", 0)), FULL, 0);
     expect(said(refusals, ["b"], RELAY_REFUSE_MS - 1)).toEqual(["refused"]);
     expect(said(refusals, ["b"], RELAY_REFUSE_MS)).toEqual(["b"]);
+  });
+
+  it("is kept of so many recipients, and forgotten of the one that was refused longest ago", () => {
+    const refusals = new Refusals();
+    const recipients = Array.from({ length: REFUSED_RECIPIENTS_KEPT + 1 }, (_, n) => `recipient ${n}`);
+    for (const to of recipients) refusals.refused(to, "a", Number(refusals.turnOf(to, "a", 0)), FULL, 0);
+    const behind = recipients.map((to) => typeof refusals.turnOf(to, "b", 0));
+    expect(behind).toEqual(["number", ...recipients.slice(1).map(() => "object")]);
   });
 });

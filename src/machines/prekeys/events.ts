@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { ERROR_CODES, type ErrorCode } from "../../errors.ts";
+import { SIGNED_PREKEYS_KEPT } from "../../limits.ts";
 import { KeyId } from "../../wire/text.ts";
 import { Resumed, type Timed } from "../definition.ts";
 
@@ -19,7 +20,7 @@ export const PreKeysEventSchema = z.discriminatedUnion("type", [
     signed: KeyId,
     first: KeyId,
     count: z.int().min(0),
-    dropped: z.array(KeyId).max(64),
+    dropped: z.array(KeyId),
   }),
   /** The registry has them. */
   z.object({ type: z.literal("PUBLISHED"), signed: KeyId }),
@@ -41,6 +42,10 @@ export interface Wanted {
   /** So many one-time prekeys. */
   readonly count: number;
 }
+
+/** Those that have been kept long enough, or are too many, the oldest first. */
+export const droppable = ({ kept }: Pick<PreKeysContext, "kept">, at: number): number[] =>
+  kept.filter(({ until }, index) => until <= at || index < kept.length - SIGNED_PREKEYS_KEPT).map(({ id }) => id);
 
 export interface PreKeysContext {
   readonly controller: string;

@@ -9,7 +9,7 @@ import {
   SIGNED_PREKEY_MS,
 } from "../../limits.ts";
 import { effect, type MachineDefinition } from "../definition.ts";
-import { type PreKeysContext, type PreKeysEvent, PreKeysEventSchema, type Wanted } from "./events.ts";
+import { droppable, type PreKeysContext, type PreKeysEvent, PreKeysEventSchema, type Wanted } from "./events.ts";
 
 // The prekeys of one membership, from the moment that pairing has published the first (X3DH section 2.4). The
 // signed one is replaced when it is old, one-time ones are added when few are left. A failure is tried again for ever.
@@ -20,7 +20,6 @@ import { type PreKeysContext, type PreKeysEvent, PreKeysEventSchema, type Wanted
 //                         └──PUBLISHED── publishing ◀┘ MADE
 
 const isOld = ({ signedAt }: PreKeysContext, at: number) => at - signedAt >= SIGNED_PREKEY_MS;
-const mayGo = ({ kept }: PreKeysContext, at: number) => kept.some(({ until }) => until <= at);
 const isFew = (left: number | null) => left !== null && left < ONE_TIME_PREKEYS_LOW;
 
 /** The context with a signed prekey in the place of the one before it, which is kept. */
@@ -77,7 +76,8 @@ const prekeys = setup({
   },
   guards: {
     isDue: ({ context, event }) =>
-      event.type === "CHECKED" && (isOld(context, event.at) || mayGo(context, event.at) || isFew(event.left)),
+      event.type === "CHECKED" &&
+      (isOld(context, event.at) || droppable(context, event.at).length > 0 || isFew(event.left)),
   },
   delays: {
     // Not later than the signed prekey is old.

@@ -8,6 +8,7 @@ import {
   RETRY_MIN_MS,
   SIGNED_PREKEY_KEPT_MS,
   SIGNED_PREKEY_MS,
+  SIGNED_PREKEYS_KEPT,
 } from "../../limits.ts";
 import { prekeysDefinition as prekeys } from "./machine.ts";
 
@@ -90,6 +91,18 @@ describe("the signed prekey", () => {
       .whenTimer("check")
       .when(checked(), late)
       .then({ state: "fresh", timers: { check: 5 } });
+  });
+  it("is forgotten when too many were replaced after it", () => {
+    const many = Array.from({ length: SIGNED_PREKEYS_KEPT + 1 }, (_, n) => adopted(n + 2, 51));
+    prekeysAfter(adopted(), ...many)
+      .whenTimer("check")
+      .when(checked(), T0)
+      .then({ state: "making", effects: [making(false, 0)] })
+      .when(made(SIGNED_PREKEYS_KEPT + 2, [1]), T0)
+      .when(published)
+      .whenTimer("check")
+      .when(checked(), T0)
+      .then({ state: "fresh" });
   });
   it("is forgotten when it was kept long enough", () => {
     const time = old + SIGNED_PREKEY_KEPT_MS;
