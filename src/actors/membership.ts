@@ -61,7 +61,6 @@ export class Membership {
     const { system, keyring } = this.#core;
     const stream = pairingOf(controllerDid);
     const { identity, patch } = keyring.identityOrNew();
-    const settled = this.#settled(stream, signal);
     const { accepted, durable } = system.commit(
       [
         {
@@ -78,6 +77,7 @@ export class Membership {
       ],
       { secrets: { ...patch, ...Keyring.tokenPatch(controllerDid, secret) } },
     );
+    const settled = this.#settled(stream, signal);
     if (accepted[0]) await durable;
     return settled;
   }
@@ -95,7 +95,6 @@ export class Membership {
     const { identity, patch } = keyring.identityOrNew();
     const controller = options.controller ?? identity.did;
     const stream = pairingOf(controller);
-    const settled = this.#settled(stream);
     const event = {
       type: "JOINED",
       did: identity.did,
@@ -106,14 +105,17 @@ export class Membership {
       name: options.name,
       capabilities: [...options.capabilities],
     };
-    await system.commit([{ stream, event }], { secrets: patch }).durable;
+    const { durable } = system.commit([{ stream, event }], { secrets: patch });
+    const settled = this.#settled(stream);
+    await durable;
     return settled;
   }
 
-  /** The next time that the pairing stands in `paired`, or is thrown back to `unpaired`. */
+  /** The next time, after all that is decided by now, that the pairing stands in `paired` or its token is refused. */
   #settled(stream: string, signal?: AbortSignal): Promise<PairingContext> {
     const closing = this.#core.signal;
     const stop = signal ? AbortSignal.any([signal, closing]) : closing;
+    const from = this.#core.system.decidedPosition;
     const settled = new Promise<PairingContext>((resolve, reject) => {
       const end = (settle: () => void) => {
         unsubscribe();
@@ -122,7 +124,8 @@ export class Membership {
       };
       const abort = () => end(() => reject(new MeshError(closing.aborted ? "closed" : "aborted")));
       const unsubscribe = this.#core.system.subscribe((change) => {
-        if (change.stream !== stream) return;
+        // What was decided before is on its way still, and says how an earlier attempt ended.
+        if (change.stream !== stream || (change.commit?.number ?? 0) < from) return;
         const { snapshot } = change.state;
         const context: PairingContext = snapshot.context;
         if (change.event.type === "FAILED" && context.failure && !snapshot.matches("joining")) {

@@ -5,6 +5,7 @@ import type { Journal } from "../store/journal.ts";
 import type { Protection, StoreKey, Wish } from "../store/key.ts";
 import { Bodies } from "./bodies.ts";
 import type { Core } from "./core.ts";
+import type { Performers } from "./effects.ts";
 import { type Epoch, Housekeeping } from "./housekeeping.ts";
 import { IncomingMail } from "./incoming.ts";
 import { Lanes } from "./lanes.ts";
@@ -17,7 +18,6 @@ import { OutgoingMail } from "./outgoing.ts";
 import { type Ports, realPorts } from "./ports.ts";
 import { Sessions } from "./sessions.ts";
 import { probeStore, StoreHealth } from "./store-health.ts";
-import type { Performers } from "./system.ts";
 import { Handling, type Work, type WorkHandler } from "./work.ts";
 
 // One node: a state directory, its actors and its link. A laptop is one, so are a controller and a sandbox.

@@ -3,6 +3,7 @@ import type { MachineDefinition } from "../machines/definition.ts";
 import type { Commit, Entry, Journal, StoredEvent } from "../store/journal.ts";
 import type { SecretPatch, Secrets } from "../store/secrets.ts";
 import { Deadlines } from "./deadlines.ts";
+import { Effects, type EffectsOptions, type Performers } from "./effects.ts";
 import { type Actor, Population } from "./population.ts";
 import type { Clock } from "./ports.ts";
 import type { Projection } from "./projection.ts";
@@ -43,9 +44,6 @@ export interface Outcome {
   readonly durable: Promise<void>;
 }
 
-export type Performer = (params: never, stream: string) => void | Promise<void>;
-export type Performers = Readonly<Record<string, Performer>>;
-
 interface Decision {
   readonly at: number;
   readonly steps: readonly {
@@ -58,14 +56,10 @@ interface Decision {
   readonly forgotten: readonly string[];
 }
 
-export interface SystemOptions {
+export interface SystemOptions extends EffectsOptions {
   readonly definitions: readonly MachineDefinition[];
   readonly projections: readonly Projection[];
   readonly clock: Clock;
-  /** An effect ended because the disk refused; it is asked for again by the next `start`. */
-  readonly onRefused?: (error: MeshError) => void;
-  /** An effect that threw: a defect, since effects report failures as events. */
-  readonly onFault: (error: unknown, where: string) => void;
 }
 
 const RESUMED = { type: "RESUMED" };
@@ -74,15 +68,13 @@ export class ActorSystem {
   readonly #projections: readonly Projection[];
   readonly #clock: Clock;
   readonly #onFault: (error: unknown, where: string) => void;
-  readonly #onRefused: ((error: MeshError) => void) | undefined;
   readonly #actors: Population;
-  readonly #performers = new Map<string, Performers>();
+  readonly #effects: Effects;
   readonly #listeners = new Set<(change: Change) => void>();
   readonly #deadlines: Deadlines<Actor>;
   #pending: Decision[] = [];
   #journal: Journal | undefined;
   #secrets: Secrets | undefined;
-  #performing = false;
   #position = 0;
 
   constructor(options: SystemOptions) {
@@ -90,7 +82,7 @@ export class ActorSystem {
     this.#projections = options.projections;
     this.#clock = options.clock;
     this.#onFault = options.onFault;
-    this.#onRefused = options.onRefused;
+    this.#effects = new Effects(options);
     this.#deadlines = new Deadlines(options.clock, async ({ stream }, id) => {
       await this.commit([{ stream, event: { type: TIMER_EVENT, id } }]).durable;
     });
@@ -116,7 +108,7 @@ export class ActorSystem {
 
   /** How the effects of one kind of machine are performed. */
   perform(kind: string, performers: Performers): void {
-    this.#performers.set(kind, performers);
+    this.#effects.offer(kind, performers);
   }
 
   // Recovery
@@ -168,7 +160,7 @@ export class ActorSystem {
 
   /** Begins to perform, anew after `stop`: deadlines are armed, and every actor asks again for what is pending. */
   start(): void {
-    this.#performing = true;
+    this.#effects.performing = true;
     // In the order of the definitions, so that sessions go before the conversations that need them.
     for (const { kind } of this.#actors.definitions) this.resume(kind);
     this.#deadlines.start();
@@ -181,13 +173,13 @@ export class ActorSystem {
       if (actor.definition.kind !== kind) continue;
       const { state, effects } = step(actor.definition, actor.durable, RESUMED, at);
       if (state.snapshot !== actor.durable.snapshot) throw new Error(`RESUMED changed the state of ${actor.stream}`);
-      this.#performAll(actor, effects);
+      this.#effects.perform(actor.definition.kind, actor.stream, effects);
     }
   }
 
   /** Ends performing. What is being made durable still becomes so. */
   stop(): void {
-    this.#performing = false;
+    this.#effects.performing = false;
     this.#deadlines.stop();
   }
 
@@ -283,33 +275,9 @@ export class ActorSystem {
         }
       }
     }
-    for (const { actor, effects } of decision.steps) this.#performAll(actor, effects);
+    for (const { actor, effects } of decision.steps)
+      this.#effects.perform(actor.definition.kind, actor.stream, effects);
     this.#deadlines.arm();
-  }
-
-  // Perform
-
-  #performAll(actor: Actor, effects: readonly Effect[]): void {
-    if (!this.#performing || effects.length === 0) return;
-    const performers = this.#performers.get(actor.definition.kind);
-    for (const { type, params } of effects) {
-      const performer = performers?.[type];
-      if (!performer) continue;
-      const where = `${type} of ${actor.stream}`;
-      try {
-        const running = performer(params as never, actor.stream);
-        if (running) running.catch((error: unknown) => this.#fault(error, where));
-      } catch (error) {
-        this.#fault(error, where);
-      }
-    }
-  }
-
-  #fault(error: unknown, where: string): void {
-    // A node that is closing, or whose disk refuses, says so to its callers; its effects are asked for again later.
-    if (error instanceof MeshError && error.code === "closed") return;
-    if (error instanceof MeshError && error.code === "store_io") this.#onRefused?.(error);
-    else this.#onFault(error, where);
   }
 
   // Read
@@ -339,6 +307,11 @@ export class ActorSystem {
   /** The number of the last commit that is published. */
   get position(): number {
     return this.#position;
+  }
+
+  /** The number of the last commit that is decided, durable or not: what a change has to reach to be news to who asks now. */
+  get decidedPosition(): number {
+    return this.#position + this.#pending.length;
   }
 
   #settle(actor: Actor, state: ActorState): void {

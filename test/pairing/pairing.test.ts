@@ -11,6 +11,7 @@ import { realPorts } from "../../src/actors/ports.ts";
 import { openCluster, openOperator } from "../../src/cluster/local.ts";
 import { base64url, identityFromSeed, sign, utf8 } from "../../src/crypto/index.ts";
 import { decodeToken, encodeToken, PairRequest, type PairResponse, pairedProofText } from "../../src/wire/pair.ts";
+import { HeldDisk } from "../store/disks.ts";
 
 type Cluster = Awaited<ReturnType<typeof openCluster>>;
 
@@ -161,6 +162,32 @@ describe("a token that cannot be used", () => {
     expect(await isPaired()).toBe(false);
     cluster = await openCluster({ directory: join(folder, "cluster"), port });
     expect(await codeOf(token)).toBe("paired");
+  });
+
+  it("is answered for itself, also when it is given while an earlier one comes to its end", async () => {
+    await laptop.close();
+    const held = new HeldDisk();
+    let published: Promise<void> | undefined;
+    const answered = Promise.withResolvers<void>();
+    const slow = realPorts({
+      ...realNetwork,
+      async fetch(url, init) {
+        const answer = await realNetwork.fetch(url, init);
+        if (url.endsWith("/prekeys")) {
+          published ??= held.hold();
+          answered.resolve();
+        }
+        return answer;
+      },
+    });
+    laptop = await openMesh({ home: join(folder, "laptop"), ports: { ...slow, disk: held.disk } });
+    const first = codeOf(await issue("first"));
+    await answered.promise;
+    await published;
+    const second = laptop.call("pair", { token: await issue("second") });
+    held.release();
+    expect(await first).toBe("paired");
+    expect(await second).toMatchObject({ grant: { name: "second" } });
   });
 
   it("does not end a pairing that is there", async () => {
