@@ -1,7 +1,8 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { MeshNode } from "../src/actors/node.ts";
-import { type Operations, operations, type ParamsOf, runOperation } from "../src/actors/operations.ts";
+import { type ParamsOf, runOperation } from "../src/actors/operation.ts";
+import { type Operations, operations } from "../src/actors/operations.ts";
 import { type Network, realPorts } from "../src/actors/ports.ts";
 
 // One process that opens a home, or reads its journal: what it prints is how long that took and how much memory it had.

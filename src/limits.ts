@@ -89,6 +89,16 @@ export const INBOX_PAGE_MAX = 200;
 export const MESSAGES_KEPT = 5_000;
 /** Message text that one inbox answer carries: the rest is told and left unread. */
 export const INBOX_CHARACTERS_MAX = 100_000;
+/** Strangers whose knocks are kept for the person to decide on, so that none can fill the home: further ones are put off. */
+export const STRANGERS_HELD_MAX = 32;
+/** Messages of one stranger that are kept meanwhile: further ones are left at the relay. */
+export const STRANGER_MESSAGES_MAX = 16;
+/** How long a controller's word that an agent is of its cluster counts, which bounds how long it outlives a revocation. */
+export const MEMBERSHIP_MS = 10 * MINUTE_MS;
+/** How long receipts are gathered before they are sent: one message tells of many. */
+export const RECEIPT_DELAY_MS = SECOND_MS;
+/** Messages of which one peer has not been told yet: of the oldest it is never told. */
+export const RECEIPTS_OWED_MAX = 1_000;
 /** Senders that one await may name: more are refused with `input_invalid`. */
 export const AWAIT_SENDERS_MAX = 32;
 /** The longest a call waits, so that none hangs for ever: a longer wait is refused with `input_invalid`. */

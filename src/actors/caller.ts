@@ -2,7 +2,7 @@ import { connect, type Socket } from "node:net";
 import { isErrorCode, MeshError } from "../errors.ts";
 import { OWNER_ABORT_MS, OWNER_GREETING_MS } from "../limits.ts";
 import type { Mesh } from "./mesh.ts";
-import type { OperationTable } from "./operations.ts";
+import type { OperationTable } from "./operation.ts";
 import { onLines, placeOfOwner, writeLine } from "./owner-socket.ts";
 
 // A process that does not own the state directory, and asks the one that does. It loads no machine, no crypto and no schema:

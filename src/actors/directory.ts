@@ -58,3 +58,20 @@ export async function resolvePeer(core: Core, text: string): Promise<string> {
   ]).durable;
   return agent.did;
 }
+
+/**
+ * The peer that is meant, among those that are known here.
+ * @throws MeshError `peer_unknown`, `peer_ambiguous`
+ */
+export function knownPeer(core: Core, text: string): ConversationContext {
+  const wanted = text.trim();
+  const did = normalizeDid(wanted);
+  const all = [...core.system.streams("conversation")].map(([, state]): ConversationContext => state.snapshot.context);
+  const addressed = all.filter(({ peer, address }) => (did === undefined ? address === wanted : peer === did));
+  const found = addressed.length > 0 ? addressed : all.filter(({ name }) => name === wanted);
+  if (found.length > 1)
+    throw new MeshError("peer_ambiguous", `"${wanted}" is the name of ${found.map(({ peer }) => peer).join(", ")}.`);
+  const [context] = found;
+  if (!context) throw new MeshError("peer_unknown", `There is no conversation with "${wanted}".`);
+  return context;
+}

@@ -1,9 +1,9 @@
 import { join as joinPath } from "node:path";
-import { normalizeDid } from "../crypto/index.ts";
 import { MeshError } from "../errors.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { OffloadContext } from "../machines/offload/events.ts";
 import { conversationOf } from "./core.ts";
+import { knownPeer } from "./directory.ts";
 import type { MeshNode } from "./node.ts";
 import { isOver, offloadOf, phaseOf, statusOf } from "./offload-view.ts";
 
@@ -33,25 +33,6 @@ interface OffloadOf {
   readonly ownsFiles: boolean;
 }
 
-/**
- * The peer that is meant, among those that are known here.
- * @throws MeshError `peer_unknown`, `peer_ambiguous`
- */
-function knownPeer(node: MeshNode, text: string): ConversationContext {
-  const wanted = text.trim();
-  const did = normalizeDid(wanted);
-  const all = [...node.core.system.streams("conversation")].map(
-    ([, state]): ConversationContext => state.snapshot.context,
-  );
-  const addressed = all.filter(({ peer, address }) => (did === undefined ? address === wanted : peer === did));
-  const found = addressed.length > 0 ? addressed : all.filter(({ name }) => name === wanted);
-  if (found.length > 1)
-    throw new MeshError("peer_ambiguous", `"${wanted}" is the name of ${found.map(({ peer }) => peer).join(", ")}.`);
-  const [context] = found;
-  if (!context) throw new MeshError("peer_unknown", `There is no conversation with "${wanted}".`);
-  return context;
-}
-
 function offloadsOf({ core }: MeshNode, peer: string): OffloadOf[] {
   const found: OffloadOf[] = [];
   for (const [, state] of core.system.streams("offload")) {
@@ -64,7 +45,7 @@ function offloadsOf({ core }: MeshNode, peer: string): OffloadOf[] {
 
 /** What forgetting a peer would destroy. @throws MeshError `peer_unknown`, `peer_ambiguous`, `offload_running` */
 export function forgettable(node: MeshNode, text: string): Forgotten {
-  const { peer: did, name, sent, received, outbox } = knownPeer(node, text);
+  const { peer: did, name, sent, received, outbox } = knownPeer(node.core, text);
   const offloads = offloadsOf(node, did);
   const running = offloads.find(({ over }) => !over);
   if (running) throw new MeshError("offload_running", `Offload ${running.id} runs with ${name ?? did}.`);

@@ -1,7 +1,9 @@
 import { asMeshError } from "../errors.ts";
 import { EARLY_FRAMES_MAX, INBOUND_FRAMES_MAX, RETRY_MIN_MS } from "../limits.ts";
 import type { Knock, Message, RoutedFrame } from "../wire/frame.ts";
+import type { Admission } from "./admission.ts";
 import type { Core } from "./core.ts";
+import type { Knocks } from "./knocks.ts";
 import { type PeerCounters, Reception } from "./reception.ts";
 import type { Sessions } from "./sessions.ts";
 
@@ -14,7 +16,8 @@ const keyOf = ({ type, id }: RoutedFrame) => `${type} ${id}`;
 
 export class IncomingMail {
   readonly #core: Core;
-  readonly #sessions: Sessions;
+  readonly #knocks: Knocks;
+  readonly #admission: Admission;
   readonly #reception: Reception;
   /** Frames that came before a session that could read them, by peer. */
   readonly #early = new Map<string, Message[]>();
@@ -30,9 +33,10 @@ export class IncomingMail {
   /** Peers whose knock is left at the relay: what follows it comes again behind it, and is not taken before. */
   readonly #behindKnock = new Set<string>();
 
-  constructor(core: Core, sessions: Sessions) {
+  constructor(core: Core, sessions: Sessions, knocks: Knocks, admission: Admission) {
     this.#core = core;
-    this.#sessions = sessions;
+    this.#knocks = knocks;
+    this.#admission = admission;
     this.#reception = new Reception(core, sessions);
   }
 
@@ -52,6 +56,13 @@ export class IncomingMail {
     if (frame.type === "message" && this.#left.has(frame.from)) return;
     this.#untaken.set(frame.from, untaken.set(keyOf(frame), frame));
     this.#begin(frame);
+  }
+
+  /** A peer was admitted: what was left at the relay is fetched. */
+  welcome(peer: string): void {
+    const left = this.#left.get(peer);
+    if (left) left.progress = true;
+    this.#fetchLeft(peer);
   }
 
   /** Takes nothing until `proceed`: what can be made durable later must not overtake what could not be. */
@@ -126,15 +137,25 @@ export class IncomingMail {
         }
         return;
       case "knock_accept":
-        await this.#sessions.onKnockAccept(frame);
+        await this.#knocks.onAccept(frame);
         await this.#takeEarly(frame.from);
         break;
       case "knock_reject":
-        await this.#sessions.onKnockReject(frame);
+        await this.#knocks.onReject(frame);
         break;
       case "message": {
         if (this.#behindKnock.has(frame.from)) {
           this.#drop(frame);
+          return;
+        }
+        if (this.#admission.isDeclined(frame.from)) {
+          this.#reception.count(frame.from, "refused");
+          this.#knocks.turnAway(frame.from);
+          break;
+        }
+        if (this.#admission.isFull(frame.from)) {
+          this.#drop(frame);
+          if (!this.#left.has(frame.from)) this.#left.set(frame.from, { progress: false });
           return;
         }
         const durable = this.#reception.take(frame, this.#untakenKnocks.has(frame.from));
@@ -158,7 +179,7 @@ export class IncomingMail {
     this.#behindKnock.delete(frame.from);
     let fate: Verdict;
     try {
-      fate = await this.#sessions.onKnock(frame);
+      fate = await this.#knocks.take(frame);
     } catch (error) {
       const { code } = asMeshError(error);
       if (code !== "registry_unreachable") throw error;

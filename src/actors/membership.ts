@@ -3,6 +3,7 @@ import { asMeshError, MeshError, particularsOf } from "../errors.ts";
 import { ONE_TIME_PREKEYS } from "../limits.ts";
 import type { PairingContext } from "../machines/pairing/events.ts";
 import { decodeToken, pairedProofText } from "../wire/pair.ts";
+import { AGENT_EXTENSIONS, EXTENSIONS_ENTRY } from "../wire/registry.ts";
 import type { Core } from "./core.ts";
 import { Keyring } from "./keyring.ts";
 import { freshIds, heldPreKeys, PreKeys } from "./prekeys.ts";
@@ -176,8 +177,8 @@ export class Membership {
         "The answer to the pairing is not from the controller that the token names.",
       );
     }
-    const { cluster, relay_url, registry_url, grant } = answer;
-    await system.commit([{ stream, event: { type: "CLAIMED", cluster, relay_url, registry_url, grant } }], {
+    const { cluster, relay_url, registry_url, grant, vouches = false } = answer;
+    await system.commit([{ stream, event: { type: "CLAIMED", cluster, relay_url, registry_url, grant, vouches } }], {
       secrets: Keyring.tokenPatch(controller, null),
     }).durable;
   }
@@ -187,7 +188,10 @@ export class Membership {
     const { name } = context;
     if (name === null) throw new Error("registering without a name");
     const capabilities = [...new Set(context.capabilities)].filter((entry) => entry !== name);
-    await this.registryOf(context).register(this.#core.keyring.identity, [...capabilities, name], { name });
+    await this.registryOf(context).register(this.#core.keyring.identity, [...capabilities, name], {
+      name,
+      [EXTENSIONS_ENTRY]: AGENT_EXTENSIONS.join(" "),
+    });
     await this.#core.system.commit([{ stream, event: { type: "REGISTERED", name, capabilities } }]).durable;
   }
 

@@ -2,14 +2,8 @@ import { MeshError } from "../errors.ts";
 import { OWNER_WAIT_MS } from "../limits.ts";
 import { attach } from "./caller.ts";
 import { MeshNode, type NodeOptions } from "./node.ts";
-import {
-  type Operations,
-  type OperationTable,
-  operations,
-  type ParamsOf,
-  type ResultOf,
-  runOperation,
-} from "./operations.ts";
+import { type OperationTable, type ParamsOf, type ResultOf, runOperation } from "./operation.ts";
+import { type Operations, operations } from "./operations.ts";
 import { claimOwnership, type Ownership, serve } from "./owner.ts";
 import { placeOfOwner } from "./owner-socket.ts";
 

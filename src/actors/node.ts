@@ -3,11 +3,13 @@ import { EPOCH_COMMITS_MAX, EPOCH_TIME_MAX_MS, SEGMENT_SIZE_MAX, SNAPSHOT_EVERY_
 import type { Body } from "../machines/definition.ts";
 import type { Journal } from "../store/journal.ts";
 import type { Protection, StoreKey, Wish } from "../store/key.ts";
+import { Admission } from "./admission.ts";
 import { Bodies } from "./bodies.ts";
 import type { Core } from "./core.ts";
 import type { Performers } from "./effects.ts";
 import { type Epoch, Housekeeping } from "./housekeeping.ts";
 import { IncomingMail } from "./incoming.ts";
+import { Knocks } from "./knocks.ts";
 import { Lanes } from "./lanes.ts";
 import { Link } from "./link.ts";
 import { Membership } from "./membership.ts";
@@ -16,6 +18,7 @@ import { Offloads } from "./offloads.ts";
 import { type OpenOptions, openStore, type Store, type StoreLimits } from "./opening.ts";
 import { OutgoingMail } from "./outgoing.ts";
 import { type Ports, realPorts } from "./ports.ts";
+import { Receipts } from "./receipts.ts";
 import { Sessions } from "./sessions.ts";
 import { probeStore, StoreHealth } from "./store-health.ts";
 import { Handling, type Work, type WorkHandler } from "./work.ts";
@@ -42,7 +45,10 @@ export class MeshNode {
   readonly core: Core;
   readonly journal: Journal;
   readonly membership: Membership;
+  readonly admission: Admission;
   readonly sessions: Sessions;
+  readonly knocks: Knocks;
+  readonly receipts: Receipts;
   readonly incoming: IncomingMail;
   readonly offloads: Offloads;
   readonly health: StoreHealth;
@@ -96,12 +102,15 @@ export class MeshNode {
       registry: () => this.membership.registryOf(this.membership.current),
     };
     this.membership = new Membership(this.core);
-    this.sessions = new Sessions(this.core, this.membership);
-    this.offloads = new Offloads(this.core, options.home);
+    this.admission = new Admission(this.core, () => this.membership.current);
+    this.sessions = new Sessions(this.core, this.admission);
+    this.knocks = new Knocks(this.core, this.membership, this.sessions, this.admission);
+    this.receipts = new Receipts(this.core);
+    this.offloads = new Offloads(this.core, this.admission, options.home);
     const outgoing = new OutgoingMail(this.core);
     const onWork = async (work: Work) => (await options.onWork?.(work)) ?? this.offloads.handle(work);
     const handling = new Handling(this.core, onWork);
-    this.incoming = new IncomingMail(this.core, this.sessions);
+    this.incoming = new IncomingMail(this.core, this.sessions, this.knocks, this.admission);
     system.perform("session", {
       knock: ({ session }: { session: string }) => this.sessions.knock(session),
       answer: ({ session }: { session: string }) => this.sessions.answer(session),
@@ -111,6 +120,11 @@ export class MeshNode {
       seal: ({ peer, ids }: Addressed) => outgoing.seal(peer, ids),
       transmit: ({ peer, ids }: Addressed) => outgoing.transmit(peer, ids),
       handle: ({ peer, ids }: Addressed) => handling.handle(peer, ids),
+      receipt: ({ peer }: { peer: string }) => this.receipts.soon(peer),
+      welcome: ({ peer }: { peer: string }) => {
+        this.knocks.welcome(peer);
+        this.incoming.welcome(peer);
+      },
       forget: ({ peer }: { peer: string }) => {
         outgoing.forget(peer);
         handling.forget(peer);
@@ -206,6 +220,7 @@ export class MeshNode {
     this.#stopped.abort(new MeshError("closed"));
     const { system, link, lanes } = this.core;
     this.health.close();
+    this.receipts.close();
     link.disconnect();
     system.stop();
     await lanes.idle();

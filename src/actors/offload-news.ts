@@ -4,6 +4,7 @@ import { type ErrorCode, isErrorCode, MeshError } from "../errors.ts";
 import type { Body } from "../machines/definition.ts";
 import type { UntimedOffloadEvent as Event, OffloadContext } from "../machines/offload/events.ts";
 import type { Payload, PayloadOf } from "../wire/payload.ts";
+import type { Admission } from "./admission.ts";
 import type { Core } from "./core.ts";
 import { freeName, safeName, saveFile } from "./files.ts";
 import { offloadOf, viewOffload } from "./offload-view.ts";
@@ -26,11 +27,13 @@ export function told(
 
 export class OffloadNews {
   readonly #core: Core;
+  readonly #admission: Admission;
   readonly #folder: string;
 
   /** @param folder where result files are saved, a folder an offload */
-  constructor(core: Core, folder: string) {
+  constructor(core: Core, admission: Admission, folder: string) {
     this.#core = core;
+    this.#admission = admission;
     this.#folder = folder;
   }
 
@@ -64,13 +67,16 @@ export class OffloadNews {
   #fromController(id: string, payload: Payload): Draft | undefined {
     switch (payload.type) {
       case "offload_status":
-        return told(this.#core, id, payload.message, (note) => ({
-          type: "STATUS",
-          phase: payload.phase,
-          sandbox: payload.sandbox_name ?? null,
-          sandbox_did: payload.sandbox_did ?? null,
-          ...note,
-        }));
+        return join(
+          told(this.#core, id, payload.message, (note) => ({
+            type: "STATUS",
+            phase: payload.phase,
+            sandbox: payload.sandbox_name ?? null,
+            sandbox_did: payload.sandbox_did ?? null,
+            ...note,
+          })),
+          entriesOnly(...this.#admission.expected({ did: payload.sandbox_did, name: payload.sandbox_name })),
+        );
       case "offload_error":
         if (payload.phase === "cancelled") return entriesOnly({ stream: offloadOf(id), event: { type: "CANCELLED" } });
         return told(this.#core, id, payload.error, (note) => ({ type: "FAILED", code: codeOf(payload), ...note }));

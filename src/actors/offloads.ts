@@ -4,6 +4,7 @@ import { asMeshError, MeshError } from "../errors.ts";
 import { OFFLOAD_TIMEOUT_MINUTES, TASK_SIZE_MAX } from "../limits.ts";
 import type { UntimedOffloadEvent as Event, OffloadContext } from "../machines/offload/events.ts";
 import type { PayloadOf } from "../wire/payload.ts";
+import type { Admission } from "./admission.ts";
 import { type Core, isoNow } from "./core.ts";
 import { inspectFiles, readInspected } from "./files.ts";
 import { OffloadNews, told } from "./offload-news.ts";
@@ -21,10 +22,10 @@ export class Offloads {
   readonly #folder: string;
   readonly #news: OffloadNews;
 
-  constructor(core: Core, home: string) {
+  constructor(core: Core, admission: Admission, home: string) {
     this.#core = core;
     this.#folder = joinPath(home, "offloads");
-    this.#news = new OffloadNews(core, this.#folder);
+    this.#news = new OffloadNews(core, admission, this.#folder);
     core.system.perform("offload", {
       request: (params: { offload: string }) => this.#attempt(params.offload, () => this.#request(params.offload)),
       upload: (params: { offload: string }) => this.#attempt(params.offload, () => this.#upload(params.offload)),

@@ -1,4 +1,5 @@
 import { MeshError } from "../errors.ts";
+import { admissionDefinition } from "../machines/admission/machine.ts";
 import { conversationDefinition } from "../machines/conversation/machine.ts";
 import type { MachineDefinition } from "../machines/definition.ts";
 import { linkDefinition } from "../machines/link/machine.ts";
@@ -80,6 +81,7 @@ function isRestored(system: ActorSystem, { position, state }: SnapshotFile): boo
 export const NODE_DEFINITIONS: readonly MachineDefinition[] = [
   pairingDefinition,
   prekeysDefinition,
+  admissionDefinition,
   sessionDefinition,
   conversationDefinition,
   offloadDefinition,

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { asMeshError, MeshError } from "../errors.ts";
+import { MeshError } from "../errors.ts";
 import {
   AWAIT_SENDERS_MAX,
   CAPABILITY_LENGTH_MAX,
@@ -10,52 +10,28 @@ import {
   OFFLOAD_TIMEOUT_MINUTES_MAX,
   PASSPHRASE_LENGTH_MAX,
   PATH_LENGTH_MAX,
-  PEER_LENGTH_MAX,
-  SAFETY_NUMBER_LENGTH_MAX,
   SETTLE_MS,
   TASK_SIZE_MAX,
   TOKEN_LENGTH_MAX,
   WAIT_MAX_MS,
 } from "../limits.ts";
-import { safeParse } from "../parse.ts";
 import { Id, Name } from "../wire/text.ts";
 import { conversationOf } from "./core.ts";
 import { diagnose } from "./diagnosis.ts";
 import { discover, nameOfPeer, resolvePeer } from "./directory.ts";
-import { forget, forgettable } from "./forgetting.ts";
 import { awaitMessages, markRead, readInbox, until } from "./inbox.ts";
 import type { MeshNode } from "./node.ts";
 import { isOver, type OffloadView, offloadOf } from "./offloads.ts";
+import { operation, Peer } from "./operation.ts";
 import { compose } from "./outgoing.ts";
-import { peersOf } from "./peers.ts";
+import { peerOperations } from "./peer-operations.ts";
+import { hasReached } from "./projections/messages.ts";
 import { queued, settle } from "./settling.ts";
 import { persist } from "./state.ts";
 import { uuidFrom } from "./uuid.ts";
-import { verify } from "./verification.ts";
 
-// What callers may ask of a node: the same whether they own it or reach it in another process. Everything that goes in and
-// comes out is JSON; what goes in is parsed here.
+// What callers may ask of a node.
 
-export interface CallContext {
-  readonly node: MeshNode;
-  readonly signal: AbortSignal;
-  /** Tells the caller something before the result. */
-  readonly progress: (news: unknown) => void;
-}
-
-export interface Operation<P extends z.ZodType, R> {
-  readonly params: P;
-  run(params: z.output<P>, context: CallContext): Promise<R>;
-}
-/** What a node can be asked, by name. */
-export type OperationTable = Readonly<Record<string, Operation<z.ZodType, unknown>>>;
-
-export const operation = <P extends z.ZodType, R>(params: P, run: Operation<P, R>["run"]): Operation<P, R> => ({
-  params,
-  run,
-});
-
-const Peer = z.string().min(1).max(PEER_LENGTH_MAX);
 const Wait = z.number().min(0).max(WAIT_MAX_MS);
 
 /** The cluster that the node belongs to. @throws MeshError `not_paired` */
@@ -130,7 +106,11 @@ export const operations = {
         const known = core.messages.outgoing(peer, messageId);
         if (known) return { peer, state: known.state, durable: undefined };
         const { entries, secrets, before } = compose(core, peer, { type: "message", content: message }, messageId);
-        const { accepted, durable } = core.system.commit(entries, { secrets, before });
+        // Who is written to is let in.
+        const admitted = node.admission.isHeld(peer)
+          ? [{ stream: conversationOf(peer), event: { type: "ADMITTED" } }]
+          : [];
+        const { accepted, durable } = core.system.commit([...entries, ...admitted], { secrets, before });
         if (!accepted[0]) throw new MeshError("limit_reached", `Too many messages wait for ${nameOfPeer(core, peer)}.`);
         return { peer, state: "queued" as const, durable: { written: durable } };
       });
@@ -139,19 +119,46 @@ export const operations = {
     },
   ),
 
-  /** How a sent message stands now, or after at most `wait_ms`. */
+  /** How a sent message stands now, or when it has come so far or cannot be delivered, after at most `wait_ms`. */
   sent: operation(
-    z.object({ to: Peer, id: Id, wait_ms: Wait.default(0) }),
-    async ({ to, id, wait_ms }, { node, signal }) => {
+    z.object({
+      to: Peer,
+      id: Id,
+      wait_ms: Wait.default(0),
+      until: z.enum(["sent", "delivered", "read"]).default("sent"),
+    }),
+    async ({ to, id, wait_ms, until: wanted }, { node, signal }) => {
       const peer = await resolvePeer(node.core, to);
       const state = () => node.core.messages.outgoing(peer, id)?.state;
       if (state() === undefined) throw new MeshError("message_unknown");
-      await until(node, () => state() !== "queued", {
+      const isThere = (now = state()) => now === undefined || now === "undeliverable" || hasReached(now, wanted);
+      await until(node, () => isThere(), {
         timeoutMs: wait_ms,
         signal,
         concerns: (stream) => stream === conversationOf(peer),
       });
       return { id, to: peer, state: state() ?? "queued" };
+    },
+  ),
+
+  /** The messages that were sent last, the newest first, and how they stand. */
+  sent_messages: operation(
+    z.object({ limit: z.int().min(1).max(INBOX_PAGE_MAX).default(20), to: Peer.optional() }),
+    async ({ limit, to }, { node: { core } }) => {
+      const peer = to === undefined ? undefined : await resolvePeer(core, to);
+      const sent = [...core.messages.sent()].filter((entry) => peer === undefined || entry.peer === peer);
+      return {
+        messages: sent
+          .slice(-limit)
+          .reverse()
+          .map(({ id, peer: did, at, state }) => ({
+            id,
+            to: did,
+            name: nameOfPeer(core, did),
+            at: new Date(at).toISOString(),
+            state,
+          })),
+      };
     },
   ),
 
@@ -201,17 +208,7 @@ export const operations = {
     }),
   ),
 
-  peers: operation(z.object({}), async (_, { node }) => ({ peers: peersOf(node) })),
-
-  /** The safety number with a peer; `record` keeps that it was compared, if `number` (when given) is the same. */
-  verify: operation(
-    z.object({
-      peer: Peer,
-      number: z.string().max(SAFETY_NUMBER_LENGTH_MAX).optional(),
-      record: z.enum(["verified", "unverified"]).optional(),
-    }),
-    async ({ peer, number, record }, { node }) => verify(node, await resolvePeer(node.core, peer), { number, record }),
-  ),
+  ...peerOperations,
 
   offload: operation(
     z.object({
@@ -266,12 +263,6 @@ export const operations = {
     return node.offloads.view(id);
   }),
 
-  /** Destroys the words of a conversation, or (`preview`) says what that would destroy. */
-  forget: operation(
-    z.object({ peer: Peer, preview: z.boolean().default(false) }),
-    async ({ peer, preview }, { node }) => (preview ? forgettable(node, peer) : forget(node, peer)),
-  ),
-
   /** Draws a new store key and protects it so. Nothing of it is journaled or noted. */
   change_key: operation(
     z.discriminatedUnion("protection", [
@@ -312,26 +303,3 @@ export const operations = {
 } as const;
 
 export type Operations = typeof operations;
-export type ParamsOf<T extends OperationTable, N extends keyof T> = z.input<T[N]["params"]>;
-export type ResultOf<T extends OperationTable, N extends keyof T> = Awaited<ReturnType<T[N]["run"]>>;
-
-/** Runs one operation on a node. @throws MeshError always of ours; `input_invalid` names the field */
-export async function runOperation(
-  table: OperationTable,
-  name: string,
-  params: unknown,
-  context: CallContext,
-): Promise<unknown> {
-  const found = Object.hasOwn(table, name) ? table[name] : undefined;
-  if (!found) throw new MeshError("input_invalid", `There is no operation ${name}.`);
-  const parsed = safeParse(found.params, params);
-  if (!parsed.success) {
-    const [issue] = parsed.error.issues;
-    throw new MeshError("input_invalid", `${issue?.path.join(".") || "The input"}: ${issue?.message ?? "not valid"}.`);
-  }
-  try {
-    return await found.run(parsed.data, context);
-  } catch (error) {
-    throw asMeshError(error);
-  }
-}

@@ -6,7 +6,7 @@ import type { ConversationContext, MessageKind, Outgoing } from "../machines/con
 import type { Entry } from "../store/journal.ts";
 import type { SecretPatch } from "../store/secrets.ts";
 import type { Message, MessageHeader } from "../wire/frame.ts";
-import { isChat, type Payload, type PayloadInput, type PayloadOf } from "../wire/payload.ts";
+import type { Payload, PayloadInput, PayloadOf } from "../wire/payload.ts";
 import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
 import { Keyring } from "./keyring.ts";
 import { uuidFrom } from "./uuid.ts";
@@ -18,6 +18,13 @@ export interface Draft {
   readonly entries: readonly Entry[];
   readonly secrets: SecretPatch;
   readonly before?: () => Promise<void>;
+}
+
+/** What a message with this payload is for. */
+export function kindOf({ type }: Pick<Payload, "type">): MessageKind {
+  if (type === "message" || type === "task_request" || type === "task_response") return "chat";
+  if (type === "mesh:receipt") return "receipt";
+  return type.startsWith("mesh:transfer_") ? "part" : "work";
 }
 
 /** Several drafts as one commit. */
@@ -49,8 +56,7 @@ const sha256 = (bytes: Uint8Array | string) => hash("sha256", bytes, "hex");
 export function compose(core: Core, peer: string, payload: PayloadInput, id = uuidFrom(core.ports.random)): Draft {
   const text = JSON.stringify(payload);
   const bytes = Buffer.from(text, "utf8");
-  if (bytes.length <= PAYLOAD_SIZE_MAX)
-    return draftOf(core, peer, id, isChat(payload as Payload) ? "chat" : "work", text);
+  if (bytes.length <= PAYLOAD_SIZE_MAX) return draftOf(core, peer, id, kindOf(payload), text);
   const total = Math.ceil(bytes.length / TRANSFER_CHUNK_SIZE);
   if (total > TRANSFER_CHUNKS_MAX) throw new MeshError("file_too_large");
   const slices = Array.from({ length: total }, (_, index) =>

@@ -10,7 +10,7 @@ import { realDisk } from "../store/disk.ts";
 import { refusedBy } from "../store/disk-errors.ts";
 import { connectToOwner } from "./caller.ts";
 import type { MeshNode } from "./node.ts";
-import { type OperationTable, runOperation } from "./operations.ts";
+import { type OperationTable, runOperation } from "./operation.ts";
 import { OWNER_FILE, onLines, usualAddress, writeLine } from "./owner-socket.ts";
 
 // Ownership of a state directory. The right to it is a lock of the operating system, which dies with its process: SQLite

@@ -1,10 +1,11 @@
 import { applySkipped, base64, CryptoError, type Decrypted, decrypt, type Kdf, utf8 } from "../crypto/index.ts";
 import { MeshError } from "../errors.ts";
-import type { ConversationContext, MessageKind } from "../machines/conversation/events.ts";
+import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { Message } from "../wire/frame.ts";
-import { isChat, type Payload, parsePayload } from "../wire/payload.ts";
+import { type Payload, parsePayload } from "../wire/payload.ts";
 import { type Core, conversationOf, sessionOf } from "./core.ts";
 import { Keyring, type Ratchet } from "./keyring.ts";
+import { type Draft, entriesOnly, kindOf } from "./outgoing.ts";
 import { closing } from "./session-end.ts";
 import type { Sessions } from "./sessions.ts";
 
@@ -15,6 +16,8 @@ export interface PeerCounters {
   duplicates: number;
   /** Frames that no session could read. */
   unreadable: number;
+  /** Frames of a peer that was declined. */
+  refused: number;
 }
 
 interface Opened {
@@ -24,15 +27,6 @@ interface Opened {
   /** When this message settled it. */
   readonly kdf?: Kdf | undefined;
 }
-
-const kindOf = (payload: Payload | undefined): MessageKind =>
-  payload === undefined
-    ? "work"
-    : isChat(payload)
-      ? "chat"
-      : payload.type.startsWith("mesh:transfer_")
-        ? "part"
-        : "work";
 
 export class Reception {
   readonly #core: Core;
@@ -46,8 +40,8 @@ export class Reception {
     this.#sessions = sessions;
   }
 
-  #count(peer: string, counter: keyof PeerCounters): void {
-    const counters = this.counters.get(peer) ?? { duplicates: 0, unreadable: 0 };
+  count(peer: string, counter: keyof PeerCounters): void {
+    const counters = this.counters.get(peer) ?? { duplicates: 0, unreadable: 0, refused: 0 };
     counters[counter]++;
     this.counters.set(peer, counters);
   }
@@ -58,13 +52,13 @@ export class Reception {
    * @returns when it is durable: then it may be acked. `later` when nothing can be said of it yet
    */
   take(frame: Message, mayComeLater: boolean): Promise<void> | "later" {
-    const { system, keyring, bodies, messages } = this.#core;
+    const { system, keyring, messages } = this.#core;
     const peer = frame.from;
     const id = frame.message_id ?? frame.id;
     const key = `${peer} ${id}`;
     const arriving = this.#arriving.get(key);
     if (arriving || messages.wasReceived(peer, id)) {
-      this.#count(peer, "duplicates");
+      this.count(peer, "duplicates");
       return arriving ?? Promise.resolve();
     }
     const candidates = this.#sessions.known.of(peer);
@@ -72,20 +66,18 @@ export class Reception {
     const opened = this.#open(frame, candidates);
     if (opened === "unreadable" && mayComeLater) return "later";
     if (opened === "duplicate" || opened === "unreadable") {
-      this.#count(peer, opened === "duplicate" ? "duplicates" : "unreadable");
+      this.count(peer, opened === "duplicate" ? "duplicates" : "unreadable");
       return Promise.resolve();
     }
     const { session, ratchet, result, kdf } = opened;
     if (kdf && this.#sessions.known.isReplay(peer, frame.header.dh)) {
-      this.#count(peer, "duplicates");
+      this.count(peer, "duplicates");
       const { entries, secrets } = closing(this.#core, session, peer, "an old knock, given again", "peer_refused");
       const { durable } = system.commit(entries, { secrets });
       keyring.forgot(session);
       return durable;
     }
-    const text = decodeText(result.plaintext);
-    const kind = kindOf(parsePayload(text));
-    const sealed = bodies.seal(peer, text, kind !== "chat");
+    const news = this.#newsOf(frame, id, session, decodeText(result.plaintext));
     const conversation = conversationOf(peer);
     const disproved = kdf && this.#sessions.endDisproved(peer, kdf);
     const { accepted, durable } = system.commit(
@@ -106,24 +98,13 @@ export class Reception {
         ...(this.#becomesCurrent(peer, session, disproved?.ids)
           ? [{ stream: conversation, event: { type: "ESTABLISHED", session, role: "responder" } }]
           : []),
-        {
-          stream: conversation,
-          event: {
-            type: "RECEIVED",
-            id,
-            session,
-            kind,
-            body: sealed.body,
-            size: sealed.size,
-            ...(frame.ts === undefined ? {} : { sent_at: frame.ts }),
-          },
-        },
+        ...news.entries,
       ],
       {
         atomic: true,
-        before: sealed.before,
+        before: news.before,
         secrets: {
-          ...sealed.secrets,
+          ...news.secrets,
           ...disproved?.secrets,
           ...(kdf && keyring.settledPatch(session)),
           ...Keyring.ratchetPatch(
@@ -144,6 +125,21 @@ export class Reception {
     keyring.moved(session, { ...ratchet, state: result.state, skipped: applySkipped(ratchet.skipped, result) });
     this.#arriving.set(key, durable);
     return durable.finally(() => this.#arriving.delete(key));
+  }
+
+  /** What a message tells the conversation: its words, or what became of ours. */
+  #newsOf(frame: Message, id: string, session: string, text: string): Draft {
+    const stream = conversationOf(frame.from);
+    const payload: Payload | undefined = parsePayload(text);
+    if (payload?.type === "mesh:receipt") {
+      const { delivered, read } = payload;
+      return entriesOnly({ stream, event: { type: "ACKNOWLEDGED", id, session, delivered, read } });
+    }
+    const kind = payload ? kindOf(payload) : "work";
+    const { body, size, secrets, before } = this.#core.bodies.seal(frame.from, text, kind !== "chat");
+    const sent = frame.ts === undefined ? {} : { sent_at: frame.ts };
+    const event = { type: "RECEIVED", id, session, kind, body, size, ...sent };
+    return { entries: [{ stream, event }], secrets, ...(before && { before }) };
   }
 
   /** The newest session that the peer has proved to hold is the one that sends. */

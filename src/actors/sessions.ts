@@ -2,31 +2,28 @@ import {
   base64,
   CryptoError,
   type CryptoErrorCode,
-  dhPublicOf,
-  equalBytes,
   initiate,
   initiatorRatchet,
   type Kdf,
-  respond,
-  responderRatchet,
+  sign,
+  utf8,
   x25519KeyPair,
 } from "../crypto/index.ts";
 import { asMeshError, type ErrorCode, MeshError } from "../errors.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { SessionContext } from "../machines/session/events.ts";
-import type { SecretPatch } from "../store/secrets.ts";
-import type { Knock, KnockAccept, KnockReject } from "../wire/frame.ts";
+import type { Entry } from "../store/journal.ts";
+import { type Knock, type KnockAccept, knockText } from "../wire/frame.ts";
+import type { Admission } from "./admission.ts";
 import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
 import { Keyring } from "./keyring.ts";
-import type { Membership } from "./membership.ts";
 import { type Draft, join } from "./outgoing.ts";
-import { bundleOf, identityOf } from "./peer-keys.ts";
+import { bundleOf } from "./peer-keys.ts";
 import { PeerSessions } from "./peer-sessions.ts";
 import { closing } from "./session-end.ts";
 import { uuidFrom } from "./uuid.ts";
 
-// Sessions come to be here: X3DH as initiator and as responder, knocks and their answers. A session is named by its knock, so
-// both ends call it the same.
+// Sessions that we open: X3DH as the initiator, and our knocks. A session is named by its knock, so both ends call it the same.
 
 /** A bundle that contradicts the DID is not a passing fault. */
 const IMPERSONATION: ReadonlySet<CryptoErrorCode> = new Set([
@@ -41,18 +38,24 @@ const FINAL: ReadonlySet<ErrorCode> = new Set(["peer_identity_mismatch", "peer_u
 const contextOf = (core: Core, session: string): SessionContext | undefined =>
   core.system.state(sessionOf(session))?.snapshot.context;
 
-/** What became of a knock: taken (ack it), or left at the relay because it cannot be judged now. */
-export type KnockFate = "taken" | "later";
+/** The event by which what a peer announces is taken over; none when that is known. */
+export function announcement({ system }: Core, peer: string, extensions: readonly string[]): Entry[] {
+  const stream = conversationOf(peer);
+  const context: ConversationContext | undefined = system.decided(stream)?.snapshot.context;
+  const known = context?.extensions ?? [];
+  if (known.length === extensions.length && known.every((each) => extensions.includes(each))) return [];
+  return [{ stream, event: { type: "ANNOUNCED", extensions: [...extensions] } }];
+}
 
 export class Sessions {
   readonly #core: Core;
-  readonly #membership: Membership;
+  readonly #admission: Admission;
   readonly known: PeerSessions;
 
-  constructor(core: Core, membership: Membership) {
+  constructor(core: Core, admission: Admission) {
     this.#core = core;
     this.known = new PeerSessions(core);
-    this.#membership = membership;
+    this.#admission = admission;
   }
 
   isConfirmed(session: string): boolean {
@@ -79,7 +82,7 @@ export class Sessions {
     const { system, keyring, ports, registry } = this.#core;
     const conversation = conversationOf(peer);
     try {
-      const { bundle, kdf } = await bundleOf(registry(), peer, this.known.spokenBy(peer));
+      const { bundle, kdf, extensions } = await bundleOf(registry(), peer, this.known.spokenBy(peer));
       if (!system.decided(conversation)?.snapshot.matches("opening")) return;
       const ephemeral = x25519KeyPair(ports.random(32));
       const agreement = initiate({ identity: keyring.identity, bundle: { ...bundle, did: peer }, ephemeral, kdf });
@@ -102,6 +105,7 @@ export class Sessions {
       await system.commit(
         [
           { stream: sessionOf(id), event: initiated },
+          ...announcement(this.#core, peer, extensions),
           { stream: conversation, event: { type: "ESTABLISHED", session: id, role: "initiator" } },
         ],
         {
@@ -118,7 +122,7 @@ export class Sessions {
       this.#core.note(`No session with ${peer}: ${failure.message}`);
       const { code } = failure;
       const final = FINAL.has(code);
-      const ids = final ? this.#queuedFor(conversation) : [];
+      const ids = final ? this.queuedFor(conversation) : [];
       await system.commit([
         ...(ids.length > 0 ? [{ stream: conversation, event: { type: "UNDELIVERABLE", ids, code } }] : []),
         { stream: conversation, event: { type: "ESTABLISH_FAILED", code, final } },
@@ -126,37 +130,36 @@ export class Sessions {
     }
   }
 
-  #queuedFor(conversation: string): string[] {
+  /** Ids of what waits to be sent in a conversation. */
+  queuedFor(conversation: string): string[] {
     const context: ConversationContext | undefined = this.#core.system.decided(conversation)?.snapshot.context;
     return context?.outbox.map(({ id }) => id) ?? [];
   }
 
-  /** Sends the knock of a session that we opened. */
+  /** Sends the knock of a session that we opened. It is signed: who does not know of that passes over it. */
   knock(session: string): void {
     const context = contextOf(this.#core, session);
     if (!context) return;
+    const { identity } = this.#core.keyring;
+    const { ik, ek, otk, spk } = context;
     const frame: Knock = {
       v: 1,
       type: "knock",
-      from: this.#core.keyring.identity.did,
+      from: identity.did,
       to: context.peer,
       id: context.knock,
       ts: isoNow(this.#core),
       intent: { action: "establish_session" },
-      establishment: {
-        ik: context.ik,
-        ek: context.ek,
-        ...(context.otk === null ? {} : { otk: context.otk }),
-        spk: context.spk,
-      },
+      establishment: { ik, ek, ...(otk === null ? {} : { otk }), spk },
     };
-    this.#send(session, frame);
+    const signature = base64.encode(sign(identity, utf8.encode(knockText(frame))));
+    this.#send(session, { ...frame, establishment: { ...frame.establishment, signature } });
   }
 
-  /** Answers the knock of a session that we accepted. */
+  /** Answers the knock of a session that we accepted; of a peer that is held, once it is admitted. */
   answer(session: string): void {
     const context = contextOf(this.#core, session);
-    if (!context) return;
+    if (!context || this.#admission.isHeld(context.peer)) return;
     const frame: KnockAccept = {
       v: 1,
       type: "knock_accept",
@@ -175,141 +178,5 @@ export class Sessions {
         .commit([{ stream: sessionOf(session), event: { type: "KNOCK_SENT" } }])
         .durable.catch((error: unknown) => this.#core.note(`A knock could not be noted: ${String(error)}`));
     });
-  }
-
-  #reject(knock: Knock, reason: string): KnockFate {
-    const frame: KnockReject = {
-      v: 1,
-      type: "knock_reject",
-      from: this.#core.keyring.identity.did,
-      to: knock.from,
-      id: `${knock.id}.r`,
-      knock_id: knock.id,
-      reason,
-      ts: isoNow(this.#core),
-    };
-    this.#core.link.transmit(frame, () => undefined);
-    return "taken";
-  }
-
-  /**
-   * Opens a session as the responder. The knock's X25519 key must belong to the DID that sent it.
-   * @throws MeshError `registry_unreachable` when that cannot be found out now
-   */
-  async onKnock(knock: Knock): Promise<KnockFate> {
-    const { system, keyring, note } = this.#core;
-    const { ik, ek, otk, spk } = knock.establishment;
-    const known = contextOf(this.#core, knock.id);
-    if (known && known.role !== null) {
-      // Given again by the relay. The same keys from the same peer are the same session; anything else is none of ours.
-      if (known.peer === knock.from && known.ik === ik && known.ek === ek && known.role === "responder")
-        this.answer(knock.id);
-      return "taken";
-    }
-    const identityKey = base64.decode(ik);
-    const agent = await identityOf(this.#core.registry(), knock.from);
-    if (!equalBytes(dhPublicOf(agent.key), identityKey)) {
-      note(`A knock from ${knock.from} carried a key that is not its own; refused.`);
-      return this.#reject(knock, "identity_mismatch");
-    }
-    if (this.known.hasKnocked(knock.from, ek)) {
-      note(`A knock from ${knock.from} came a second time under another id; passed over.`);
-      return "taken";
-    }
-    const named = spk === undefined ? undefined : keyring.signedPreKey(spk);
-    // A plain client does not say which it used.
-    const signed =
-      spk === undefined ? this.#membership.preKeys.candidates(this.#membership.current) : named ? [named] : [];
-    const oneTimePreKey = otk === undefined || otk === null ? undefined : keyring.oneTimePreKey(otk);
-    const [newest] = signed;
-    if (!newest || (otk !== undefined && otk !== null && !oneTimePreKey)) return this.#reject(knock, "prekey_unknown");
-    let candidates: SecretPatch;
-    try {
-      candidates = Keyring.candidatesPatch(knock.id, signed, (kdf, signedPreKey) => {
-        const { sharedKey, associatedData } = respond({
-          identity: keyring.identity,
-          signedPreKey,
-          ...(oneTimePreKey && { oneTimePreKey }),
-          initiatorDid: knock.from,
-          initiatorIdentityKey: identityKey,
-          ephemeralKey: base64.decode(ek),
-          kdf,
-        });
-        return { state: responderRatchet({ sharedKey, signedPreKeyPair: signedPreKey.keyPair }), associatedData };
-      });
-    } catch (error) {
-      if (!(error instanceof CryptoError)) throw error;
-      return this.#reject(knock, "key_invalid");
-    }
-    const event = {
-      type: "ACCEPTED",
-      peer: knock.from,
-      knock: knock.id,
-      ik,
-      ek,
-      spk: newest.keyId,
-      otk: otk ?? null,
-      kdf: null,
-    };
-    const surplus = this.known.surplus(knock.from);
-    const closed = surplus.map((id) =>
-      closing(this.#core, id, knock.from, "too many sessions with this peer", "peer_refused"),
-    );
-    await system.commit(
-      [
-        { stream: sessionOf(knock.id), event },
-        ...(agent.name === null
-          ? []
-          : [{ stream: conversationOf(knock.from), event: { type: "NAMED", name: agent.name, source: "registry" } }]),
-        ...closed.flatMap(({ entries }) => entries),
-      ],
-      {
-        secrets: {
-          ...Object.assign({}, ...closed.map(({ secrets }) => secrets)),
-          ...candidates,
-          ...Keyring.consumedPatch(otk ?? null),
-        },
-      },
-    ).durable;
-    for (const id of surplus) keyring.forgot(id);
-    const { current } = this.#membership;
-    if (oneTimePreKey && current) await this.#membership.preKeys.used(current);
-    return "taken";
-  }
-
-  async onKnockAccept(frame: KnockAccept): Promise<void> {
-    const context = contextOf(this.#core, frame.knock_id);
-    if (context?.peer !== frame.from || context.role !== "initiator") return;
-    await this.#core.system.commit([
-      { stream: sessionOf(frame.knock_id), event: { type: "CONFIRMED", by: "knock_accept" } },
-    ]).durable;
-  }
-
-  /** A reject is unsigned: it ends a session that the peer has not proved to hold yet, and changes nothing of a proven one. */
-  async onKnockReject(frame: KnockReject): Promise<void> {
-    const { system } = this.#core;
-    const context = contextOf(this.#core, frame.knock_id);
-    if (
-      context?.peer !== frame.from ||
-      context.role !== "initiator" ||
-      context.closed !== null ||
-      this.isConfirmed(frame.knock_id)
-    )
-      return;
-    const conversation = conversationOf(frame.from);
-    const refused = frame.reason === "policy_denied" || frame.reason === "identity_mismatch";
-    const ids = refused ? this.#queuedFor(conversation) : [];
-    const reason = `rejected: ${(frame.reason ?? "no reason").slice(0, 100)}`;
-    const closed = closing(this.#core, frame.knock_id, frame.from, reason, "peer_refused");
-    await system.commit(
-      [
-        ...(ids.length > 0
-          ? [{ stream: conversation, event: { type: "UNDELIVERABLE", ids, code: "peer_refused" } }]
-          : []),
-        ...closed.entries,
-      ],
-      { secrets: closed.secrets },
-    ).durable;
-    this.#core.keyring.forgot(frame.knock_id);
   }
 }

@@ -44,6 +44,6 @@ export async function settle(node: MeshNode, waitMs: number, signal: AbortSignal
     if (!(await until(node, isSettled, { timeoutMs: deadline - ports.clock.now(), signal, concerns }))) return;
     await lanes.idle();
     await node.journal.drained();
-    if (isSettled()) return;
+    if (!node.receipts.flush() && isSettled()) return;
   }
 }

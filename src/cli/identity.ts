@@ -14,7 +14,10 @@ export function addIdentity(program: Command): void {
     .option("--name <name>", "the name to be found under (default: the one of the grant)")
     .action(action(pair));
   program.command("whoami").description("show this laptop's identity and clusters").action(action(whoami));
-  program.command("peers").description("show whom this laptop has talked to").action(action(peers));
+  program
+    .command("peers")
+    .description("show whom this laptop has talked to, and who waits to be accepted")
+    .action(action(peers));
 }
 
 export function addDiscovery(program: Command): void {
@@ -89,10 +92,16 @@ async function peers(io: Io): Promise<void> {
       result.peers.length === 0
         ? "Nobody yet. Look who is there with kars-mesh discover."
         : table(
-            ["NAME", "VERIFIED", "SESSION", "SENT", "RECEIVED", "UNREAD", "QUEUED", "LOST", "DID"],
+            ["NAME", "TRUST", "SESSION", "SENT", "RECEIVED", "UNREAD", "QUEUED", "LOST", "DID"],
             result.peers.map((peer) => [
               peer.name ?? "",
-              peer.verified_at === null ? "" : age(peer.verified_at),
+              peer.verified_at !== null
+                ? `verified ${age(peer.verified_at)}`
+                : peer.admission === "held"
+                  ? "waits to be accepted"
+                  : peer.admission === "unasked"
+                    ? ""
+                    : peer.admission,
               peer.session === null ? peer.state : peer.confirmed ? "confirmed" : "unconfirmed",
               String(peer.sent),
               String(peer.received),
@@ -102,7 +111,10 @@ async function peers(io: Io): Promise<void> {
               peer.did,
             ]),
           );
-    io.result(result, text);
+    const held = result.peers.filter(({ admission }) => admission === "held").length;
+    const next =
+      held === 0 ? "" : "\n\nLet one in with kars-mesh accept <peer>, or turn it away with kars-mesh decline <peer>.";
+    io.result(result, `${text}${next}`);
   });
 }
 

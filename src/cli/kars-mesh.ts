@@ -1,4 +1,5 @@
 #!/usr/bin/env -S node --disable-warning=ExperimentalWarning
+import { addAdmission } from "./admission.ts";
 import { addDemo } from "./demonstration.ts";
 import { addDoctor } from "./doctor.ts";
 import { addForget } from "./forget.ts";
@@ -20,6 +21,7 @@ const program = createProgram({
 program.commandsGroup("Identity:");
 addIdentity(program);
 addVerify(program);
+addAdmission(program);
 addForget(program);
 addKey(program);
 program.commandsGroup("Messages:");

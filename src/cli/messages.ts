@@ -1,12 +1,13 @@
 import { randomUUID } from "node:crypto";
 import { type Command, Option } from "commander";
 import type { InboxMessage } from "../actors/inbox.ts";
-import type { Operations, ResultOf } from "../actors/operations.ts";
+import type { ResultOf } from "../actors/operation.ts";
+import type { Operations } from "../actors/operations.ts";
 import { INBOX_PAGE_MAX, MESSAGE_SIZE_MAX, SETTLE_BRIEFLY_MS, SETTLE_MS, WAIT_MAX_SECONDS } from "../limits.ts";
 import { duration, integer } from "./arguments.ts";
 import { atHome, fetchFirst, type Visit } from "./home.ts";
 import { wordsOf } from "./input.ts";
-import { age, block, count, line, styled, time } from "./output.ts";
+import { age, block, count, line, styled, table, time } from "./output.ts";
 import { action, type Io } from "./program.ts";
 
 /** The exit code of a wait that ended without what was waited for. */
@@ -18,7 +19,24 @@ export function addMessages(program: Command): void {
     .description("send a message, end-to-end encrypted")
     .argument("<to>", "a name or a DID")
     .argument("<message...>", "the words; - reads them from standard input")
+    .addOption(
+      new Option("--receipt <s>", "wait so long for the word that it arrived, from a peer that gives it").argParser(
+        duration({ unit: "s", max: `${WAIT_MAX_SECONDS}s` }),
+      ),
+    )
     .action(action(send));
+  program
+    .command("sent")
+    .description("show the messages that were sent last, and how they stand")
+    .option("--limit <n>", "show at most so many", integer(1, INBOX_PAGE_MAX), 20)
+    .option("--to <peer>", "only those to one peer, by name or DID")
+    .addHelpText(
+      "after",
+      `
+queued: it has not left yet. sent: the relay has it. delivered: it is on the peer's disk. read: the peer's person or agent was shown
+it. undeliverable: it will not arrive. A peer that knows no receipts says neither delivered nor read.`,
+    )
+    .action(action(sent));
   program
     .command("inbox")
     .description("show the messages that came")
@@ -42,7 +60,7 @@ export function addMessages(program: Command): void {
 
 // Sending
 
-async function send(io: Io, to: string, typed: string[]): Promise<void> {
+async function send(io: Io, to: string, typed: string[], { receipt }: { receipt?: number }): Promise<void> {
   const message = await wordsOf(typed, MESSAGE_SIZE_MAX, "message");
   // The same id when the command is repeated: it is the same message.
   const id = randomUUID();
@@ -53,9 +71,14 @@ async function send(io: Io, to: string, typed: string[]): Promise<void> {
     try {
       await visit.settle();
       const wait_ms = mesh.role === "owner" ? 0 : SETTLE_MS;
-      const { state } = await mesh.call("sent", { to: did, id, wait_ms }, { signal });
+      const { state } = await mesh.call(
+        "sent",
+        { to: did, id, ...(receipt === undefined ? { wait_ms } : { wait_ms: receipt, until: "delivered" }) },
+        { signal },
+      );
       await tell(state);
       if (state === "undeliverable") process.exitCode = 1;
+      else if (receipt !== undefined && state !== "delivered" && state !== "read") process.exitCode = EXIT_TIMEOUT;
     } catch (error) {
       // It was accepted before the wait was given up.
       if (signal.aborted) await tell("queued");
@@ -67,6 +90,7 @@ async function send(io: Io, to: string, typed: string[]): Promise<void> {
 async function sentSentence(visit: Visit, to: string, state: string): Promise<string> {
   const peer = line(to);
   if (state === "undeliverable") return `The message to ${peer} cannot be delivered.`;
+  if (state === "delivered" || state === "read") return `Delivered to ${peer}.`;
   if (state !== "queued") return `Sent to ${peer}.`;
   const problem = await visit.offline();
   const next =
@@ -74,6 +98,21 @@ async function sentSentence(visit: Visit, to: string, state: string): Promise<st
       ? "It goes out when a process opens this home next: any command, or kars-mesh run."
       : "The process that keeps this home online sends it as soon as it can.";
   return `${problem === undefined ? "" : `${problem} `}The message to ${peer} is queued. ${next}`;
+}
+
+async function sent(io: Io, { limit, to }: { limit: number; to?: string }): Promise<void> {
+  await atHome(io, async (visit) => {
+    await fetchFirst(io, visit);
+    const result = await visit.mesh.call("sent_messages", { limit, ...(to === undefined ? {} : { to }) });
+    const text =
+      result.messages.length === 0
+        ? "Nothing was sent yet."
+        : table(
+            ["SENT", "STATE", "TO", "ID"],
+            result.messages.map(({ at, state, name, id }) => [time(at), state, name, id]),
+          );
+    io.result(result, text);
+  });
 }
 
 // Reading

@@ -2,9 +2,10 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import type { Core } from "../actors/core.ts";
 import { base64url, didOf, sign, utf8, verify } from "../crypto/index.ts";
 import { MeshError } from "../errors.ts";
-import { AUTH_SKEW_MAX_MS } from "../limits.ts";
+import { AUTH_SKEW_MAX_MS, MEMBERSHIP_MS } from "../limits.ts";
 import type { GrantContext } from "../machines/grant/events.ts";
 import { encodeToken, type PairRequest, type PairResponse, pairedProofText, pairProofText } from "../wire/pair.ts";
+import { type Membership, memberText } from "../wire/registry.ts";
 
 // Pairing records: what the operator allows, and the one laptop that consumed its token.
 
@@ -125,6 +126,17 @@ export class Grants {
     return held.find(({ phase }) => phase === "Active") ?? held[0];
   }
 
+  /** The controller's word that an agent is of this cluster, signed for a while. */
+  vouch(did: string): Membership {
+    const { ports, keyring } = this.#core;
+    const expiresAt = new Date(ports.clock.now() + MEMBERSHIP_MS).toISOString();
+    return {
+      controller_key: base64url.encode(keyring.identity.publicKey),
+      expires_at: expiresAt,
+      signature: base64url.encode(sign(keyring.identity, utf8.encode(memberText(did, expiresAt)))),
+    };
+  }
+
   /**
    * `POST /v1/pair`. The same laptop may ask again with the same token: its first answer may have been lost.
    * @throws MeshError `token_invalid`, `token_used`, `token_expired`, `token_revoked`, `input_invalid`
@@ -177,6 +189,7 @@ export class Grants {
         token_budget: grant.token_budget,
         expires_at: grant.expires_at,
       },
+      vouches: true,
     };
   }
 }

@@ -4,13 +4,15 @@ import { type Mesh, ownOrAttach, serveNode } from "../actors/mesh.ts";
 import { realNetwork } from "../actors/network.ts";
 import { MeshNode } from "../actors/node.ts";
 import type { StoreLimits } from "../actors/opening.ts";
-import { type CallContext, operation, operations } from "../actors/operations.ts";
+import { type CallContext, operation } from "../actors/operation.ts";
+import { operations } from "../actors/operations.ts";
 import { claimOwnership } from "../actors/owner.ts";
 import { type Ports, realPorts } from "../actors/ports.ts";
 import { MeshError } from "../errors.ts";
 import { GRANT_TIME_MAX_MS, SLOTS_MAX } from "../limits.ts";
 import { grantDefinition } from "../machines/grant/machine.ts";
 import { runDefinition } from "../machines/run/machine.ts";
+import type { Membership } from "../wire/registry.ts";
 import { Capabilities, Name } from "../wire/text.ts";
 import { Controller } from "./controller.ts";
 import { controllerHome } from "./directory.ts";
@@ -31,6 +33,8 @@ const urlsOf = (base: string): ClusterUrls => ({
 interface Household {
   readonly grants: Grants;
   readonly controller: Controller;
+  /** The controller's word for those whom the cluster let in: laptops with a grant, sandboxes that run, and itself. */
+  readonly vouch: (did: string) => Membership | undefined;
   readonly urls: () => ClusterUrls;
   /** DIDs connected to the relay; undefined while the cluster is down. */
   readonly online: (() => string[]) | undefined;
@@ -128,11 +132,23 @@ export async function openHousehold(
       runner: options.runner,
     }),
   });
-  controller = new Controller(node, grants, sandboxes);
+  const runs = new Controller(node, grants, sandboxes);
+  controller = runs;
+  const isOurs = (did: string) =>
+    did === node.core.keyring.identity.did ||
+    grants.of(did)?.phase === "Active" ||
+    runs.list().some((run) => run.did === did && run.ended_at === null);
   return {
     node,
     sandboxes,
-    household: { grants, controller, urls, online: options.online, allowsUnproven: options.allowsUnproven ?? false },
+    household: {
+      grants,
+      controller: runs,
+      vouch: (did) => (isOurs(did) ? grants.vouch(did) : undefined),
+      urls,
+      online: options.online,
+      allowsUnproven: options.allowsUnproven ?? false,
+    },
   };
 }
 
@@ -146,7 +162,8 @@ export async function openCluster(
   const { directory, host = "127.0.0.1", name = "local", allowUnproven = false, onNote = () => undefined } = options;
   const ownership = await claimOwnership(controllerHome(directory));
   if (!ownership) throw new MeshError("store_locked", `The cluster of ${directory} is running already.`);
-  let grants: Grants | undefined;
+  let opened: Household | undefined;
+  let isReady = false;
   const server = await startServer({
     host,
     port: options.port,
@@ -154,8 +171,13 @@ export async function openCluster(
     allowUnproven,
     log: onNote,
     pair: async (request) => {
-      if (!grants) throw new MeshError("cluster_unreachable");
-      return grants.pair(request);
+      if (!opened || !isReady) throw new MeshError("cluster_unreachable");
+      return opened.grants.pair(request);
+    },
+    vouch: (did) => {
+      // Whoever asks comes again: nobody is taken for a stranger because the controller is just opening.
+      if (!opened) throw new MeshError("closed");
+      return opened.vouch(did);
     },
   }).catch((error: unknown) => {
     ownership.release();
@@ -179,6 +201,7 @@ export async function openCluster(
     allowsUnproven: allowUnproven,
     onNote,
   });
+  opened = household;
   const mesh = await serveNode(node, ownership, clusterOperations(household));
   node.start();
   await node.membership.join({
@@ -189,7 +212,7 @@ export async function openCluster(
     name: `${name}-controller`,
     capabilities: ["controller"],
   });
-  grants = household.grants;
+  isReady = true;
   return {
     ...mesh,
     urls,

@@ -3,6 +3,7 @@ import { base64url, CryptoError, type PreKeyBundle, verifyBundle } from "../cryp
 import { HTTP_HEARTBEAT_EVERY_MS, RELAY_IDLE_MS } from "../limits.ts";
 import {
   DiscoverQuery,
+  type Membership,
   PreKeysUpload,
   RegisterRequest,
   ReputationRequest,
@@ -26,6 +27,8 @@ export interface RegistryOptions {
   readonly isConnected: (did: string) => boolean;
   /** Takes agents that prove nothing, as old clients do not; otherwise they are refused. */
   readonly allowUnproven?: boolean | undefined;
+  /** The controller's word for an agent that the cluster let in; undefined for any other. */
+  readonly vouch?: ((did: string) => Membership | undefined) | undefined;
   /** Told when the holder of a DID registers it with a proof, and nobody without one may speak for it any more. */
   readonly onProved?: (did: string) => void;
 }
@@ -38,7 +41,7 @@ const alreadyRegistered = () => new HttpError(409, "already_registered", "The ag
 const unknownAgent = () => new HttpError(404, "peer_unknown", "No agent of that DID is registered.");
 
 export function registryRoutes(options: RegistryOptions): readonly Route[] {
-  const { agents, now, isConnected, allowUnproven = false, onProved } = options;
+  const { agents, now, isConnected, allowUnproven = false, onProved, vouch } = options;
   /** When an agent last sent a heartbeat over HTTP; memory only. */
   const beats = new Map<string, number>();
 
@@ -173,6 +176,7 @@ export function registryRoutes(options: RegistryOptions): readonly Route[] {
 
   function record(call: Call): Answer {
     const { did, agent } = known(call);
+    const membership = vouch?.(did);
     const body = {
       did,
       public_key: agent.publicKey,
@@ -182,6 +186,7 @@ export function registryRoutes(options: RegistryOptions): readonly Route[] {
       registered_at: iso(agent.registeredAt),
       last_seen: iso(agent.lastSeen),
       reputation_score: rounded(agent.reputation),
+      ...(membership && { membership }),
     };
     return { status: 200, body };
   }

@@ -5,6 +5,7 @@ import { type WebSocket, WebSocketServer } from "ws";
 import { CLUSTER_CONNECTIONS_MAX, FRAME_SIZE_MAX, HTTP_TIMEOUT_MS, SERVER_CLOSE_WAIT_MS } from "../limits.ts";
 import { type Disk, realDisk } from "../store/disk.ts";
 import type { PairRequest, PairResponse } from "../wire/pair.ts";
+import type { Membership } from "../wire/registry.ts";
 import { serve } from "./http.ts";
 import { openServices } from "./services.ts";
 
@@ -22,6 +23,8 @@ export interface ServerOptions {
   readonly every?: (milliseconds: number, task: () => void) => () => void;
   /** Answers `POST /v1/pair`; a MeshError becomes the refusal. */
   readonly pair: (request: PairRequest) => Promise<PairResponse>;
+  /** The controller's word for an agent that the cluster let in; undefined for any other. */
+  readonly vouch?: ((did: string) => Membership | undefined) | undefined;
   /** When set, the relay takes only connects that carry it. */
   readonly token?: string;
   /** Takes agents that do not prove that they hold their key, as `@microsoft/agent-governance-sdk` 4.0.0 does not. */
@@ -78,7 +81,7 @@ function hostOf({ address, family }: AddressInfo): string {
  */
 export async function startServer(options: ServerOptions): Promise<ClusterServer> {
   const { host, port, directory, disk = realDisk, now = Date.now, every = everyInterval, pair, token } = options;
-  const { allowUnproven } = options;
+  const { allowUnproven, vouch } = options;
   const log = options.log ?? (() => undefined);
   const services = await openServices({
     disk,
@@ -87,6 +90,7 @@ export async function startServer(options: ServerOptions): Promise<ClusterServer
     every,
     after: afterTimeout,
     pair,
+    vouch,
     token,
     allowUnproven,
     log,

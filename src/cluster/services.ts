@@ -1,6 +1,7 @@
 import { SWEEP_EVERY_MS } from "../limits.ts";
 import type { Disk } from "../store/disk.ts";
 import { PairRequest, type PairResponse } from "../wire/pair.ts";
+import type { Membership } from "../wire/registry.ts";
 import { openAgents } from "./agents.ts";
 import { openMailboxes } from "./mailboxes.ts";
 import { registryRoutes } from "./registry.ts";
@@ -20,6 +21,8 @@ export interface ServicesOptions {
   readonly after: (milliseconds: number, task: () => void) => () => void;
   /** Answers `POST /v1/pair`; a MeshError becomes the refusal. */
   readonly pair: (request: PairRequest) => Promise<PairResponse>;
+  /** The controller's word for an agent that the cluster let in; undefined for any other. */
+  readonly vouch?: ((did: string) => Membership | undefined) | undefined;
   /** When set, the relay takes only connects that carry it. */
   readonly token?: string | undefined;
   /** Takes agents that do not prove that they hold their key, as `@microsoft/agent-governance-sdk` 4.0.0 does not. */
@@ -38,7 +41,7 @@ export interface Services {
 
 /** Opens the cluster's records. @throws MeshError `store_damaged` when they cannot be read */
 export async function openServices(options: ServicesOptions): Promise<Services> {
-  const { disk, directory, now, every, after, pair, token, allowUnproven, log } = options;
+  const { disk, directory, now, every, after, pair, vouch, token, allowUnproven, log } = options;
   const store = {
     disk,
     directory,
@@ -54,7 +57,14 @@ export async function openServices(options: ServicesOptions): Promise<Services> 
   const admitsUnproven = allowUnproven ? (did: string) => (agents.get(did)?.provedAt ?? null) === null : undefined;
   const relay = createRelay({ mailboxes, now, after, token, admitsUnproven, onSign: agents.seen, log });
   const routes: readonly Route[] = [
-    ...registryRoutes({ agents, now, isConnected: relay.isConnected, allowUnproven, onProved: relay.endUnproven }),
+    ...registryRoutes({
+      agents,
+      now,
+      isConnected: relay.isConnected,
+      allowUnproven,
+      vouch,
+      onProved: relay.endUnproven,
+    }),
     {
       method: "POST",
       path: "/v1/pair",

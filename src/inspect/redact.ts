@@ -1,4 +1,6 @@
 import { TIMER_EVENT } from "../actors/state.ts";
+import { KNOCK_POLICIES } from "../machines/admission/events.ts";
+import { AGENT_EXTENSIONS } from "../wire/registry.ts";
 import { DEFINITIONS } from "./definitions.ts";
 import {
   code,
@@ -37,7 +39,10 @@ const body: Show = (value) => {
 };
 
 const header = object({ dh: key, pn: count, n: count });
-const kind = oneOf("chat", "work", "part");
+const kind = oneOf("chat", "work", "part", "receipt");
+const receipts: Fields = { delivered: list(id), read: list(id) };
+const extensions = list(oneOf(...AGENT_EXTENSIONS));
+const policy = oneOf(...KNOCK_POLICIES);
 const role = oneOf("initiator", "responder");
 /** The controller's own word for how far it is. A sandbox's stages are its own words, which stay here. */
 const phase = oneOf("validating", "spawning", "scheduled", "ready");
@@ -66,6 +71,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       name,
       capabilities,
       grant,
+      vouches: flag,
       prekeys: object({ signed: count, first: count, next: count }),
       pairedAt: time,
       attempts: count,
@@ -74,7 +80,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
     events: {
       STARTED: { did, pair_url: host, controller: did, name, capabilities },
       JOINED: { did, controller: did, cluster: name, relay_url: host, registry_url: host, name, capabilities },
-      CLAIMED: { cluster: name, relay_url: host, registry_url: host, grant },
+      CLAIMED: { cluster: name, relay_url: host, registry_url: host, grant, vouches: flag },
       REGISTERED: { name, capabilities },
       PREKEYS_MADE: { signed: count, first: count, count },
       PUBLISHED: { signed: count },
@@ -102,6 +108,10 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       PUBLISHED: { signed: count },
       FAILED: { code, detail: hidden },
     },
+  },
+  admission: {
+    context: { policy },
+    events: { POLICY_SET: { policy } },
   },
   session: {
     context: {
@@ -131,6 +141,9 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       name,
       address: name,
       verified: time,
+      admission: oneOf("unasked", "held", "admitted", "declined"),
+      extensions,
+      owed: object(receipts),
       session: id,
       outbox: list(
         object({
@@ -161,6 +174,12 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       HANDLED: { ids: list(id) },
       READ: { ids: list(id) },
       NAMED: { name, source: oneOf("registry", "address") },
+      ANNOUNCED: { extensions },
+      HELD: {},
+      ADMITTED: {},
+      DECLINED: {},
+      ACKNOWLEDGED: { id, session: id, ...receipts },
+      RECEIPTED: receipts,
       VERIFIED: {},
       UNVERIFIED: {},
     },

@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { type CallOptions, type Mesh, openMesh } from "../actors/mesh.ts";
-import type { Operations, ParamsOf, ResultOf } from "../actors/operations.ts";
+import type { ParamsOf, ResultOf } from "../actors/operation.ts";
+import type { Operations } from "../actors/operations.ts";
 import { MeshError } from "../errors.ts";
 import { failureOf } from "./render.ts";
 

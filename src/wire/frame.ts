@@ -53,8 +53,14 @@ export const Knock = z.looseObject({
     otk: KeyId.optional().nullable(),
     /** Extension: the id of the responder's signed prekey that was used. */
     spk: KeyId.optional(),
+    /** Extension: Ed25519 over `knockText`, by the sender's identity key. Of one that announces `signed-knocks` it is asked. */
+    signature: base64Exact(64).optional(),
   }),
 });
+
+/** What the signature of a knock covers: utf8(`kars-knock-v1|<from>|<to>|<id>|<ik>|<ek>|<spk>|<otk>`), what is absent left empty. */
+export const knockText = ({ from, to, id, establishment: { ik, ek, spk, otk } }: Knock): string =>
+  ["kars-knock-v1", from, to, id, ik, ek, spk ?? "", otk ?? ""].join("|");
 
 export const KnockAccept = z.looseObject({ ...routed, type: z.literal("knock_accept"), knock_id: Id });
 export const KnockReject = z.looseObject({

@@ -73,6 +73,8 @@ export const PairResponse = z.looseObject({
   controller_key: base64urlExact(32),
   signature: base64urlExact(64),
   grant: Grant,
+  /** Extension: the registry says with the controller's signature whom the cluster let in. */
+  vouches: z.boolean().optional(),
 });
 export type PairResponse = z.infer<typeof PairResponse>;
 

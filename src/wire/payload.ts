@@ -6,6 +6,7 @@ import {
   MESSAGE_SIZE_MAX,
   PATH_LENGTH_MAX,
   PROGRESS_LINE_LENGTH_MAX,
+  RECEIPTS_OWED_MAX,
   SUMMARY_LENGTH_MAX,
   TASK_SIZE_MAX,
   TRANSFER_CHUNK_SIZE,
@@ -159,6 +160,15 @@ export const TransferChunk = z.looseObject({
   hash: Sha256,
 });
 
+// Extension, for peers that announce `receipts`: what became of their chat messages, by id.
+export const Receipt = z.looseObject({
+  type: z.literal("mesh:receipt"),
+  /** On this side's disk. */
+  delivered: z.array(Id).max(RECEIPTS_OWED_MAX),
+  /** Shown to the person or the agent. */
+  read: z.array(Id).max(RECEIPTS_OWED_MAX),
+});
+
 export const Payload = z.discriminatedUnion("type", [
   Chat,
   TaskRequest,
@@ -176,6 +186,7 @@ export const Payload = z.discriminatedUnion("type", [
   FileTransferAck,
   TransferManifest,
   TransferChunk,
+  Receipt,
 ]);
 export type Payload = z.infer<typeof Payload>;
 /** What may be put into a message: the schema's input form, before its defaults. */

@@ -55,6 +55,22 @@ export type PreKeysResponse = z.infer<typeof PreKeysResponse>;
 /** Extension: `GET /v1/agents/{did}/prekeys/count`, signed by the agent. */
 export const PreKeysCount = z.looseObject({ one_time_count: z.int().min(0) });
 
+/** The extensions that an agent announces in its record, as one metadata entry: names with spaces between them. */
+export const AGENT_EXTENSIONS = ["signed-knocks", "receipts"] as const;
+export const EXTENSIONS_ENTRY = "extensions";
+
+/**
+ * Extension: a cluster's controller vouches for an agent that it let in. signature = Ed25519 by the controller's key over
+ * utf8(`kars-member-v1|<did>|<expires_at>`).
+ */
+export const Membership = z.looseObject({
+  controller_key: PublicKey,
+  expires_at: Timestamp,
+  signature: Signature,
+});
+export type Membership = z.infer<typeof Membership>;
+export const memberText = (did: string, expiresAt: string) => `kars-member-v1|${did}|${expiresAt}`;
+
 /** `GET /v1/agents/{did}` */
 export const AgentRecord = z.looseObject({
   did: Did,
@@ -62,6 +78,7 @@ export const AgentRecord = z.looseObject({
   capabilities: z.array(z.string()).default([]),
   metadata: z.record(z.string(), z.string()).default({}),
   last_seen: z.string().nullish(),
+  membership: Membership.nullish(),
 });
 export type AgentRecord = z.infer<typeof AgentRecord>;
 

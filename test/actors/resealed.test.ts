@@ -36,7 +36,7 @@ it("a message whose session is refused while the relay holds its frame arrives a
   await call(alice, "send", { to, message: "hello", id: "m1" });
   await sent.promise;
   isFirst = false;
-  await alice.sessions.onKnockReject({
+  await alice.knocks.onReject({
     v: 1,
     type: "knock_reject",
     from: to,
@@ -85,7 +85,7 @@ it("so do hundreds of them", async () => {
   await allSent.promise;
   isFirst = false;
   const reject = { v: 1, type: "knock_reject", from: to, to: "", id: "r" } as const;
-  await alice.sessions.onKnockReject({ ...reject, knock_id: knocks[0] ?? "" });
+  await alice.knocks.onReject({ ...reject, knock_id: knocks[0] ?? "" });
   await call(alice, "settle", { wait_ms: 20_000 });
 
   const again = await world.open("bob");

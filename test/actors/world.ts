@@ -3,13 +3,8 @@ import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { realNetwork } from "../../src/actors/network.ts";
 import { MeshNode, type NodeOptions } from "../../src/actors/node.ts";
-import {
-  type Operations,
-  operations,
-  type ParamsOf,
-  type ResultOf,
-  runOperation,
-} from "../../src/actors/operations.ts";
+import { type ParamsOf, type ResultOf, runOperation } from "../../src/actors/operation.ts";
+import { type Operations, operations } from "../../src/actors/operations.ts";
 import { type Network, type Ports, realPorts } from "../../src/actors/ports.ts";
 import { type ClusterServer, type ServerOptions, startServer } from "../../src/cluster/server.ts";
 import { MeshError } from "../../src/errors.ts";
@@ -73,6 +68,35 @@ export const filtered = (passes: (frame: Frame, direction: "in" | "out") => bool
       };
     },
   });
+
+/** The same ports as a plain client's: its knocks carry nothing of ours, and it announces nothing. */
+export const plain = (ports: Ports): Ports => ({
+  ...ports,
+  network: {
+    dial(url, events) {
+      const socket = ports.network.dial(url, events);
+      return {
+        send: (text) => {
+          const frame = JSON.parse(text);
+          if (frame.type === "knock") {
+            const { ik, ek, otk } = frame.establishment;
+            frame.establishment = { ik, ek, otk };
+          }
+          socket.send(JSON.stringify(frame));
+        },
+        get buffered() {
+          return socket.buffered;
+        },
+        close: () => socket.close(),
+      };
+    },
+    fetch: (url, init) => {
+      if (!url.endsWith("/v1/agents")) return ports.network.fetch(url, init);
+      const body = JSON.parse(String(init?.body));
+      return ports.network.fetch(url, { ...init, body: JSON.stringify({ ...body, metadata: {} }) });
+    },
+  },
+});
 
 export interface World {
   readonly directory: string;

@@ -3,21 +3,44 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { expect, it } from "vitest";
 import { base64, x25519KeyPair } from "../../src/crypto/index.ts";
 import { SESSIONS_PER_PEER_MAX } from "../../src/limits.ts";
+import type { Knock } from "../../src/wire/frame.ts";
+import { plain } from "../actors/world.ts";
 import { comes, openPair, say, sessionsOf, tapped } from "./world.ts";
 
-it("a flood of knocks in a peer's name ends no session that it has spoken in", async () => {
+/** Knocks as anyone can make them of one that was seen: other keys, other ids. */
+const forged = (knock: Knock, count: number): Knock[] =>
+  Array.from({ length: count }, () => {
+    const ek = base64.encode(x25519KeyPair(new Uint8Array(randomBytes(32))).public);
+    return { ...knock, id: randomUUID(), establishment: { ...knock.establishment, ek, otk: undefined } };
+  });
+
+it("a flood of knocks in the name of a plain peer ends no session that it has spoken in", async () => {
   const tap = tapped();
-  const { alice, bob } = await openPair({ alice: tap.ports });
+  const { alice, bob } = await openPair({ alice: plain(tap.ports) });
   await say(alice, bob, "one");
   const [knock] = tap.knocks;
   if (!knock) throw new Error("no knock");
-  for (let n = 0; n < 2 * SESSIONS_PER_PEER_MAX; n++) {
-    const ek = base64.encode(x25519KeyPair(new Uint8Array(randomBytes(32))).public);
-    await comes(bob, { ...knock, id: randomUUID(), establishment: { ...knock.establishment, ek, otk: undefined } });
-  }
+  for (const each of forged(knock, 2 * SESSIONS_PER_PEER_MAX)) await comes(bob, each);
   const open = sessionsOf(bob).filter(({ closed }) => closed === null);
   expect(open).toHaveLength(SESSIONS_PER_PEER_MAX);
   expect(open[0]).toMatchObject({ id: knock.id, decrypted: 1 });
   await say(alice, bob, "two");
   await say(bob, alice, "two back");
+});
+
+it("a knock in the name of a peer that signs its knocks opens nothing", async () => {
+  const tap = tapped();
+  const { alice, bob } = await openPair({ alice: tap.ports });
+  await say(alice, bob, "one");
+  const [knock] = tap.knocks;
+  if (!knock) throw new Error("no knock");
+  const { signature, ...unsigned } = knock.establishment;
+  expect(signature).toBeDefined();
+  const [other] = forged(knock, 1);
+  if (!other) throw new Error("no forgery");
+  await comes(bob, other);
+  await comes(bob, { ...other, establishment: { ...unsigned, ek: other.establishment.ek } });
+  await comes(bob, { ...knock, id: randomUUID() });
+  expect(sessionsOf(bob)).toMatchObject([{ id: knock.id, closed: null }]);
+  await say(alice, bob, "two");
 });

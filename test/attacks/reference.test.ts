@@ -6,7 +6,7 @@ import { type Network, realPorts, type SocketEvents } from "../../src/actors/por
 import { base64, base64url, identityFromSeed, sha256, sign, utf8 } from "../../src/crypto/index.ts";
 import { EARLY_FRAMES_MAX, HEARTBEAT_MS, LINK_BACKOFF_MAX_MS } from "../../src/limits.ts";
 import { ManualClock } from "../actors/systems.ts";
-import { call, filtered, openNode } from "../actors/world.ts";
+import { call, filtered, openNode, plain } from "../actors/world.ts";
 import { connectFrame, openSocket } from "../cluster/world.ts";
 import { comes, didOf, heard, inbox, lying, openPair, say, sessionsOf, tapped } from "./world.ts";
 
@@ -148,7 +148,7 @@ describe("6. a knock that took no one-time prekey cannot be given again", () => 
 
   it("under new ids, with its messages, as it was or with another key that means the same", async () => {
     const tap = tapped();
-    const { world, alice, bob } = await openPair({ alice: tap.ports });
+    const { world, alice, bob } = await openPair({ alice: plain(tap.ports) });
     for (let left: unknown = true; left; ) {
       const response = await fetch(`${world.server.url}/v1/agents/${encodeURIComponent(didOf(bob))}/prekeys`);
       left = ((await response.json()) as { one_time_pre_key: unknown }).one_time_pre_key;

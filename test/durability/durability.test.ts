@@ -291,7 +291,7 @@ it("the secrets of a closed session, and the keys of what it sealed, are forgott
     ],
     { secrets: { ...patch, "ratchet/k": { state: {}, ad: "" }, [`sent/${ALICE}/m`]: secret } },
   ).durable;
-  await node.sessions.onKnockReject({
+  await node.knocks.onReject({
     v: 1,
     type: "knock_reject",
     from: ALICE,

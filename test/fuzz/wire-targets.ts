@@ -36,6 +36,7 @@ const connect = {
 const frames: readonly unknown[] = [
   { v: 1, type: "connected", extensions: ["accepted"], pending: 3 },
   { ...routed, type: "knock", establishment: { ik: key, ek: key, otk: 4, spk: 1 } },
+  { ...routed, type: "knock", establishment: { ik: key, ek: key, signature } },
   { ...routed, type: "knock_accept", knock_id: ID },
   { ...routed, type: "knock_reject", knock_id: ID, reason: "no" },
   { ...routed, type: "message", header: { dh: key, pn: 1, n: 2 }, ciphertext: signature, message_id: ID },
@@ -77,6 +78,7 @@ const payloads: readonly unknown[] = [
     chunk_hashes: [hash],
     manifest_hash: hash,
   },
+  { type: "mesh:receipt", delivered: [ID], read: [] },
   { type: "mesh:transfer_chunk", transfer_id: ID, chunk_index: 0, total_chunks: 1, data: key, hash },
 ];
 
@@ -148,7 +150,8 @@ const authorization: Target = {
 const OPERATION_SAMPLES: Readonly<Partial<Record<keyof typeof operations, readonly unknown[]>>> = {
   pair: [{ token, name: "a" }],
   send: [{ to: DID, message: "hello", id: ID }],
-  sent: [{ to: DID, id: ID, wait_ms: 5 }],
+  sent: [{ to: DID, id: ID, wait_ms: 5, until: "read" }],
+  sent_messages: [{ limit: 5, to: DID }],
   inbox: [{ all: true, limit: 5, from: DID, mark_read: true }],
   mark_read: [{ messages: [{ from: DID, id: ID }] }],
   await: [{ from: [DID], timeout_ms: 5 }],
@@ -158,6 +161,9 @@ const OPERATION_SAMPLES: Readonly<Partial<Record<keyof typeof operations, readon
   offload_cancel: [{ id: ID }],
   settle: [{ wait_ms: 5 }],
   forget: [{ peer: DID, preview: true }],
+  accept: [{ peer: DID }],
+  decline: [{ peer: "bob" }],
+  knock_policy: [{ policy: "circle" }],
   verify: [{ peer: DID, number: "12345 67890", record: "verified" }],
   change_key: [{ protection: "file" }, { protection: "passphrase", passphrase: "words" }],
 };

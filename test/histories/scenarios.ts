@@ -151,6 +151,37 @@ const messages: Scenario = async (directory) => {
   ];
 };
 
+/** Strangers who wait to be let in, one who is, and one who is not; receipts, and a number that is compared. */
+const strangers: Scenario = async (directory) => {
+  const cluster = await openCluster({ directory: join(directory, "cluster"), port: 0 });
+  const member = async (name: string) => {
+    const mesh = await openMesh({ home: join(directory, name) });
+    const { did } = await mesh.call("pair", { token: await tokenFor(cluster, name) });
+    return { mesh, did: did ?? "" };
+  };
+  const [alice, bob, carol] = [await member("alice"), await member("bob"), await member("carol")];
+  const waits = (peer: string) =>
+    shows(alice.mesh, ({ stream, state }) => stream === `conversation/${peer}` && contextOf(state).unread === 1);
+  await alice.mesh.call("knock_policy", { policy: "verified" });
+  const asked: string[] = [];
+  for (const { mesh, did } of [bob, carol]) {
+    asked.push((await mesh.call("send", { to: alice.did, message: "may I?" })).id);
+    await waits(did);
+  }
+  await alice.mesh.call("decline", { peer: carol.did });
+  await alice.mesh.call("accept", { peer: bob.did });
+  await alice.mesh.call("inbox", { mark_read: true });
+  const read = await bob.mesh.call("sent", { to: alice.did, id: asked[0] ?? "", until: "read", wait_ms: WAIT_MS });
+  if (read.state !== "read") throw new Error("no receipt came");
+  for (const record of ["verified", "unverified"] as const) await alice.mesh.call("verify", { peer: bob.did, record });
+  for (const { mesh } of [alice, bob, carol]) await mesh.close();
+  await cluster.close();
+  return [
+    { node: "alice", home: join(directory, "alice") },
+    { node: "bob", home: join(directory, "bob") },
+  ];
+};
+
 const ENDLESS = `console.log("10 % waiting"); setInterval(() => undefined, 1000);`;
 const COPY = `import { copyFileSync } from "node:fs"; console.log("50 % copying"); copyFileSync("data.bin", "out/back.bin");`;
 
@@ -202,4 +233,4 @@ const offloads: Scenario = async (directory) => {
   ];
 };
 
-export const SCENARIOS: Readonly<Record<string, Scenario>> = { pairing, messages, offloads };
+export const SCENARIOS: Readonly<Record<string, Scenario>> = { pairing, messages, strangers, offloads };

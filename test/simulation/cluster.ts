@@ -89,7 +89,8 @@ export class Cluster {
   async #open(process: Process): Promise<void> {
     const world = this.#world;
     const { clock, disk } = process.ports;
-    let grants: Household["grants"] | undefined;
+    let opened: Household | undefined;
+    let isReady = false;
     const services = await openServices({
       disk,
       directory: join(DIRECTORY, "server"),
@@ -97,8 +98,12 @@ export class Cluster {
       every: (duration, task) => repeat(clock, duration, task),
       after: (duration, task) => clock.at(clock.now() + duration, task),
       pair: async (request) => {
-        if (!grants) throw new MeshError("cluster_unreachable");
-        return grants.pair(request);
+        if (!opened || !isReady) throw new MeshError("cluster_unreachable");
+        return opened.grants.pair(request);
+      },
+      vouch: (did) => {
+        if (!opened) throw new MeshError("closed");
+        return opened.vouch(did);
       },
       rewriteSizeMin: this.#rewriteSizeMin,
       log: (line) => world.noted("relay", line),
@@ -116,6 +121,7 @@ export class Cluster {
       online: () => services.relay.connections(),
       onNote: (note) => world.noted("controller", note),
     });
+    opened = household;
     node.start();
     this.node = node;
     await node.membership.join({
@@ -126,7 +132,7 @@ export class Cluster {
       name: "sim-controller",
       capabilities: ["controller"],
     });
-    grants = household.grants;
+    isReady = true;
     this.household = household;
   }
 

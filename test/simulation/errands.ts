@@ -177,9 +177,11 @@ export class Errands {
       if (!node.membership.current) return `${name} is not paired`;
       if (!node.core.link.online) return `${name} is not online`;
       for (const [stream, { snapshot }] of node.core.system.streams("conversation")) {
-        const { outbox, handling }: ConversationContext = snapshot.context;
+        const { admission, outbox, handling, owed }: ConversationContext = snapshot.context;
+        if (owed.delivered.length > 0 && snapshot.matches("open") && this.#isOfLaptop(stream))
+          return `${name} owes a receipt to ${stream}`;
         if (outbox.length > 0 && this.#isOfLaptop(stream)) return `${name} has mail for ${stream}`;
-        if (handling.length > 0) return `${name} handles something of ${stream}`;
+        if (handling.length > 0 && admission !== "held") return `${name} handles something of ${stream}`;
       }
       for (const [stream, { snapshot }] of node.core.system.streams("offload"))
         if (snapshot.matches("active") || snapshot.matches("cancelling")) return `${name} waits for ${stream}`;
@@ -207,7 +209,9 @@ export class Errands {
       for (const to of laptops) if (from !== to) this.#fresh.push({ from, to, id: this.#send(from, to) ?? "never" });
   }
   hasFresh(): boolean {
-    return this.#fresh.every(({ from, to, id }) => to.node?.core.messages.incoming(from.did ?? "", id));
+    return this.#fresh.every(
+      ({ from, to, id }) => from.node?.core.messages.outgoing(to.did ?? "", id)?.state === "delivered",
+    );
   }
   checkFresh(): void {
     for (const { from, to, id } of this.#fresh)
@@ -244,6 +248,11 @@ export class Errands {
       if (new Set(received).size !== received.length) this.#world.violated(`${way}: a message is twice in the inbox`);
       for (const { id, isAccepted } of sent)
         if (isAccepted && !received.includes(id)) this.#world.violated(`${way}: accepted and lost: ${id}`);
+      for (const id of received) {
+        const state = from.node?.core.messages.outgoing(to.did ?? "", id)?.state;
+        if (state !== "delivered" && state !== "read")
+          this.#world.violated(`${way}: ${id} arrived, and is ${state} to who sent it`);
+      }
       for (const [index, id] of received.entries()) {
         const place = places.get(id);
         if (place === undefined) this.#world.violated(`${way}: ${id} came from nowhere`);

@@ -1,12 +1,7 @@
 import { MeshNode } from "../../src/actors/node.ts";
 import type { StoreLimits } from "../../src/actors/opening.ts";
-import {
-  type Operations,
-  operations,
-  type ParamsOf,
-  type ResultOf,
-  runOperation,
-} from "../../src/actors/operations.ts";
+import { type ParamsOf, type ResultOf, runOperation } from "../../src/actors/operation.ts";
+import { type Operations, operations } from "../../src/actors/operations.ts";
 import { asMeshError, MeshError } from "../../src/errors.ts";
 import { isOfDisk, Machine, Process } from "./process.ts";
 import type { World } from "./world.ts";

@@ -8,6 +8,8 @@ interface Messages {
   readonly outgoing: Iterable<MessageEntry>;
   /** `<peer> <id>` */
   readonly recent: Iterable<string>;
+  /** Peers that are not admitted. */
+  readonly held: Iterable<string>;
 }
 
 /** id, peer, at, state, segment, offset, length. A state behind the last one is that of a message whose words were destroyed. */
@@ -29,7 +31,7 @@ class Names {
   }
 }
 
-export function captureMessages({ incoming, outgoing, recent }: Messages): unknown {
+export function captureMessages({ incoming, outgoing, recent, held }: Messages): unknown {
   const peers = new Names();
   const segments = new Names();
   const row = ({ id, peer, at, state, forgotten, place }: MessageEntry): MessageRow => [
@@ -49,6 +51,7 @@ export function captureMessages({ incoming, outgoing, recent }: Messages): unkno
     incoming: Array.from(incoming, row),
     outgoing: Array.from(outgoing, row),
     recent: Array.from(recent, recentRow),
+    held: [...held],
     peers: peers.list,
     segments: segments.list,
   };
@@ -63,10 +66,12 @@ const isTexts = (value: unknown): value is readonly string[] =>
 
 /** @throws when it is in no form that is known */
 export function restoreMessages(state: unknown): Messages {
-  const { incoming, outgoing, recent, peers, segments } = { ...(typeof state === "object" ? state : undefined) } as {
-    readonly [part in "incoming" | "outgoing" | "recent" | "peers" | "segments"]?: unknown;
+  const { incoming, outgoing, recent, held, peers, segments } = {
+    ...(typeof state === "object" ? state : undefined),
+  } as {
+    readonly [part in "incoming" | "outgoing" | "recent" | "held" | "peers" | "segments"]?: unknown;
   };
-  if (!isTexts(peers) || !isTexts(segments)) throw new Error("messages in an unknown form");
+  if (!isTexts(peers) || !isTexts(segments) || !isTexts(held)) throw new Error("messages in an unknown form");
   const named = (names: readonly string[], number: number | undefined): string => {
     const name = names[number ?? -1];
     if (name === undefined) throw new Error("a message names what is not there");
@@ -99,5 +104,6 @@ export function restoreMessages(state: unknown): Messages {
     incoming: rows(incoming, 7).map(entry),
     outgoing: rows(outgoing, 7).map(entry),
     recent: rows(recent, 2).map(([id, peer]) => `${named(peers, peer)} ${id}`),
+    held,
   };
 }

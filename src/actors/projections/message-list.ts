@@ -2,8 +2,8 @@ import type { Place } from "../../store/journal.ts";
 
 // Messages of one direction, in the order of the journal: all that somebody still waits for, and the newest of the others.
 
-/** in: unread | read. out: queued | sent | undeliverable. */
-export const MESSAGE_STATES = ["unread", "read", "queued", "sent", "undeliverable"] as const;
+/** in: held (its sender is not admitted) | unread | read. out: queued | sent | delivered | read | undeliverable. */
+export const MESSAGE_STATES = ["held", "unread", "read", "queued", "sent", "delivered", "undeliverable"] as const;
 export type MessageState = (typeof MESSAGE_STATES)[number];
 
 export interface MessageEntry {
@@ -21,7 +21,7 @@ export interface MessageEntry {
 export const keyOf = (peer: string, id: string) => `${peer} ${id}`;
 
 /** Somebody waits for it: it is never left out. */
-const isOpen = ({ state }: MessageEntry) => state === "unread" || state === "queued";
+const isOpen = ({ state }: MessageEntry) => state === "held" || state === "unread" || state === "queued";
 
 export class MessageList {
   readonly #kept: number;

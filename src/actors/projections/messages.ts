@@ -16,20 +16,32 @@ const Event = z.discriminatedUnion("type", [
   z.object({ type: z.literal("READ"), ids: z.array(z.string()) }),
   z.object({ type: z.literal("TRANSMITTED"), ids: z.array(z.string()) }),
   z.object({ type: z.literal("UNDELIVERABLE"), ids: z.array(z.string()) }),
-  z.object({ type: z.literal("FORGOTTEN") }),
+  z.object({
+    type: z.literal("ACKNOWLEDGED"),
+    id: z.string(),
+    delivered: z.array(z.string()),
+    read: z.array(z.string()),
+  }),
+  z.object({ type: z.enum(["HELD", "ADMITTED", "DECLINED", "FORGOTTEN"]) }),
 ]);
 
 const PREFIX = "conversation/";
+/** How a sent message may go on: never back. What nobody delivers was given up before anybody could say more. */
+const PROGRESS: readonly MessageState[] = ["queued", "sent", "undeliverable", "delivered", "read"];
+export const hasReached = (state: MessageState, wanted: MessageState): boolean =>
+  PROGRESS.indexOf(state) >= PROGRESS.indexOf(wanted);
 
 export class MessagesProjection implements Projection {
   readonly name = "messages";
-  readonly version = 2;
+  readonly version = 3;
   readonly #incoming: MessageList;
   readonly #outgoing: MessageList;
   /** Keys of work, and of messages that have left the list, the oldest first. */
   readonly #recent = new Set<string>();
   /** How many unread messages each peer has here. */
   readonly #unread = new Map<string, number>();
+  /** Peers that are not admitted: what they say is kept, and nobody is shown it. */
+  readonly #held = new Set<string>();
 
   /** @param kept messages of each direction that are listed when nobody waits for them any more */
   constructor(kept = MESSAGES_KEPT) {
@@ -52,7 +64,7 @@ export class MessagesProjection implements Projection {
         return;
       case "RECEIVED":
         if (event.kind !== "chat") this.#remember(keyOf(peer, event.id));
-        else this.#putIncoming({ id: event.id, peer, at, state: "unread", place });
+        else this.#putIncoming({ id: event.id, peer, at, state: this.#held.has(peer) ? "held" : "unread", place });
         return;
       case "READ":
         for (const id of event.ids) {
@@ -62,6 +74,20 @@ export class MessagesProjection implements Projection {
         return;
       case "TRANSMITTED":
         this.#mark(peer, event.ids, "sent");
+        return;
+      case "ACKNOWLEDGED":
+        this.#remember(keyOf(peer, event.id));
+        this.#mark(peer, event.delivered, "delivered");
+        this.#mark(peer, event.read, "read");
+        return;
+      case "HELD":
+      case "DECLINED":
+        this.#held.add(peer);
+        return;
+      case "ADMITTED":
+        this.#held.delete(peer);
+        for (const entry of [...this.#incoming.values()])
+          if (entry.peer === peer && entry.state === "held") this.#putIncoming({ ...entry, state: "unread" });
         return;
       case "UNDELIVERABLE":
         this.#mark(peer, event.ids, "undeliverable");
@@ -87,7 +113,8 @@ export class MessagesProjection implements Projection {
   #mark(peer: string, ids: readonly string[], state: MessageState): void {
     for (const id of ids) {
       const entry = this.outgoing(peer, id);
-      if (entry) this.#outgoing.put({ ...entry, state });
+      // A receipt may be given twice, and the one that it was read may come first.
+      if (entry && !hasReached(entry.state, state)) this.#outgoing.put({ ...entry, state });
     }
   }
 
@@ -116,6 +143,11 @@ export class MessagesProjection implements Projection {
     return this.#incoming.get(keyOf(peer, id));
   }
 
+  /** Sent messages, oldest first. */
+  sent(): IterableIterator<MessageEntry> {
+    return this.#outgoing.values();
+  }
+
   /** Received messages, oldest first. */
   received(): IterableIterator<MessageEntry> {
     return this.#incoming.values();
@@ -126,14 +158,16 @@ export class MessagesProjection implements Projection {
       incoming: this.#incoming.values(),
       outgoing: this.#outgoing.values(),
       recent: this.#recent,
+      held: this.#held,
     });
   }
 
   /** Takes what was captured, into a projection that has seen nothing yet. @throws when it is in no form that is known */
   restore(state: unknown): void {
-    const { incoming, outgoing, recent } = restoreMessages(state);
+    const { incoming, outgoing, recent, held } = restoreMessages(state);
     for (const entry of incoming) this.#putIncoming(entry);
     for (const entry of outgoing) this.#outgoing.put(entry);
     for (const key of recent) this.#recent.add(key);
+    for (const peer of held) this.#held.add(peer);
   }
 }

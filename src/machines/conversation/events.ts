@@ -4,9 +4,12 @@ import { MessageHeader } from "../../wire/frame.ts";
 import { Id } from "../../wire/text.ts";
 import { Body, Resumed, type Timed } from "../definition.ts";
 
-/** What a message is for: words for the inbox, a piece of work for a handler, a part of a larger payload. */
-export const MessageKind = z.enum(["chat", "work", "part"]);
+/** What a message is for: words for the inbox, a piece of work for a handler, a part of a larger payload, a receipt. */
+export const MessageKind = z.enum(["chat", "work", "part", "receipt"]);
 export type MessageKind = z.infer<typeof MessageKind>;
+
+/** What receipts say of messages, by their ids. */
+const receipts = { delivered: z.array(Id), read: z.array(Id) };
 
 export const ConversationEventSchema = z.discriminatedUnion("type", [
   /** A message is to be sent: the intent is durable, the words are sealed at rest. */
@@ -47,6 +50,18 @@ export const ConversationEventSchema = z.discriminatedUnion("type", [
    * people; the second is remembered, so that the name goes on meaning this peer, whoever else takes it.
    */
   z.object({ type: z.literal("NAMED"), name: z.string().max(64), source: z.enum(["registry", "address"]) }),
+  /** What the peer says that it understands, at the registry. */
+  z.object({ type: z.literal("ANNOUNCED"), extensions: z.array(z.string().max(32)).max(16) }),
+  /** It knocked, and the policy lets only others in: what it says is kept out of sight until the person decides. */
+  z.object({ type: z.literal("HELD") }),
+  /** It may talk to us. */
+  z.object({ type: z.literal("ADMITTED") }),
+  /** It may not: what it said stays out of sight, and it is told so. */
+  z.object({ type: z.literal("DECLINED") }),
+  /** A receipt of the peer's came: these messages of ours are on its disk, and these were seen. */
+  z.object({ type: z.literal("ACKNOWLEDGED"), id: Id, session: Id, ...receipts }),
+  /** A receipt of ours is queued that says this. */
+  z.object({ type: z.literal("RECEIPTED"), ...receipts }),
   /** The person has compared safety numbers with the peer, and they are the same. */
   z.object({ type: z.literal("VERIFIED") }),
   /** That is withdrawn. */
@@ -80,6 +95,12 @@ export interface ConversationContext {
   readonly address: string | null;
   /** When safety numbers were compared; null when they were not. */
   readonly verified: number | null;
+  /** Whether it may talk to us, when that was in question. */
+  readonly admission: "unasked" | "held" | "admitted" | "declined";
+  /** What it announced that it understands. */
+  readonly extensions: readonly string[];
+  /** What it has not been told yet of its messages, by their ids. */
+  readonly owed: { readonly delivered: readonly string[]; readonly read: readonly string[] };
   /** The session that sends. */
   readonly session: string | null;
   /** What the relay does not have yet, oldest first. */

@@ -1,5 +1,5 @@
 import { assign, enqueueActions, setup } from "xstate";
-import { OUTBOX_MESSAGES_MAX, RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
+import { OUTBOX_MESSAGES_MAX, RECEIPTS_OWED_MAX, RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
 import { type Body, effect, type MachineDefinition } from "../definition.ts";
 import { type ConversationContext, type ConversationEvent, ConversationEventSchema, type Outgoing } from "./events.ts";
 
@@ -10,6 +10,9 @@ import { type ConversationContext, type ConversationEvent, ConversationEventSche
 //     ESTABLISH_FAILED     after the retry delay
 //                    ▼     │
 //                    waiting
+//
+// A peer that knocked and may not is held: what it says is kept, and nothing is done with it or said of it, until the person
+// admits or declines it.
 
 type Items = readonly { readonly id: string }[];
 
@@ -27,6 +30,19 @@ const sealedBy = ({ session, header, nonce, frame }: ConversationEvent & { type:
   nonce,
   ...(frame === undefined ? {} : { frame }),
 });
+const isHeld = ({ admission }: ConversationContext) => admission === "held" || admission === "declined";
+/** Receipts go to peers that know what they are. */
+const owing = (context: ConversationContext, { delivered = [], read = [] }: Partial<ConversationContext["owed"]>) =>
+  context.extensions.includes("receipts")
+    ? {
+        delivered: [...context.owed.delivered, ...delivered].slice(-RECEIPTS_OWED_MAX),
+        read: [...context.owed.read, ...read].slice(-RECEIPTS_OWED_MAX),
+      }
+    : context.owed;
+const NOTHING_OWED = { delivered: [], read: [] };
+const owesReceipt = ({ owed }: ConversationContext) => owed.delivered.length + owed.read.length > 0;
+const lessened = (ids: readonly string[], gone: readonly string[]) => ids.filter((id) => !gone.includes(id));
+
 const waitingFor = (outbox: readonly Outgoing[], sealed: boolean) =>
   idsOf(outbox.filter((item) => (item.sealed !== undefined) === sealed));
 
@@ -49,12 +65,53 @@ const conversation = setup({
     discard: effect<{ bodies: readonly Body[] }>(),
     /** The words of this peer are destroyed: whatever is kept of them outside the journal goes. */
     forget: effect<{ peer: string }>(),
+    /** It was admitted: its knocks are answered, and what was left at the relay is fetched. */
+    welcome: effect<{ peer: string }>(),
+    /** Tell it what is owed, soon: SEND with RECEIPTED. */
+    receipt: effect<{ peer: string }>(),
+    /** What was received and not dealt with is dealt with, unless the peer is held. */
+    attend: enqueueActions(({ context, enqueue }) => {
+      const { peer, handling } = context;
+      if (handling.length > 0 && !isHeld(context)) enqueue({ type: "handle", params: { peer, ids: idsOf(handling) } });
+      enqueue("payReceipts");
+    }),
+    payReceipts: enqueueActions(({ context, enqueue }) => {
+      if (owesReceipt(context) && !isHeld(context)) enqueue({ type: "receipt", params: { peer: context.peer } });
+    }),
+    takeChat: enqueueActions(({ context, event, enqueue }) => {
+      if (event.type !== "RECEIVED") return;
+      const owed = owing(context, { delivered: [event.id] });
+      enqueue.assign({ attempts: 0, received: context.received + 1, unread: context.unread + 1, owed });
+      if (!owesReceipt(context) && owesReceipt({ ...context, owed }) && !isHeld(context))
+        enqueue({ type: "receipt", params: { peer: context.peer } });
+    }),
+    takeWork: enqueueActions(({ context, event, enqueue }) => {
+      if (event.type !== "RECEIVED") return;
+      enqueue.assign({
+        attempts: 0,
+        received: context.received + 1,
+        handling: [...context.handling, { id: event.id, kind: event.kind, body: event.body }],
+      });
+      if (!isHeld(context)) enqueue({ type: "handle", params: { peer: context.peer, ids: [event.id] } });
+    }),
+    markRead: enqueueActions(({ context, event, enqueue }) => {
+      if (event.type !== "READ") return;
+      const owed = owing(context, { read: event.ids });
+      enqueue.assign({ unread: Math.max(0, context.unread - event.ids.length), owed });
+      if (!owesReceipt(context) && owesReceipt({ ...context, owed }))
+        enqueue({ type: "receipt", params: { peer: context.peer } });
+    }),
     loseWords: enqueueActions(({ context, enqueue }) => {
       const items = [...context.outbox, ...context.handling];
       const bodies = blobsOf(items, idsOf(items));
       if (bodies.length > 0) enqueue({ type: "discard", params: { bodies } });
       enqueue({ type: "forget", params: { peer: context.peer } });
-      enqueue.assign({ outbox: [], handling: [], unread: 0 });
+      enqueue.assign({ outbox: [], handling: [], unread: 0, owed: NOTHING_OWED });
+    }),
+    loseWork: enqueueActions(({ context, enqueue }) => {
+      const bodies = blobsOf(context.handling, idsOf(context.handling));
+      if (bodies.length > 0) enqueue({ type: "discard", params: { bodies } });
+      enqueue.assign({ handling: [], owed: NOTHING_OWED });
     }),
     enqueue: assign(({ context, event }) =>
       event.type === "SEND"
@@ -69,7 +126,9 @@ const conversation = setup({
     takeOut: assign(({ context, event }) => {
       if (event.type !== "TRANSMITTED" && event.type !== "UNDELIVERABLE") return {};
       const outbox = without(context.outbox, event.ids);
-      const gone = context.outbox.length - outbox.length;
+      // A receipt is no message that anybody counts.
+      const counted = (items: readonly Outgoing[]) => items.filter(({ kind }) => kind !== "receipt").length;
+      const gone = counted(context.outbox) - counted(outbox);
       return event.type === "TRANSMITTED"
         ? { outbox, sent: context.sent + gone }
         : { outbox, undeliverable: context.undeliverable + gone };
@@ -91,6 +150,9 @@ const conversation = setup({
     ),
   },
   guards: {
+    isUnasked: ({ context }) => context.admission === "unasked",
+    isNotAdmitted: ({ context }) => context.admission !== "admitted",
+    isNotDeclined: ({ context }) => context.admission !== "declined",
     hasRoom: ({ context, event }) =>
       event.type === "SEND" &&
       context.outbox.length < OUTBOX_MESSAGES_MAX &&
@@ -118,6 +180,9 @@ const conversation = setup({
     name: null,
     address: null,
     verified: null,
+    admission: "unasked",
+    extensions: [],
+    owed: NOTHING_OWED,
     session: null,
     outbox: [],
     handling: [],
@@ -129,23 +194,12 @@ const conversation = setup({
   }),
   initial: "closed",
   on: {
-    ESTABLISHED: { target: ".open", reenter: true, actions: assign(({ event }) => ({ session: event.session })) },
-    RECEIVED: [
-      {
-        guard: "isWork",
-        actions: [
-          assign(({ context, event }) => ({
-            attempts: 0,
-            received: context.received + 1,
-            handling: [...context.handling, { id: event.id, kind: event.kind, body: event.body }],
-          })),
-          { type: "handle", params: ({ context, event }) => ({ peer: context.peer, ids: [event.id] }) },
-        ],
-      },
-      {
-        actions: assign(({ context }) => ({ attempts: 0, received: context.received + 1, unread: context.unread + 1 })),
-      },
-    ],
+    ESTABLISHED: {
+      target: ".open",
+      reenter: true,
+      actions: [assign(({ event }) => ({ session: event.session })), "payReceipts"],
+    },
+    RECEIVED: [{ guard: "isWork", actions: "takeWork" }, { actions: "takeChat" }],
     HANDLED: {
       guard: "isHandling",
       actions: [
@@ -156,7 +210,13 @@ const conversation = setup({
         assign(({ context, event }) => ({ handling: without(context.handling, event.ids) })),
       ],
     },
-    READ: { actions: assign(({ context, event }) => ({ unread: Math.max(0, context.unread - event.ids.length) })) },
+    READ: { actions: "markRead" },
+    ACKNOWLEDGED: { actions: assign({ attempts: 0 }) },
+    RECEIPTED: {
+      actions: assign(({ context: { owed }, event }) => ({
+        owed: { delivered: lessened(owed.delivered, event.delivered), read: lessened(owed.read, event.read) },
+      })),
+    },
     TRANSMITTED: { guard: "isWaiting", actions: ["discardSent", "takeOut"] },
     UNDELIVERABLE: { guard: "isWaiting", actions: ["discardSent", "takeOut"] },
     SESSION_LOST: { actions: "unseal" },
@@ -166,15 +226,24 @@ const conversation = setup({
         address: event.source === "address" ? event.name : context.address,
       })),
     },
+    ANNOUNCED: { actions: assign(({ event }) => ({ extensions: event.extensions })) },
+    HELD: { guard: "isUnasked", actions: assign({ admission: "held" }) },
+    ADMITTED: {
+      guard: "isNotAdmitted",
+      actions: [
+        assign({ admission: "admitted" }),
+        "attend",
+        { type: "welcome", params: ({ context }) => ({ peer: context.peer }) },
+      ],
+    },
+    DECLINED: {
+      guard: "isNotDeclined",
+      actions: ["loseWork", assign({ admission: "declined" })],
+    },
     VERIFIED: { actions: assign(({ event }) => ({ verified: event.at })) },
     UNVERIFIED: { actions: assign({ verified: null }) },
     FORGOTTEN: { actions: "loseWords" },
-    RESUMED: {
-      actions: enqueueActions(({ context, enqueue }) => {
-        const ids = idsOf(context.handling);
-        if (ids.length > 0) enqueue({ type: "handle", params: { peer: context.peer, ids } });
-      }),
-    },
+    RESUMED: { actions: "attend" },
   },
   states: {
     closed: {
@@ -189,13 +258,7 @@ const conversation = setup({
           { guard: "isFinal", target: "closed" },
           { target: "waiting", actions: assign(({ context }) => ({ attempts: context.attempts + 1 })) },
         ],
-        RESUMED: {
-          actions: enqueueActions(({ context, enqueue }) => {
-            const { peer, handling } = context;
-            if (handling.length > 0) enqueue({ type: "handle", params: { peer, ids: idsOf(handling) } });
-            enqueue({ type: "establish", params: { peer } });
-          }),
-        },
+        RESUMED: { actions: ["attend", { type: "establish", params: ({ context }) => ({ peer: context.peer }) }] },
       },
     },
     waiting: {
@@ -239,13 +302,14 @@ const conversation = setup({
           { actions: "unseal" },
         ],
         RESUMED: {
-          actions: enqueueActions(({ context, enqueue }) => {
-            const { peer, handling, outbox } = context;
-            const [sealed, unsealed] = [waitingFor(outbox, true), waitingFor(outbox, false)];
-            if (handling.length > 0) enqueue({ type: "handle", params: { peer, ids: idsOf(handling) } });
-            if (sealed.length > 0) enqueue({ type: "transmit", params: { peer, ids: sealed } });
-            if (unsealed.length > 0) enqueue({ type: "seal", params: { peer, ids: unsealed } });
-          }),
+          actions: [
+            "attend",
+            enqueueActions(({ context: { peer, outbox }, enqueue }) => {
+              const [sealed, unsealed] = [waitingFor(outbox, true), waitingFor(outbox, false)];
+              if (sealed.length > 0) enqueue({ type: "transmit", params: { peer, ids: sealed } });
+              if (unsealed.length > 0) enqueue({ type: "seal", params: { peer, ids: unsealed } });
+            }),
+          ],
         },
       },
     },
@@ -254,7 +318,7 @@ const conversation = setup({
 
 export const conversationDefinition: MachineDefinition = {
   kind: "conversation",
-  version: 2,
+  version: 3,
   machine: conversation,
   events: ConversationEventSchema,
 };

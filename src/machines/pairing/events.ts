@@ -33,6 +33,8 @@ export const PairingEventSchema = z.discriminatedUnion("type", [
     relay_url: z.string().max(500),
     registry_url: z.string().max(500),
     grant: Grant,
+    /** The registry says, with the controller's signature, whom the cluster let in. */
+    vouches: z.boolean().optional(),
   }),
   z.object({ type: z.literal("REGISTERED"), name: Name, capabilities: Capabilities }),
   /** Prekeys were made; their private halves ride in the commit, sealed. */
@@ -57,6 +59,8 @@ export interface PairingContext {
   readonly name: string | null;
   readonly capabilities: readonly string[];
   readonly grant: Grant | null;
+  /** Whether the cluster vouches for its members. */
+  readonly vouches: boolean;
   readonly prekeys: { readonly signed: number; readonly first: number; readonly next: number } | null;
   readonly pairedAt: number | null;
   readonly attempts: number;

@@ -86,6 +86,7 @@ const pairing = setup({
     name: null,
     capabilities: [],
     grant: null,
+    vouches: false,
     prekeys: null,
     pairedAt: null,
     attempts: 0,
@@ -109,6 +110,7 @@ const pairing = setup({
             relayUrl: event.relay_url,
             registryUrl: event.registry_url,
             grant: event.grant,
+            vouches: event.vouches === true,
             name: context.requestedName ?? event.grant.name,
           })),
         },
@@ -178,7 +180,7 @@ const pairing = setup({
 
 export const pairingDefinition: MachineDefinition = {
   kind: "pairing",
-  version: 1,
+  version: 2,
   machine: pairing,
   events: PairingEventSchema,
 };

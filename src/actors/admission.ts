@@ -1,0 +1,148 @@
+import { base64url, didOf, utf8, verify } from "../crypto/index.ts";
+import { MEMBERSHIP_MS, STRANGER_MESSAGES_MAX, STRANGERS_HELD_MAX } from "../limits.ts";
+import type { AdmissionContext, KnockPolicy } from "../machines/admission/events.ts";
+import type { ConversationContext } from "../machines/conversation/events.ts";
+import type { OffloadContext } from "../machines/offload/events.ts";
+import type { PairingContext } from "../machines/pairing/events.ts";
+import type { Entry } from "../store/journal.ts";
+import { type Membership, memberText } from "../wire/registry.ts";
+import { type Core, conversationOf } from "./core.ts";
+import { isOver, phaseOf, statusOf } from "./offload-view.ts";
+import type { Shown } from "./peer-keys.ts";
+import type { ActorSystem } from "./system.ts";
+
+// Who may open a session with us. Whoever was written to, accepted or verified may, and so may the cluster's controller and
+// the sandboxes of our offloads. Of all others the policy says it.
+
+export const ADMISSION = "admission/knocks";
+
+export const policyOf = (system: ActorSystem): KnockPolicy => {
+  const context: AdmissionContext | undefined = system.decided(ADMISSION)?.snapshot.context;
+  return context?.policy ?? "circle";
+};
+
+/** `later`: so many are held already that this one is put off. */
+export type Judgement = "admitted" | "held" | "later" | "refused";
+
+/** Whether the cluster's controller vouches for the agent, with its signature and for now. */
+export function isVouchedFor(controller: string, did: string, word: Membership | undefined, now: number): boolean {
+  if (!word) return false;
+  const key = base64url.decode(word.controller_key);
+  const ends = Date.parse(word.expires_at);
+  // Nobody gives his word for longer: a clock that is far off must not make it last.
+  if (didOf(key) !== controller || !(ends > now && ends <= now + 2 * MEMBERSHIP_MS)) return false;
+  return verify(key, utf8.encode(memberText(did, word.expires_at)), base64url.decode(word.signature));
+}
+
+const contextOf = (system: ActorSystem, peer: string): ConversationContext | undefined =>
+  system.decided(conversationOf(peer))?.snapshot.context;
+
+/** Whether the person or the agent has turned to this peer before, of its own accord. */
+const isFamiliar = ({ admission, address, verified, sent, outbox }: ConversationContext) =>
+  admission === "admitted" || address !== null || verified !== null || sent + outbox.length > 0;
+
+/** What waits of a stranger for the person to decide on. */
+const waiting = ({ unread, handling }: ConversationContext) => unread + handling.length;
+
+export class Admission {
+  readonly #core: Core;
+  readonly #current: () => PairingContext | undefined;
+
+  /** @param current the membership of the cluster through which knocks come */
+  constructor(core: Core, current: () => PairingContext | undefined) {
+    this.#core = core;
+    this.#current = current;
+  }
+
+  /** Whether an agent that knocks may, by what is known of it and what the registry shows. */
+  judge(did: string, agent: Shown): Judgement {
+    const { system } = this.#core;
+    const context = contextOf(system, did);
+    if (this.#isOfOurs(did, agent)) return "admitted";
+    if (context?.admission === "declined") return "refused";
+    if (context && isFamiliar(context)) return "admitted";
+    const policy = policyOf(system);
+    if (policy === "everyone" || (policy === "circle" && this.#isOfCircle(did, agent))) return "admitted";
+    // It may be a sandbox that its controller has not named yet: then it may later.
+    if (policy === "nobody") return this.#awaitsSandbox() ? "later" : "refused";
+    return context?.admission === "held" || this.#held() < STRANGERS_HELD_MAX ? "held" : "later";
+  }
+
+  /** The events that let a sandbox in which knocked before its controller named it. */
+  expected(named: { readonly did: string | undefined; readonly name: string | undefined }): Entry[] {
+    const entries: Entry[] = [];
+    for (const { peer, name, admission } of this.#all<ConversationContext>("conversation")) {
+      const isIt = named.did === undefined ? name !== null && name === named.name : peer === named.did;
+      if (isIt && admission === "held") entries.push({ stream: conversationOf(peer), event: { type: "ADMITTED" } });
+    }
+    return entries;
+  }
+
+  /** All contexts of a kind as they are decided: what is on its way to the disk must not be missed. */
+  *#all<Context>(kind: string): Generator<Context> {
+    for (const [stream] of this.#core.system.streams(kind)) {
+      const state = this.#core.system.decided(stream);
+      if (state) yield state.snapshot.context;
+    }
+  }
+
+  /** Offloads that are not over. */
+  *#running(): Generator<OffloadContext> {
+    for (const [stream] of this.#core.system.streams("offload")) {
+      const state = this.#core.system.decided(stream);
+      if (state && !isOver(statusOf(phaseOf(state)))) yield state.snapshot.context;
+    }
+  }
+
+  /** Whether an offload waits for a sandbox of which nobody has said yet which it is. */
+  #awaitsSandbox(): boolean {
+    for (const { sandbox } of this.#running()) if (sandbox.did === null) return true;
+    return false;
+  }
+
+  /** Whether what a peer says is kept out of sight. */
+  isHeld(peer: string): boolean {
+    return contextOf(this.#core.system, peer)?.admission === "held";
+  }
+
+  isDeclined(peer: string): boolean {
+    return contextOf(this.#core.system, peer)?.admission === "declined";
+  }
+
+  /** Whether so much of a stranger waits that the rest is left at the relay. */
+  isFull(peer: string): boolean {
+    const context = contextOf(this.#core.system, peer);
+    return context?.admission === "held" && waiting(context) >= STRANGER_MESSAGES_MAX;
+  }
+
+  #held(): number {
+    let count = 0;
+    for (const { admission } of this.#all<ConversationContext>("conversation")) count += Number(admission === "held");
+    return count;
+  }
+
+  /** Where a cluster vouches for nobody, its registry's word is all there is: whoever is registered there is of the circle. */
+  #isOfCircle(did: string, { membership }: Shown): boolean {
+    const pairing = this.#current();
+    return !pairing?.vouches || this.#vouchesFor(pairing.controller, did, membership);
+  }
+
+  #vouchesFor(controller: string, did: string, word: Membership | undefined): boolean {
+    return isVouchedFor(controller, did, word, this.#core.ports.clock.now());
+  }
+
+  /**
+   * A controller of ours, or the sandbox of an offload. It may knock before the controller has said which it is,
+   * and older controllers only ever say its name.
+   */
+  #isOfOurs(did: string, { name, membership }: Shown): boolean {
+    for (const { controller } of this.#all<PairingContext>("pairing")) if (controller === did) return true;
+    // One whose offload is over may still have something to say.
+    for (const { sandbox } of this.#all<OffloadContext>("offload")) if (sandbox.did === did) return true;
+    for (const { controller, sandbox } of this.#running()) {
+      if (sandbox.did !== null) continue;
+      if ((name !== null && sandbox.name === name) || this.#vouchesFor(controller, did, membership)) return true;
+    }
+    return false;
+  }
+}

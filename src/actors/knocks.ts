@@ -1,0 +1,236 @@
+import {
+  base64,
+  CryptoError,
+  dhPublicOf,
+  equalBytes,
+  respond,
+  responderRatchet,
+  utf8,
+  verify,
+} from "../crypto/index.ts";
+import type { ConversationContext } from "../machines/conversation/events.ts";
+import type { SessionContext } from "../machines/session/events.ts";
+import type { SecretPatch } from "../store/secrets.ts";
+import { type Knock, type KnockAccept, type KnockReject, knockText } from "../wire/frame.ts";
+import type { Admission } from "./admission.ts";
+import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
+import { Keyring } from "./keyring.ts";
+import type { Membership } from "./membership.ts";
+import { identityOf, type Shown } from "./peer-keys.ts";
+import { closing } from "./session-end.ts";
+import { announcement, type Sessions } from "./sessions.ts";
+
+// Knocks of others, and what others say to ours.
+
+/** What became of a knock: taken (ack it), or left at the relay because it cannot be judged now. */
+export type KnockFate = "taken" | "later";
+
+export class Knocks {
+  readonly #core: Core;
+  readonly #membership: Membership;
+  readonly #sessions: Sessions;
+  readonly #admission: Admission;
+
+  constructor(core: Core, membership: Membership, sessions: Sessions, admission: Admission) {
+    this.#core = core;
+    this.#membership = membership;
+    this.#sessions = sessions;
+    this.#admission = admission;
+  }
+
+  #contextOf(session: string): SessionContext | undefined {
+    return this.#core.system.state(sessionOf(session))?.snapshot.context;
+  }
+
+  #reject(peer: string, knock: string, reason: string): KnockFate {
+    const frame: KnockReject = {
+      v: 1,
+      type: "knock_reject",
+      from: this.#core.keyring.identity.did,
+      to: peer,
+      id: `${knock}.r`,
+      knock_id: knock,
+      reason,
+      ts: isoNow(this.#core),
+    };
+    this.#core.link.transmit(frame, () => undefined);
+    return "taken";
+  }
+
+  /**
+   * Opens a session as the responder. The knock's X25519 key must belong to the DID that sent it, its signature must be there
+   * and hold if the sender announces that it signs, and the policy must not refuse it.
+   * @throws MeshError `registry_unreachable` when that cannot be found out now
+   */
+  async take(knock: Knock): Promise<KnockFate> {
+    const { note, registry } = this.#core;
+    const { ik, ek } = knock.establishment;
+    const known = this.#contextOf(knock.id);
+    if (known && known.role !== null) {
+      // Given again by the relay. The same keys from the same peer are the same session; anything else is none of ours.
+      if (known.peer === knock.from && known.ik === ik && known.ek === ek && known.role === "responder")
+        this.#sessions.answer(knock.id);
+      return "taken";
+    }
+    const agent = await identityOf(registry(), knock.from);
+    if (!equalBytes(dhPublicOf(agent.key), base64.decode(ik))) {
+      note(`A knock from ${knock.from} carried a key that is not its own; refused.`);
+      return this.#reject(knock.from, knock.id, "identity_mismatch");
+    }
+    if (!isSigned(knock, agent)) {
+      note(`A knock in the name of ${knock.from}, which signs its knocks, was not signed by it; passed over.`);
+      return "taken";
+    }
+    if (this.#sessions.known.hasKnocked(knock.from, ek)) {
+      note(`A knock from ${knock.from} came a second time under another id; passed over.`);
+      return "taken";
+    }
+    const judgement = this.#admission.judge(knock.from, agent);
+    if (judgement === "refused") return this.#reject(knock.from, knock.id, "policy_denied");
+    if (judgement === "later") {
+      note(`A knock from ${knock.from} is put off: as many strangers as may be wait to be accepted.`);
+      return this.#reject(knock.from, knock.id, "try_later");
+    }
+    return this.#respond(knock, agent, judgement === "held");
+  }
+
+  async #respond(knock: Knock, agent: Shown, isHeld: boolean): Promise<KnockFate> {
+    const { system, keyring, note } = this.#core;
+    const { ik, ek, otk = null, spk } = knock.establishment;
+    const peer = knock.from;
+    const named = spk === undefined ? undefined : keyring.signedPreKey(spk);
+    // A plain client does not say which it used.
+    const signed =
+      spk === undefined ? this.#membership.preKeys.candidates(this.#membership.current) : named ? [named] : [];
+    const oneTimePreKey = otk === null ? undefined : keyring.oneTimePreKey(otk);
+    const [newest] = signed;
+    if (!newest || (otk !== null && !oneTimePreKey)) return this.#reject(peer, knock.id, "prekey_unknown");
+    let candidates: SecretPatch;
+    try {
+      candidates = Keyring.candidatesPatch(knock.id, signed, (kdf, signedPreKey) => {
+        const { sharedKey, associatedData } = respond({
+          identity: keyring.identity,
+          signedPreKey,
+          ...(oneTimePreKey && { oneTimePreKey }),
+          initiatorDid: peer,
+          initiatorIdentityKey: base64.decode(ik),
+          ephemeralKey: base64.decode(ek),
+          kdf,
+        });
+        return { state: responderRatchet({ sharedKey, signedPreKeyPair: signedPreKey.keyPair }), associatedData };
+      });
+    } catch (error) {
+      if (!(error instanceof CryptoError)) throw error;
+      return this.#reject(peer, knock.id, "key_invalid");
+    }
+    const event = { type: "ACCEPTED", peer, knock: knock.id, ik, ek, spk: newest.keyId, otk, kdf: null };
+    const surplus = this.#sessions.known.surplus(peer);
+    const closed = surplus.map((id) =>
+      closing(this.#core, id, peer, "too many sessions with this peer", "peer_refused"),
+    );
+    const conversation = conversationOf(peer);
+    if (isHeld && !this.#admission.isHeld(peer))
+      note(`${agent.name ?? "An agent"} (${peer}) wants to talk and waits to be accepted: kars-mesh accept ${peer}`);
+    await system.commit(
+      [
+        ...(isHeld ? [{ stream: conversation, event: { type: "HELD" } }] : []),
+        { stream: sessionOf(knock.id), event },
+        ...(agent.name === null
+          ? []
+          : [{ stream: conversation, event: { type: "NAMED", name: agent.name, source: "registry" } }]),
+        ...announcement(this.#core, peer, agent.extensions),
+        ...closed.flatMap(({ entries }) => entries),
+      ],
+      {
+        secrets: {
+          ...Object.assign({}, ...closed.map(({ secrets }) => secrets)),
+          ...candidates,
+          ...Keyring.consumedPatch(otk),
+        },
+      },
+    ).durable;
+    for (const id of surplus) keyring.forgot(id);
+    const { current } = this.#membership;
+    if (oneTimePreKey && current) await this.#membership.preKeys.used(current);
+    return "taken";
+  }
+
+  async onAccept(frame: KnockAccept): Promise<void> {
+    const context = this.#contextOf(frame.knock_id);
+    if (context?.peer !== frame.from || context.role !== "initiator") return;
+    await this.#core.system.commit([
+      { stream: sessionOf(frame.knock_id), event: { type: "CONFIRMED", by: "knock_accept" } },
+    ]).durable;
+  }
+
+  /** A reject is unsigned: it ends a session that the peer has not proved to hold yet, and changes nothing of a proven one. */
+  async onReject(frame: KnockReject): Promise<void> {
+    const { system } = this.#core;
+    const context = this.#contextOf(frame.knock_id);
+    if (
+      context?.peer !== frame.from ||
+      context.role !== "initiator" ||
+      context.closed !== null ||
+      this.#sessions.isConfirmed(frame.knock_id)
+    )
+      return;
+    const conversation = conversationOf(frame.from);
+    const refused = frame.reason === "policy_denied" || frame.reason === "identity_mismatch";
+    const ids = refused ? this.#sessions.queuedFor(conversation) : [];
+    const reason = `rejected: ${(frame.reason ?? "no reason").slice(0, 100)}`;
+    const closed = closing(this.#core, frame.knock_id, frame.from, reason, "peer_refused");
+    await system.commit(
+      [
+        ...(ids.length > 0
+          ? [{ stream: conversation, event: { type: "UNDELIVERABLE", ids, code: "peer_refused" } }]
+          : []),
+        ...closed.entries,
+      ],
+      { secrets: closed.secrets },
+    ).durable;
+    this.#core.keyring.forgot(frame.knock_id);
+  }
+
+  /** A peer was admitted: what it opened meanwhile is answered. */
+  welcome(peer: string): void {
+    for (const session of this.#sessions.known.of(peer))
+      if (this.#core.system.state(sessionOf(session))?.snapshot.matches({ open: "answering" }))
+        this.#sessions.answer(session);
+  }
+
+  /** What a peer said waits no longer to be decided on: it is told so, and its sessions end. */
+  async decline(peer: string): Promise<void> {
+    const { system, keyring } = this.#core;
+    const sessions = this.#sessions.known.of(peer);
+    const closed = sessions.map((id) => closing(this.#core, id, peer, "declined", "peer_refused"));
+    const stream = conversationOf(peer);
+    const context: ConversationContext | undefined = system.decided(stream)?.snapshot.context;
+    const ids = context?.outbox.map(({ id }) => id) ?? [];
+    const { durable } = system.commit(
+      [
+        ...(ids.length > 0 ? [{ stream, event: { type: "UNDELIVERABLE", ids, code: "peer_refused" } }] : []),
+        { stream, event: { type: "DECLINED" } },
+        ...closed.flatMap(({ entries }) => entries),
+      ],
+      { secrets: Object.assign({}, ...closed.map(({ secrets }) => secrets)) },
+    );
+    await durable;
+    for (const id of sessions) keyring.forgot(id);
+    this.turnAway(peer);
+  }
+
+  /** Tells a declined peer that its sessions are over; once more whenever it goes on. */
+  turnAway(peer: string): void {
+    for (const session of this.#sessions.known.all(peer)) {
+      const context = this.#contextOf(session);
+      if (context?.role === "responder" && context.closed === "declined") this.#reject(peer, session, "policy_denied");
+    }
+  }
+}
+
+/** Whether a knock is signed by its sender. Of one that announces nothing about it no signature is asked. */
+function isSigned(knock: Knock, { key, extensions }: Shown): boolean {
+  const { signature } = knock.establishment;
+  if (signature === undefined) return !extensions.includes("signed-knocks");
+  return verify(key, utf8.encode(knockText(knock)), base64.decode(signature));
+}
