@@ -167,6 +167,11 @@ export const HEARTBEAT_MS = 30 * SECOND_MS;
 export const RELAY_IDLE_MS = 90 * SECOND_MS;
 /** Time to open the relay's socket and be taken for connected: then the attempt has failed, and the next one follows. */
 export const LINK_OPEN_TIMEOUT_MS = 10 * SECOND_MS;
+/**
+ * Time for a proxy to open a tunnel, and for TLS with the destination behind it: less than a link or a request may take, so that
+ * the attempt fails by itself and says why.
+ */
+export const TUNNEL_TIMEOUT_MS = 8 * SECOND_MS;
 /** Reconnect delays, so that a relay that comes back is not overrun: doubled from the first to the last, with jitter. */
 export const LINK_BACKOFF_MIN_MS = 250;
 export const LINK_BACKOFF_MAX_MS = 30 * SECOND_MS;

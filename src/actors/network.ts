@@ -1,37 +1,118 @@
+import { type IncomingMessage, request } from "node:http";
+import type { Socket as Connection } from "node:net";
+import { Readable } from "node:stream";
 import { WebSocket } from "ws";
 import { FRAME_SIZE_MAX, LINK_OPEN_TIMEOUT_MS } from "../limits.ts";
-import type { Network } from "./ports.ts";
+import type { Network, Socket, SocketEvents } from "./ports.ts";
+import { type Environment, type NamedProxy, proxyFor, realEnvironment } from "./proxy.ts";
+import { openTunnel } from "./tunnel.ts";
 
-/** The real network: WebSockets by `ws`, HTTP by the platform's fetch. */
-export const realNetwork: Network = {
+// The real network: WebSockets by `ws`, HTTP by the platform's fetch, both through a proxy where the environment names one.
+
+/** @param connection to the server, if there is one already */
+function open(url: string, events: SocketEvents, connection?: Connection): Socket {
+  const socket = new WebSocket(url, {
+    maxPayload: FRAME_SIZE_MAX,
+    handshakeTimeout: LINK_OPEN_TIMEOUT_MS,
+    perMessageDeflate: false,
+    // It watches for the timeout of a connection that it is given, and does not set it.
+    ...(connection && { createConnection: () => connection.setTimeout(LINK_OPEN_TIMEOUT_MS) }),
+  });
+  let problem = "";
+  socket.on("open", () => events.opened());
+  socket.on("message", (data, isBinary) => {
+    if (!isBinary) events.received(data.toString());
+  });
+  // A socket that fails reports it here and then closes; the close is what counts.
+  socket.on("error", (error) => {
+    problem = error.message;
+  });
+  socket.on("close", (code, reason) => events.closed(code, reason.toString() || problem));
+  return {
+    send: (text) => {
+      if (socket.readyState === WebSocket.OPEN) socket.send(text);
+    },
+    get buffered() {
+      return socket.bufferedAmount;
+    },
+    close: () => {
+      if (socket.readyState === WebSocket.CONNECTING) socket.terminate();
+      else socket.close(1000);
+    },
+  };
+}
+
+function openThrough(proxy: NamedProxy, url: string, events: SocketEvents): Socket {
+  const given = new AbortController();
+  let socket: Socket | undefined;
+  openTunnel(proxy, url, given.signal)
+    .then((connection) => {
+      try {
+        socket = open(url, events, connection);
+      } catch (error) {
+        connection.destroy();
+        throw error;
+      }
+      if (given.signal.aborted) socket.close();
+    })
+    .catch((error: Error) => events.closed(1006, error.message));
+  return {
+    send: (text) => socket?.send(text),
+    get buffered() {
+      return socket?.buffered ?? 0;
+    },
+    close: () => {
+      given.abort();
+      socket?.close();
+    },
+  };
+}
+
+/** As the global fetch, which not every supported Node can send through a proxy; each request has a connection of its own. */
+async function fetchThrough(proxy: NamedProxy, address: string, init: RequestInit = {}): Promise<Response> {
+  const url = new URL(address);
+  const signal = init.signal ?? new AbortController().signal;
+  const asked = new Request(url, init);
+  const body = Buffer.from(await asked.arrayBuffer());
+  const connection = await openTunnel(proxy, address, signal);
+  const answer = await new Promise<IncomingMessage>((resolve, reject) => {
+    request({
+      method: asked.method,
+      path: url.pathname + url.search,
+      headers: { ...Object.fromEntries(asked.headers), host: url.host },
+      createConnection: () => connection,
+      signal,
+    })
+      .on("response", resolve)
+      .on("error", reject)
+      .end(body);
+  });
+  const status = answer.statusCode ?? 0;
+  try {
+    if (status >= 300 && status < 400 && asked.redirect !== "manual")
+      throw new TypeError("A redirect is not followed.");
+    const headers = Object.entries(answer.headersDistinct).flatMap(([name, values = []]) =>
+      values.map((value): [string, string] => [name, value]),
+    );
+    const empty = status === 204 || status === 304;
+    if (empty) answer.resume();
+    return new Response(empty ? null : Readable.toWeb(answer), { status, headers });
+  } catch (error) {
+    answer.destroy();
+    throw error;
+  }
+}
+
+/** @param environment read anew for each connection */
+export const networkOf = (environment: () => Environment): Network => ({
   dial(url, events) {
-    const socket = new WebSocket(url, {
-      maxPayload: FRAME_SIZE_MAX,
-      handshakeTimeout: LINK_OPEN_TIMEOUT_MS,
-      perMessageDeflate: false,
-    });
-    let problem = "";
-    socket.on("open", () => events.opened());
-    socket.on("message", (data, isBinary) => {
-      if (!isBinary) events.received(data.toString());
-    });
-    // A socket that fails reports it here and then closes; the close is what counts.
-    socket.on("error", (error) => {
-      problem = error.message;
-    });
-    socket.on("close", (code, reason) => events.closed(code, reason.toString() || problem));
-    return {
-      send: (text) => {
-        if (socket.readyState === WebSocket.OPEN) socket.send(text);
-      },
-      get buffered() {
-        return socket.bufferedAmount;
-      },
-      close: () => {
-        if (socket.readyState === WebSocket.CONNECTING) socket.terminate();
-        else socket.close(1000);
-      },
-    };
+    const proxy = proxyFor(url, environment());
+    return proxy ? openThrough(proxy, url, events) : open(url, events);
   },
-  fetch: (url, init) => fetch(url, init),
-};
+  fetch(url, init) {
+    const proxy = proxyFor(url, environment());
+    return proxy ? fetchThrough(proxy, url, init) : fetch(url, init);
+  },
+});
+
+export const realNetwork: Network = networkOf(realEnvironment);

@@ -21,6 +21,7 @@ import {
   type RegisterRequest,
 } from "../wire/registry.ts";
 import type { Clock, Network } from "./ports.ts";
+import { ProxyError } from "./proxy.ts";
 
 // What the node asks over HTTP: the registry, and the controller's `POST /v1/pair`. Every answer is parsed with bounds.
 
@@ -89,7 +90,8 @@ async function request(
   } catch (cause) {
     if (cause instanceof MeshError) throw cause;
     if (ports.signal.aborted) throw new MeshError("closed");
-    throw new MeshError(unreachable, `${new URL(url).origin} does not answer.`, { cause });
+    const reason = cause instanceof ProxyError ? `: ${cause.message}` : "";
+    throw new MeshError(unreachable, `${new URL(url).origin} does not answer${reason}.`, { cause });
   } finally {
     ended();
   }
