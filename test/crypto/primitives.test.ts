@@ -25,7 +25,7 @@ import { AEAD_NATIVE_BYTES_MIN, combine, proven } from "../../src/crypto/primiti
 import { native } from "../../src/crypto/primitives/native.ts";
 import { noble } from "../../src/crypto/primitives/noble.ts";
 import type { Primitives } from "../../src/crypto/primitives/primitives.ts";
-import { X25519_LOW_ORDER } from "./vectors/rfc7748-x25519.ts";
+import { X25519_LOW_ORDER } from "../vectors/x25519-low-order.ts";
 import { codeOf, flip } from "./world.ts";
 
 afterEach(() => usePrimitives("native"));

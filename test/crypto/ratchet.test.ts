@@ -16,7 +16,7 @@ import {
   x25519KeyPair,
 } from "../../src/crypto/index.ts";
 import { kdfCk } from "../../src/crypto/ratchet/chain-key.ts";
-import { X25519_LOW_ORDER } from "./vectors/rfc7748-x25519.ts";
+import { X25519_LOW_ORDER } from "../vectors/x25519-low-order.ts";
 import {
   agreed,
   attempt,
