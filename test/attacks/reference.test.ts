@@ -2,11 +2,14 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { until } from "../../src/actors/inbox.ts";
+import { realNetwork } from "../../src/actors/network.ts";
 import { type Network, realPorts, type SocketEvents } from "../../src/actors/ports.ts";
+import { preKeysContext } from "../../src/actors/prekeys.ts";
 import { base64, base64url, identityFromSeed, sha256, sign, utf8 } from "../../src/crypto/index.ts";
-import { EARLY_FRAMES_MAX, HEARTBEAT_MS, LINK_BACKOFF_MAX_MS } from "../../src/limits.ts";
+import { EARLY_FRAMES_MAX, HEARTBEAT_MS, LINK_BACKOFF_MAX_MS, SIGNED_PREKEY_MS } from "../../src/limits.ts";
+import { CLOSE } from "../../src/wire/frame.ts";
 import { ManualClock } from "../actors/systems.ts";
-import { call, filtered, openNode, plain } from "../actors/world.ts";
+import { call, filtered, openNode, openWorld, plain } from "../actors/world.ts";
 import { connectFrame, openSocket } from "../cluster/world.ts";
 import { comes, didOf, heard, inbox, lying, openPair, say, sessionsOf, tapped } from "./world.ts";
 
@@ -132,6 +135,26 @@ describe("4. nothing is acked before it is kept, and two who knock at once both 
   });
 });
 
+describe("5. a signed prekey that is replaced", () => {
+  it("opens the session of a knock that was under way", async () => {
+    const clock = new ManualClock(Date.now());
+    const world = await openWorld({ now: () => clock.now(), every: () => () => undefined });
+    const ports = { ...realPorts(realNetwork), clock };
+    const bob = await world.open("bob", ports);
+    const signed = () => preKeysContext(bob.core.system, bob.membership.current?.controller ?? "")?.signed;
+    await until(bob, () => signed() === 1, PATIENCE);
+    const alice = await world.open("alice", ports);
+    bob.core.link.pause();
+    const { id, to } = await call(alice, "send", { to: didOf(bob), message: "sealed with the old one" });
+    expect(await call(alice, "sent", { to, id, wait_ms: 10_000 })).toMatchObject({ state: "sent" });
+    clock.pass(SIGNED_PREKEY_MS);
+    await until(bob, () => signed() === 2, PATIENCE);
+    expect(signed()).toBe(2);
+    bob.core.link.proceed();
+    await heard(bob, alice, "sealed with the old one");
+  });
+});
+
 describe("6. a knock that took no one-time prekey cannot be given again", () => {
   /** Another public key by which every clamped secret comes to the same: its point and the point of order 2, added. */
   function twin(key: Uint8Array): Uint8Array {
@@ -185,6 +208,32 @@ describe("7. an unsigned reject", () => {
     await comes(alice, { ...reject, knock_id: session?.id ?? "", reason: "policy_denied" });
     expect(sessionsOf(alice)).toEqual([session]);
     await say(alice, bob, "two");
+  });
+});
+
+describe("8. what is signed for the registry", () => {
+  it("connects nobody: a relay takes no such time", async () => {
+    const signed: string[] = [];
+    const ports = realPorts({
+      ...realNetwork,
+      fetch: (url, init) => {
+        const header = new Headers(init?.headers).get("authorization");
+        if (header !== null) signed.push(header);
+        return realNetwork.fetch(url, init);
+      },
+    });
+    const { world, alice } = await openPair({ alice: ports });
+    await until(alice, () => signed.length > 0, PATIENCE);
+    const { did, publicKey } = alice.core.keyring.identity;
+    for (const header of signed) {
+      const [, from, timestamp = "", proof = ""] = header.split(" ");
+      expect(from).toBe(did);
+      const signature = base64.encode(base64url.decode(proof));
+      const socket = await openSocket(world.server);
+      socket.send({ type: "connect", from: did, public_key: base64.encode(publicKey), timestamp, signature });
+      expect(await socket.ended).toBe(CLOSE.possessionUnproved);
+    }
+    expect(alice.core.link.online).toBe(true);
   });
 });
 

@@ -2,6 +2,7 @@
 import { realNetwork } from "../../src/actors/network.ts";
 import type { MeshNode } from "../../src/actors/node.ts";
 import { type Ports, realPorts } from "../../src/actors/ports.ts";
+import { serializeRatchet } from "../../src/crypto/index.ts";
 import type { SessionContext } from "../../src/machines/session/events.ts";
 import { Knock, Message } from "../../src/wire/frame.ts";
 import { call, filtered, openWorld, type World } from "../actors/world.ts";
@@ -19,6 +20,23 @@ export function tapped(passes: (frame: { readonly type?: unknown }) => boolean =
     return passes(frame);
   });
   return { ports, knocks, messages };
+}
+
+/** Real ports with a relay that also says what it likes: `says` gives a text to the node as if it had come from there. */
+export function bent(base: Ports = realPorts(realNetwork)) {
+  let heard: ((text: string) => void) | undefined;
+  const ports: Ports = {
+    ...base,
+    network: {
+      ...base.network,
+      dial(url, events) {
+        heard = events.received;
+        return base.network.dial(url, events);
+      },
+    },
+  };
+  const says = (said: object | string) => heard?.(typeof said === "string" ? said : JSON.stringify(said));
+  return { ports, says };
 }
 
 /** Real ports with a registry that answers what it likes. */
@@ -39,10 +57,13 @@ export interface Pair {
   readonly bob: MeshNode;
 }
 
-export async function openPair(ports: { readonly alice?: Ports; readonly bob?: Ports } = {}): Promise<Pair> {
+export async function openPair(
+  ports: { readonly alice?: Ports; readonly bob?: Ports } = {},
+  onNote?: (text: string) => void,
+): Promise<Pair> {
   const world = await openWorld();
-  const alice = await world.open("alice", ports.alice);
-  const bob = await world.open("bob", ports.bob);
+  const alice = await world.open("alice", ports.alice, onNote);
+  const bob = await world.open("bob", ports.bob, onNote);
   return { world, alice, bob };
 }
 
@@ -66,10 +87,39 @@ export async function inbox(node: MeshNode): Promise<string[]> {
 
 /** A frame comes from the relay, true or not; resolves when the node has dealt with it. */
 export async function comes(node: MeshNode, frame: Parameters<MeshNode["incoming"]["onFrame"]>[0]): Promise<void> {
-  node.incoming.onFrame(frame);
+  node.incoming.onFrame(frame, JSON.stringify(frame).length);
+  await dealtWith(node);
+}
+
+/** Resolves when the node has dealt with all that came. */
+export async function dealtWith(node: MeshNode): Promise<void> {
   await node.core.lanes.idle();
   await node.journal.drained();
 }
 
 export const sessionsOf = (node: MeshNode): SessionContext[] =>
   [...node.core.system.streams("session")].map(([, state]): SessionContext => state.snapshot.context);
+
+/** Everything that a frame could have moved: the journal, what every machine shows, every ratchet and the keys that it set aside. */
+export function standing(node: MeshNode): unknown {
+  const { system, keyring } = node.core;
+  const kinds = ["session", "conversation", "offload", "prekeys", "pairing"];
+  return structuredClone({
+    commits: node.journal.head,
+    machines: kinds.flatMap((kind) =>
+      [...system.streams(kind)].map(([stream, { snapshot }]) => [stream, snapshot.value, snapshot.context]),
+    ),
+    ratchets: sessionsOf(node).map(({ id }) =>
+      keyring
+        .candidates(id)
+        .map(({ ratchet }) => ({ state: serializeRatchet(ratchet.state), skipped: [...ratchet.skipped.keys()] })),
+    ),
+  });
+}
+
+/** What `peers` counts of frames that a peer is said to have sent and that were not taken. */
+export async function counted(node: MeshNode, peer: MeshNode): Promise<{ duplicates: number; unreadable: number }> {
+  const { peers } = await call(node, "peers", {});
+  const { duplicates = 0, unreadable = 0 } = peers.find(({ did }) => did === didOf(peer)) ?? {};
+  return { duplicates, unreadable };
+}

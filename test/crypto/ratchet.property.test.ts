@@ -1,7 +1,8 @@
 /** Two ratchets and a network that loses, repeats, reorders and forges, in schedules that fast-check chooses. */
 import fc from "fast-check";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import {
+  concat,
   decodeHeader,
   encodeHeader,
   equalBytes,
@@ -10,6 +11,7 @@ import {
   SKIP_MAX,
   serializeRatchet,
   skippedKeyId,
+  usePrimitives,
 } from "../../src/crypto/index.ts";
 import { attempt, codeOf, type Frame, flip, newAlice, newBob, type Party, receive, send, snapshot } from "./world.ts";
 
@@ -54,16 +56,19 @@ function repeat(side: Side, frame: Sent): void {
   expect(snapshot(side)).toEqual(before);
 }
 
-/** Delivers a frame with one bit turned over: it is refused, and nothing has moved. */
+/** Delivers a frame with one bit turned over, in header, ciphertext or associated data: it is refused, and nothing has moved. */
 function forge(side: Side, frame: Sent, bit: number): void {
   const before = snapshot(side);
-  const header = encodeHeader(frame.header);
-  const at = bit % ((header.length + frame.ciphertext.length) * 8);
-  const forged =
-    at < header.length * 8
-      ? { header: decodeHeader(flip(header, at)), ciphertext: frame.ciphertext }
-      : { header: frame.header, ciphertext: flip(frame.ciphertext, at - header.length * 8) };
-  expect(["not_authentic", "key_used", "too_many_skipped"]).toContain(codeOf(() => attempt(side, forged)));
+  const [header, { ciphertext }, { associatedData }] = [encodeHeader(frame.header), frame, side];
+  const whole = concat(header, ciphertext, associatedData);
+  const bent = flip(whole, bit % (whole.length * 8));
+  const end = header.length + ciphertext.length;
+  const forged = {
+    header: decodeHeader(bent.subarray(0, header.length)),
+    ciphertext: bent.subarray(header.length, end),
+  };
+  const elsewhere = { ...side, associatedData: bent.subarray(end) };
+  expect(["not_authentic", "key_used", "too_many_skipped"]).toContain(codeOf(() => attempt(elsewhere, forged)));
   expect(snapshot(side)).toEqual(before);
 }
 
@@ -78,6 +83,7 @@ function play(steps: readonly Step[], seed: number, restarting: boolean) {
   const alice: Side = { ...newAlice(`${seed}`), inbox: [], opened: [] };
   const bob: Side = { ...newBob(`${seed}`), inbox: [], opened: [] };
   const messageKeys = new Set<string>();
+  const nonces = new Set<string>();
   const sent: Sent[] = [];
 
   for (const { what, toAlice, pick, bit } of steps) {
@@ -88,8 +94,9 @@ function play(steps: readonly Step[], seed: number, restarting: boolean) {
       expect(codeOf(() => send(from, "too early"))).toBe("not_ready");
     } else if (what === "send") {
       const text = `message ${sent.length}`;
-      const { messageKey, header, ciphertext } = send(from, text);
+      const { messageKey, nonce, header, ciphertext } = send(from, text);
       messageKeys.add(hex.encode(messageKey));
+      nonces.add(hex.encode(nonce));
       const frame = { header, ciphertext, text };
       sent.push(frame);
       to.inbox.push(frame);
@@ -114,6 +121,7 @@ function play(steps: readonly Step[], seed: number, restarting: boolean) {
   }
   // No key seals two messages, and none that has opened its message is kept.
   expect(messageKeys.size).toBe(sent.length);
+  expect(nonces.size).toBe(sent.length);
   for (const side of [bob, alice]) {
     const kept = new Set(side.skipped.keys());
     for (const { header } of side.opened) expect(kept.has(skippedKeyId(header.dh, header.n))).toBe(false);
@@ -136,6 +144,20 @@ test("a side that is restored at any point does exactly what one does that was n
       expect(play(steps, seed, true)).toEqual(play(steps, seed, false));
     }),
     { numRuns: 25 },
+  );
+});
+
+test("native primitives and noble's play the same schedule to the same bytes", () => {
+  onTestFinished(() => usePrimitives("native"));
+  const withPrimitives = (choice: "native" | "noble", steps: readonly Step[], seed: number) => {
+    usePrimitives(choice);
+    return play(steps, seed, true);
+  };
+  fc.assert(
+    fc.property(schedule, fc.nat(), (steps, seed) => {
+      expect(withPrimitives("noble", steps, seed)).toEqual(withPrimitives("native", steps, seed));
+    }),
+    { numRuns: 5 },
   );
 });
 

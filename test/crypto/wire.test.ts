@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { decodeHeader, encodeHeader, hex, SUITE, sealMessage, utf8 } from "../../src/crypto/index.ts";
 import { kdfCk } from "../../src/crypto/ratchet/chain-key.ts";
 import { kdfRk } from "../../src/crypto/ratchet/root-key.ts";
-import { CHAIN_KDF, ROOT_KDF } from "./vectors/wire.ts";
+import { CHAIN_KDF, ROOT_KDF } from "../vectors/wire.ts";
 import { alice, bob, bobSignedPreKey, codeOf, ephemeral, newAlice, newBob, receive, send } from "./world.ts";
 
 test("the suite's name", () => {

@@ -150,3 +150,11 @@ export function receive(party: Party, frame: Frame, skippedMax?: number): string
 export function snapshot(party: Party): unknown {
   return structuredClone({ state: party.state, skipped: [...party.skipped] });
 }
+
+/** Two sides that have each heard from the other. */
+export function settled(): { alice: Party; bob: Party } {
+  const [alice, bob] = [newAlice(), newBob()];
+  receive(bob, send(alice, "hello"));
+  receive(alice, send(bob, "hello"));
+  return { alice, bob };
+}

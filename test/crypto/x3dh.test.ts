@@ -11,8 +11,8 @@ import {
   utf8,
   x3dhKdf,
 } from "../../src/crypto/index.ts";
-import { X25519_LOW_ORDER } from "./vectors/rfc7748-x25519.ts";
-import { X3DH_KDF } from "./vectors/wire.ts";
+import { X3DH_KDF } from "../vectors/wire.ts";
+import { X25519_LOW_ORDER } from "../vectors/x25519-low-order.ts";
 import { alice, bob, bobBundle, bobOneTimePreKey, bobSignedPreKey, codeOf, ephemeral, seeded } from "./world.ts";
 
 const withOneTime: PreKeyBundle = {

@@ -2,7 +2,7 @@
 import { hash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { type Commit, Journal } from "../../src/store/journal.ts";
-import { type Line, lineHash, parseLine, toCommit } from "../../src/store/journal-line.ts";
+import { type Line, lineHash, parseHead, parseLine, toCommit } from "../../src/store/journal-line.ts";
 import { readJournal } from "../../src/store/journal-reader.ts";
 import { formatForm, parseForm } from "../../src/store/key-forms.ts";
 import { seal, sealText, unsealText } from "../../src/store/seal.ts";
@@ -56,6 +56,9 @@ function takeLine(text: string): Outcome {
   const line = parseLine(Buffer.from(text));
   if (typeof line === "string") return "refused";
   if (!isCount(line.g)) throw new Error("no group");
+  const head = parseHead(Buffer.from(text));
+  if (typeof head === "string") throw new Error("a line without a head");
+  assertEqual([head.n, head.g, head.p], [line.n, line.g, line.p], "a head of another line");
   assertCommit(toCommit(line, { segment: "s", offset: 0, length: text.length }));
   return "taken";
 }

@@ -1,0 +1,112 @@
+/** What the program itself wrote, in this version or another, and what people write on its command line. */
+import { hash } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
+import { InvalidArgumentError } from "commander";
+import { duration, integer, list } from "../../src/cli/arguments.ts";
+import { AgentEvent } from "../../src/cluster/agent.ts";
+import { SandboxConfig } from "../../src/cluster/sandboxes.ts";
+import { DEFINITIONS, partsOf } from "../../src/inspect/definitions.ts";
+import { formatRecording, parseRecording, RecordedEvent } from "../../src/inspect/recording.ts";
+import { assertEqual, schemaTarget } from "./check.ts";
+import { attempt, type Outcome, type Target } from "./fuzz.ts";
+
+const folder = new URL("../histories/0.1.0/", import.meta.url);
+const recorded: readonly RecordedEvent[] = readdirSync(folder).flatMap((name) => [
+  ...parseRecording(name, readFileSync(new URL(name, folder), "utf8")).events,
+]);
+
+/** Events of one kind of machine that were recorded, one of each type. */
+function samplesOf(kind: string): readonly unknown[] {
+  const ofKind = recorded.filter(({ stream, event }) => partsOf(stream).kind === kind && !event.type.startsWith("@"));
+  return [...new Map(ofKind.map(({ event }) => [event.type, event])).values()];
+}
+
+const LINK_EVENTS: readonly unknown[] = [
+  { type: "CONNECT", url: "ws://127.0.0.1:1/ws" },
+  { type: "OPENED", extensions: ["accepted"], pending: 3 },
+  { type: "CLOSED", code: 1006, reason: "lost", final: false, chance: 0.5 },
+];
+
+const machines = [...DEFINITIONS.values()].map(({ kind, events, live }) =>
+  schemaTarget(`event-${kind}`, events, live ? LINK_EVENTS : samplesOf(kind)),
+);
+
+const history = formatRecording({ program: "0.1.0", events: recorded.slice(0, 3) });
+const takeHistory = (text: string): Promise<Outcome> =>
+  attempt(() => {
+    for (const event of parseRecording("a", text).events)
+      assertEqual(RecordedEvent.parse(event), event, "an event that is not of its type");
+  });
+/** Whatever its events say, its checksum is right. */
+function sealed(line: string): string {
+  const text = `${JSON.stringify({ history: 1, program: "0.1.0", events: 1 })}\n${line}\n`;
+  return `${text}${JSON.stringify({ sha256: hash("sha256", text, "hex") })}\n`;
+}
+
+const agent = { public_key: "k", capabilities: ["gpu"], metadata: { name: "a" } };
+const prekeys = {
+  identity_key: "i",
+  identity_key_ed: "e",
+  signed_pre_key: { key_id: 1, public_key: "p", signature: "s" },
+  one_time_pre_keys: [{ key_id: 2, public_key: "o" }],
+};
+const did = "did:mesh:0123456789abcdef0123456789abcdef";
+
+/** An argument's parser: what is wrong is a usage error. */
+const argument = (name: string, samples: readonly string[], parse: (text: string) => unknown): Target => ({
+  name: `argument-${name}`,
+  kind: "text",
+  samples,
+  take(text) {
+    try {
+      parse(text);
+      return "taken";
+    } catch (error) {
+      if (error instanceof InvalidArgumentError) return "refused";
+      throw error;
+    }
+  },
+});
+
+export const programTargets: readonly Target[] = [
+  ...machines,
+  { name: "history", kind: "text", samples: [history], take: takeHistory },
+  {
+    name: "history-event",
+    kind: "json",
+    samples: recorded.slice(0, 3),
+    take: (text) => takeHistory(sealed(text.replaceAll("\n", " "))),
+  },
+  schemaTarget("agent-event", AgentEvent, [
+    { type: "REGISTERED", ...agent, provedAt: 5 },
+    { type: "PREKEYS_PUBLISHED", ...prekeys, anew: true },
+    { type: "PREKEY_TAKEN", key_id: 2 },
+    { type: "RATED", by: did, score: 1, reason: "r", reputation: 0.5 },
+  ]),
+  schemaTarget("sandbox-config", SandboxConfig, [
+    {
+      directory: "/tmp/a",
+      run: "r",
+      name: "n",
+      laptop: did,
+      controller: did,
+      cluster: "c",
+      relay_url: "ws://127.0.0.1:1",
+      registry_url: "http://127.0.0.1:1",
+      capabilities: ["offload"],
+      timeout_minutes: 5,
+      runner: null,
+    },
+  ]),
+  argument("duration", ["90s", "1.5h", "30d "], (text) => {
+    const milliseconds = duration({ max: "30d", unit: "s", zero: true })(text);
+    if (!(milliseconds >= 0 && milliseconds <= 30 * 86_400_000)) throw new Error("a duration out of its bounds");
+  }),
+  argument("integer", ["1", " 42 "], (text) => {
+    const number = integer(1, 100)(text);
+    if (!Number.isSafeInteger(number) || number < 1 || number > 100) throw new Error("a number out of its bounds");
+  }),
+  argument("list", ["a,b", "gpu"], (text) => {
+    if (list(text).some((entry) => entry === "" || entry.includes(","))) throw new Error("an entry that is none");
+  }),
+];
