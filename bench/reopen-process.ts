@@ -10,7 +10,7 @@ import { type Network, realPorts } from "../src/actors/ports.ts";
 const nowhere: Network = {
   dial: (_, events) => {
     queueMicrotask(() => events.closed(1006, "no network"));
-    return { send: () => undefined, buffered: 0, close: () => undefined };
+    return { send: () => undefined, ping: () => undefined, buffered: 0, close: () => undefined };
   },
   fetch: () => Promise.reject(new TypeError("fetch failed")),
 };

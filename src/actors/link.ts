@@ -1,5 +1,5 @@
 import { base64, type Identity, sign, utf8 } from "../crypto/index.ts";
-import { RELAY_RETRY_MS } from "../limits.ts";
+import { RELAY_IDLE_MS, RELAY_RETRY_MS } from "../limits.ts";
 import type { LinkContext } from "../machines/link/machine.ts";
 import { safeParse } from "../parse.ts";
 import { CLOSE, ClientFrame, Envelope, EXTENSIONS, type RoutedFrame } from "../wire/frame.ts";
@@ -47,6 +47,8 @@ export class Link {
   #paused = false;
   /** A socket that was let go of: what still comes through it comes again through the next. */
   #dropped: Socket | undefined;
+  /** The last heartbeat: when it was, what waited in the socket then, and whether anything was heard since. */
+  #beaten: { readonly at: number; readonly buffered: number; heard: boolean } | undefined;
   /** Frames that came and were not in a form that is understood. */
   malformed = 0;
 
@@ -55,7 +57,7 @@ export class Link {
     options.system.perform("link", {
       open: ({ url }: { url: string }) => this.#open(url),
       close: () => this.#socket?.close(),
-      heartbeat: () => this.#send({ v: 1, type: "heartbeat", from: options.identity().did, ts: this.#iso() }),
+      heartbeat: () => this.#beat(),
       resume: () => options.onUp(),
     });
   }
@@ -90,6 +92,7 @@ export class Link {
   /** Nothing is on the wire any more: what was goes again when the link is up. */
   #fell(): void {
     this.#online = false;
+    this.#beaten = undefined;
     this.#awaiting = new Map();
     this.#cancelOffer?.();
     this.#cancelOffer = undefined;
@@ -122,6 +125,49 @@ export class Link {
   /** Tells the relay that a frame was taken over and needs no keeping. */
   ack({ id, from }: { readonly id: string; readonly from: string }): void {
     this.#send({ v: 1, type: "ack", id, sender: from });
+  }
+
+  /**
+   * A sign of life, and a look whether the other side gave one since the last. A network that goes away says nothing: after a
+   * sleep, or on another one, a socket may look open for many minutes.
+   */
+  #beat(): void {
+    const socket = this.#socket;
+    if (!socket) return;
+    const now = this.#options.ports.clock.now();
+    const last = this.#beaten;
+    if (last && now - last.at > RELAY_IDLE_MS) {
+      // A relay takes who was silent for so long for gone, and a plain one gives it nothing more on this connection.
+      this.#lost("this machine was asleep");
+      return;
+    }
+    if (last && !last.heard && socket.buffered >= last.buffered) {
+      this.#lost("the relay gives no sign of life");
+      return;
+    }
+    this.#beaten = { at: now, buffered: socket.buffered, heard: false };
+    this.#send({ v: 1, type: "heartbeat", from: this.#options.identity().did, ts: this.#iso() });
+    socket.ping();
+  }
+
+  #heard(): void {
+    if (this.#beaten) this.#beaten.heard = true;
+  }
+
+  /** Lets go of a socket that has not said that it ended. */
+  #lost(reason: string): void {
+    const socket = this.#socket;
+    // What still comes through it comes again through the next; a plain relay gives nothing twice.
+    if (this.#acknowledges) this.#dropped = socket;
+    this.#socket = undefined;
+    this.#fell();
+    socket?.close();
+    this.#closed(1006, reason);
+  }
+
+  #closed(code: number, reason: string): void {
+    const chance = (this.#options.ports.random(1)[0] ?? 0) / 255;
+    this.#tell({ type: "CLOSED", code, reason: reason.slice(0, 200), final: FINAL_CODES.has(code), chance });
   }
 
   #send(frame: object): void {
@@ -176,15 +222,19 @@ export class Link {
         // far away would be taken for a plain one, and what it never took for transmitted.
         socket.send(JSON.stringify({ v: 1, type: "fetch_pending", from: did }));
       },
+      answered: () => {
+        if (this.#socket === socket) this.#heard();
+      },
       received: (text) => {
-        if (this.#dropped !== socket) this.#received(text, up);
+        if (this.#dropped === socket) return;
+        this.#heard();
+        this.#received(text, up);
       },
       closed: (code, reason) => {
         if (this.#socket !== socket) return;
         this.#socket = undefined;
         this.#fell();
-        const chance = (ports.random(1)[0] ?? 0) / 255;
-        this.#tell({ type: "CLOSED", code, reason: reason.slice(0, 200), final: FINAL_CODES.has(code), chance });
+        this.#closed(code, reason);
       },
     });
     this.#socket = socket;

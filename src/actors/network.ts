@@ -23,6 +23,7 @@ function open(url: string, events: SocketEvents, connection?: Connection): Socke
   socket.on("message", (data, isBinary) => {
     if (!isBinary) events.received(data.toString());
   });
+  socket.on("pong", () => events.answered());
   // A socket that fails reports it here and then closes; the close is what counts.
   socket.on("error", (error) => {
     problem = error.message;
@@ -31,6 +32,9 @@ function open(url: string, events: SocketEvents, connection?: Connection): Socke
   return {
     send: (text) => {
       if (socket.readyState === WebSocket.OPEN) socket.send(text);
+    },
+    ping: () => {
+      if (socket.readyState === WebSocket.OPEN) socket.ping();
     },
     get buffered() {
       return socket.bufferedAmount;
@@ -58,6 +62,7 @@ function openThrough(proxy: NamedProxy, url: string, events: SocketEvents): Sock
     .catch((error: Error) => events.closed(1006, error.message));
   return {
     send: (text) => socket?.send(text),
+    ping: () => socket?.ping(),
     get buffered() {
       return socket?.buffered ?? 0;
     },

@@ -22,6 +22,8 @@ export interface Clock {
 /** One WebSocket as the link needs it. */
 export interface Socket {
   send(text: string): void;
+  /** Asks the other side for a sign of life (RFC 6455 section 5.5.2): `answered`. */
+  ping(): void;
   /** Bytes accepted by `send` that have not left yet. */
   readonly buffered: number;
   close(): void;
@@ -29,6 +31,7 @@ export interface Socket {
 export interface SocketEvents {
   opened(): void;
   received(text: string): void;
+  answered(): void;
   closed(code: number, reason: string): void;
 }
 

@@ -12,6 +12,7 @@ import { MeshError } from "../errors.ts";
 import { GRANT_TIME_MAX_MS, SLOTS_MAX } from "../limits.ts";
 import { grantDefinition } from "../machines/grant/machine.ts";
 import { runDefinition } from "../machines/run/machine.ts";
+import { tellingDisk } from "../store/disk-errors.ts";
 import type { Membership } from "../wire/registry.ts";
 import { Capabilities, Name } from "../wire/text.ts";
 import { Controller } from "./controller.ts";
@@ -120,7 +121,7 @@ export async function openHousehold(
   const urls = () => options.urls(node);
   const grants = new Grants(node.core, options.cluster, urls);
   const sandboxes = new Sandboxes({
-    disk: ports.disk,
+    disk: tellingDisk(ports.disk),
     clock: ports.clock,
     spawn,
     directory: join(options.directory, "sandboxes"),

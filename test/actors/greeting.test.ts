@@ -17,7 +17,7 @@ function linked({ closesAtOnce = true } = {}) {
     dial: (_, events) => {
       relay = events;
       const close = () => closesAtOnce && events.closed(1000, "");
-      return { buffered: 0, send: (text) => sent.push(JSON.parse(text)), close };
+      return { buffered: 0, ping: () => undefined, send: (text) => sent.push(JSON.parse(text)), close };
     },
     fetch: () => Promise.reject(new TypeError("fetch failed")),
   };

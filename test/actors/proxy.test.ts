@@ -185,6 +185,7 @@ function dial(network: Network, url: string) {
   const socket = network.dial(url, {
     opened: () => result.resolve("opened"),
     received: () => undefined,
+    answered: () => undefined,
     closed: (code, reason) => result.resolve(`${code} ${reason}`),
   });
   return { socket, result: result.promise };

@@ -38,7 +38,7 @@ export async function openNode(options: NodeOptions): Promise<MeshNode> {
 const nowhere: Network = {
   dial: (_, events) => {
     queueMicrotask(() => events.closed(1006, "no network"));
-    return { send: () => undefined, buffered: 0, close: () => undefined };
+    return { send: () => undefined, ping: () => undefined, buffered: 0, close: () => undefined };
   },
   fetch: () => Promise.reject(new TypeError("fetch failed")),
 };
@@ -61,6 +61,7 @@ export const filtered = (passes: (frame: Frame, direction: "in" | "out") => bool
         send: (text) => {
           if (passes(JSON.parse(text), "out")) socket.send(text);
         },
+        ping: () => socket.ping(),
         get buffered() {
           return socket.buffered;
         },
@@ -84,6 +85,7 @@ export const plain = (ports: Ports): Ports => ({
           }
           socket.send(JSON.stringify(frame));
         },
+        ping: () => socket.ping(),
         get buffered() {
           return socket.buffered;
         },

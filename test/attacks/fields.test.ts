@@ -89,7 +89,14 @@ it("from a relay: what is not understood is counted as malformed, and nothing mo
   }
   expect(bob.core.link.malformed).toBe(malformed);
   expect(said - malformed).toBeLessThan(said / 3);
-  expect(notes.filter((note) => !/^(?:The relay reports|A knock from .* came a second time|A knock in the name of .* was not signed by it)/.test(note))).toEqual([]);
+  expect(
+    notes.filter(
+      (note) =>
+        !/^(?:The relay reports|A knock from .* came a second time|A knock in the name of .* was not signed by it)/.test(
+          note,
+        ),
+    ),
+  ).toEqual([]);
   const { duplicates, unreadable } = await counted(bob, alice);
   expect(duplicates + unreadable).toBeGreaterThan(0);
   await say(alice, bob, "three");

@@ -282,7 +282,12 @@ describe("11. the link", () => {
     const network: Network = {
       dial: (_, events) => {
         dials.push(events);
-        return { send: (text) => frames.push(JSON.parse(text)), buffered: 0, close: () => undefined };
+        return {
+          send: (text) => frames.push(JSON.parse(text)),
+          ping: () => undefined,
+          buffered: 0,
+          close: () => undefined,
+        };
       },
       fetch: () => Promise.reject(new TypeError("fetch failed")),
     };
@@ -300,6 +305,7 @@ describe("11. the link", () => {
       dials[0]?.opened();
       dials[0]?.received(JSON.stringify({ v: 1, type: "connected", extensions: [], pending: 0 }));
       clock.pass(HEARTBEAT_MS);
+      dials[0]?.answered();
       clock.pass(HEARTBEAT_MS);
       expect(frames.map(({ type }) => type)).toEqual(["connect", "fetch_pending", "heartbeat", "heartbeat"]);
       dials[0]?.closed(1006, "lost");
@@ -312,5 +318,44 @@ describe("11. the link", () => {
       expect(node.core.link.value).toBe("refused");
       await node.close();
     }
+  });
+
+  it("notices a line that is dead and does not say so, and a sleep, and comes back on a new one", async () => {
+    const { world, alice } = await openPair();
+    await alice.close();
+    const { dials, frames, network } = relay();
+    const clock = new ManualClock(Date.now());
+    const node = await openNode({ home: world.home("alice"), ports: { ...realPorts(network), clock } });
+    node.start();
+    const connected = (dial: SocketEvents | undefined) => {
+      dial?.opened();
+      dial?.received(JSON.stringify({ v: 1, type: "connected", extensions: ["accepted"], pending: 0 }));
+    };
+    connected(dials[0]);
+    for (let beat = 0; beat < 10; beat++) {
+      clock.pass(HEARTBEAT_MS);
+      dials[0]?.answered();
+    }
+    expect([dials.length, node.core.link.online]).toEqual([1, true]);
+    // The network is gone, and no socket says so.
+    clock.pass(HEARTBEAT_MS);
+    clock.pass(HEARTBEAT_MS);
+    expect(node.core.link.online).toBe(false);
+    expect(node.core.link.context?.closed?.reason).toContain("no sign of life");
+    clock.pass(LINK_BACKOFF_MAX_MS);
+    expect(dials).toHaveLength(2);
+    connected(dials[1]);
+    clock.pass(HEARTBEAT_MS);
+    dials[1]?.answered();
+    // The lid is closed for a night: the relay has given this connection up.
+    const { length } = frames;
+    clock.pass(8 * 3_600_000);
+    expect(frames.slice(length).filter(({ type }) => type === "heartbeat")).toEqual([]);
+    expect(node.core.link.context?.closed?.reason).toContain("asleep");
+    clock.pass(LINK_BACKOFF_MAX_MS);
+    expect(dials).toHaveLength(3);
+    connected(dials[2]);
+    expect(node.core.link.online).toBe(true);
+    await node.close();
   });
 });

@@ -130,7 +130,7 @@ const refusal = { error: { code: "token_used", message: "m" } };
 /** A client whose server answers this, with one of these statuses. */
 const portsOf = (body: string, status: number) => ({
   network: {
-    dial: () => ({ send: () => undefined, buffered: 0, close: () => undefined }),
+    dial: () => ({ send: () => undefined, ping: () => undefined, buffered: 0, close: () => undefined }),
     fetch: () => Promise.resolve(new Response(body, { status })),
   },
   clock: { now: () => NOW, at: () => () => undefined },

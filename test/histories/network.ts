@@ -27,7 +27,7 @@ export class FaultyNetwork {
       dial: (url, events) => {
         if (this.isDown) {
           queueMicrotask(() => events.closed(1006, "no network"));
-          return { send: () => undefined, buffered: 0, close: () => undefined };
+          return { send: () => undefined, ping: () => undefined, buffered: 0, close: () => undefined };
         }
         const socket = realNetwork.dial(url, {
           ...events,
@@ -37,6 +37,7 @@ export class FaultyNetwork {
           send: (text) => {
             if (!this.#refuse(text, events.received)) socket.send(text);
           },
+          ping: () => socket.ping(),
           get buffered() {
             return socket.buffered;
           },

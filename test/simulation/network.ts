@@ -136,6 +136,7 @@ export class SimulatedNetwork {
         }
         process.mayDie();
       },
+      ping: () => connection?.ping(),
       close: () => {
         if (!process.isAlive) return;
         if (connection) connection.close("client", 1000, "");
@@ -299,6 +300,17 @@ class Connection {
         if (!this.#isBroken) deliver();
       });
     }
+  }
+
+  /** A sign of life is asked for, and given by whoever carries the socket at the other end. */
+  ping(): void {
+    if (this.#isBroken || this.#closing.client) return;
+    this.#schedule("up", () => {
+      if (!this.#server.isAlive || !this.#open.server || this.#isBroken) return;
+      this.#schedule("down", () => {
+        if (this.#client.isAlive && this.#open.client) this.#events.answered();
+      });
+    });
   }
 
   /** In its turn, behind all that was sent before. */

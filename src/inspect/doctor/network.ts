@@ -47,6 +47,7 @@ function dial({ network, clock }: Reach, url: string): Promise<string | undefine
     const socket = network.dial(url, {
       opened: () => end(undefined),
       received: () => undefined,
+      answered: () => undefined,
       closed: (code, reason) => end(reason || `closed with ${code}`),
     });
   });
