@@ -5,14 +5,19 @@
  * One answer differs from noble's, and `chosen.ts` makes it equal: `ed25519Verify` refuses a signature that only the
  * cofactored equation of RFC 8032 takes, and may take a key of small order or in another encoding (OpenSSL 3.0 does).
  *
- * Key objects cost more to make than to use, so they are kept as long as the byte array that they were made from: a
- * WeakMap holds them, and neither lives longer than its owner lets it.
+ * Key objects of curves cost about as much to make as to use, so they are kept as long as the byte array that they were made
+ * from: a WeakMap holds them, and neither lives longer than its owner lets it.
+ *
+ * Node 24 asks whether an argument is a key object by catching the exception if it is none, two to four times a call, and
+ * the stacks of these exceptions cost more than a kilobyte of ChaCha20 or half an X25519. What is a key object already
+ * raises none, and `stackless` spares the stacks where nothing else can be passed.
  */
 import {
   createCipheriv,
   createDecipheriv,
   createPrivateKey,
   createPublicKey,
+  createSecretKey,
   diffieHellman,
   hash,
   type KeyObject,
@@ -43,6 +48,24 @@ function write(characters: string, into: Uint8Array, at: number): Uint8Array {
 
 const sha256 = (message: Uint8Array): Uint8Array => write(digest(message), new Uint8Array(HASH_BYTES), 0);
 
+/**
+ * What HMAC hashes, written over again each time and wiped after: an array of more than 64 bytes costs as much to make as to
+ * hash. The inner one has room for what X3DH and the ratchet derive from.
+ */
+const innerBlocks = new Uint8Array(4 * HMAC_BLOCK_BYTES);
+const outerBlocks = new Uint8Array(HMAC_BLOCK_BYTES + HASH_BYTES);
+
+/** What `make` gives. Errors meanwhile have no stack; where `Error` is frozen they have. */
+function stackless<T>(make: () => T): T {
+  const limit = Error.stackTraceLimit;
+  Reflect.set(Error, "stackTraceLimit", 0);
+  try {
+    return make();
+  } finally {
+    Reflect.set(Error, "stackTraceLimit", limit);
+  }
+}
+
 /** Key objects of one kind, by the byte array that they were made from. */
 function keyObjects(create: (key: Uint8Array) => KeyObject): (key: Uint8Array) => KeyObject {
   const known = new WeakMap<Uint8Array, { readonly bytes: Uint8Array; readonly object: KeyObject }>();
@@ -55,7 +78,7 @@ function keyObjects(create: (key: Uint8Array) => KeyObject): (key: Uint8Array) =
   return (key) => {
     const found = known.get(key);
     if (found !== undefined && same(found.bytes, key)) return found.object;
-    const object = create(key);
+    const object = stackless(() => create(key));
     known.set(key, { bytes: new Uint8Array(key), object });
     return object;
   };
@@ -89,22 +112,27 @@ function publicOf(secret: KeyObject): Uint8Array {
 export const native: Primitives = {
   sha256,
 
-  // Two one-shot hashes: an Hmac object costs nine times as much.
+  // Two one-shot hashes: an Hmac object costs several times as much.
   hmacSha256(key, message) {
     const pad = key.length > HMAC_BLOCK_BYTES ? sha256(key) : key;
-    const inner = new Uint8Array(HMAC_BLOCK_BYTES + message.length);
-    const outer = new Uint8Array(HMAC_BLOCK_BYTES + HASH_BYTES);
-    for (let at = 0; at < HMAC_BLOCK_BYTES; at++) {
+    const length = HMAC_BLOCK_BYTES + message.length;
+    const inner = length <= innerBlocks.length ? innerBlocks.subarray(0, length) : new Uint8Array(length);
+    inner.fill(0x36, 0, HMAC_BLOCK_BYTES);
+    outerBlocks.fill(0x5c, 0, HMAC_BLOCK_BYTES);
+    for (let at = 0; at < pad.length; at++) {
       const byte = pad[at] ?? 0;
       inner[at] = byte ^ 0x36;
-      outer[at] = byte ^ 0x5c;
+      outerBlocks[at] = byte ^ 0x5c;
     }
     inner.set(message, HMAC_BLOCK_BYTES);
-    return sha256(write(digest(inner), outer, HMAC_BLOCK_BYTES));
+    const result = sha256(write(digest(inner), outerBlocks, HMAC_BLOCK_BYTES));
+    inner.fill(0);
+    outerBlocks.fill(0);
+    return result;
   },
 
   aeadSeal(key, nonce12, plaintext, aad, head) {
-    const cipher = createCipheriv(CIPHER, key, nonce12, { authTagLength: TAG_BYTES });
+    const cipher = createCipheriv(CIPHER, createSecretKey(key), nonce12, { authTagLength: TAG_BYTES });
     cipher.setAAD(aad, { plaintextLength: plaintext.length });
     const ciphertext = cipher.update(plaintext);
     cipher.final();
@@ -117,7 +145,7 @@ export const native: Primitives = {
 
   aeadOpen(key, nonce12, sealed, aad) {
     const length = sealed.length - TAG_BYTES;
-    const decipher = createDecipheriv(CIPHER, key, nonce12, { authTagLength: TAG_BYTES });
+    const decipher = createDecipheriv(CIPHER, createSecretKey(key), nonce12, { authTagLength: TAG_BYTES });
     decipher.setAAD(aad, { plaintextLength: length });
     decipher.setAuthTag(sealed.subarray(length));
     const { buffer, byteOffset } = decipher.update(sealed.subarray(0, length));
