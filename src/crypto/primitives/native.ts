@@ -31,9 +31,12 @@ const TAG_BYTES = 16;
 const HASH_BYTES = 32;
 const HMAC_BLOCK_BYTES = 64;
 
+type Curve = "x25519" | "ed25519";
 // RFC 8410 sections 7 and 10.3: the fixed heads of 32 byte secret keys in PKCS #8. A JWK of one would ask for the public key.
-const X25519_HEAD = Uint8Array.of(48, 46, 2, 1, 0, 48, 5, 6, 3, 43, 101, 110, 4, 34, 4, 32);
-const ED25519_HEAD = Uint8Array.of(48, 46, 2, 1, 0, 48, 5, 6, 3, 43, 101, 112, 4, 34, 4, 32);
+const PKCS8_HEADS: Readonly<Record<Curve, Uint8Array>> = {
+  x25519: Uint8Array.of(48, 46, 2, 1, 0, 48, 5, 6, 3, 43, 101, 110, 4, 34, 4, 32),
+  ed25519: Uint8Array.of(48, 46, 2, 1, 0, 48, 5, 6, 3, 43, 101, 112, 4, 34, 4, 32),
+};
 
 /** Node gives Buffers, some of them windows on a pool that others share: `slice` of one is no copy. */
 const plain = (buffer: Buffer): Uint8Array => new Uint8Array(buffer);
@@ -67,7 +70,7 @@ function stackless<T>(make: () => T): T {
 }
 
 /** Key objects of one kind, by the byte array that they were made from. */
-function keyObjects(create: (key: Uint8Array) => KeyObject): (key: Uint8Array) => KeyObject {
+function keyObjects(make: (key: Uint8Array) => KeyObject): (key: Uint8Array) => KeyObject {
   const known = new WeakMap<Uint8Array, { readonly bytes: Uint8Array; readonly object: KeyObject }>();
   // An array is readonly by agreement only: one that has changed since is another key.
   const same = (a: Uint8Array, b: Uint8Array) => {
@@ -78,29 +81,48 @@ function keyObjects(create: (key: Uint8Array) => KeyObject): (key: Uint8Array) =
   return (key) => {
     const found = known.get(key);
     if (found !== undefined && same(found.bytes, key)) return found.object;
-    const object = stackless(() => create(key));
+    const object = stackless(() => make(key));
     known.set(key, { bytes: new Uint8Array(key), object });
     return object;
   };
 }
 
-const secretObjects = (head: Uint8Array) =>
-  keyObjects((key) => {
-    // Not Buffer.concat: its pool would keep a copy of the secret.
-    const der = Buffer.alloc(head.length + key.length);
-    der.set(head);
-    der.set(key, head.length);
-    return createPrivateKey({ key: der, format: "der", type: "pkcs8" });
-  });
+function fromRaw(curve: Curve, key: Uint8Array): KeyObject {
+  const bytes = Buffer.from(key.buffer, key.byteOffset, key.length);
+  return createPrivateKey({ key: bytes, format: "raw-private", asymmetricKeyType: curve });
+}
+
+function fromPkcs8(curve: Curve, key: Uint8Array): KeyObject {
+  const head = PKCS8_HEADS[curve];
+  // Not Buffer.concat: its pool would keep a copy of the secret.
+  const der = Buffer.alloc(head.length + key.length);
+  der.set(head);
+  der.set(key, head.length);
+  return createPrivateKey({ key: der, format: "der", type: "pkcs8" });
+}
+
+/** Node 24 takes a secret key as it is, Node 22 does not. What OpenSSL does to decode another form is a fifth of the whole. */
+function takesRaw(): boolean {
+  try {
+    fromRaw("x25519", new Uint8Array(HASH_BYTES));
+    return true;
+  } catch {
+    // It does not know the format, or not the curve; then the other way fails too, and `chosen.ts` finds out.
+    return false;
+  }
+}
+
+const create = takesRaw() ? fromRaw : fromPkcs8;
+const secretObjects = (curve: Curve) => keyObjects((key) => create(curve, key));
 const publicObjects = (crv: string) =>
   keyObjects((key) => {
     const x = Buffer.from(key.buffer, key.byteOffset, key.length).toString("base64url");
     return createPublicKey({ key: { kty: "OKP", crv, x }, format: "jwk" });
   });
 
-const x25519Secret = secretObjects(X25519_HEAD);
+const x25519Secret = secretObjects("x25519");
 const x25519PublicKey = publicObjects("X25519");
-const ed25519Seed = secretObjects(ED25519_HEAD);
+const ed25519Seed = secretObjects("ed25519");
 const ed25519PublicKey = publicObjects("Ed25519");
 
 /** The raw public key of a secret one. A JWK is the cheapest form that it leaves in. */
