@@ -1,28 +1,17 @@
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { realNetwork } from "../src/actors/network.ts";
-import { MeshNode } from "../src/actors/node.ts";
-import { type ParamsOf, runOperation } from "../src/actors/operation.ts";
-import { type Operations, operations } from "../src/actors/operations.ts";
-import { realPorts } from "../src/actors/ports.ts";
+import type { MeshNode } from "../src/actors/node.ts";
 import { startServer } from "../src/cluster/server.ts";
 import { MeshError } from "../src/errors.ts";
 import { INBOX_PAGE_MAX } from "../src/limits.ts";
 import { type Subject, summary, withDirectory } from "./harness.ts";
+import { call, openLaptop, PATIENCE_MS } from "./laptop.ts";
 import { message } from "./text.ts";
 
 // Bytes on disk for one message: all that two homes grow by, from one clean stop to the next.
 
 const MESSAGES = 2_000;
 const MESSAGE_SIZE = 1024;
-const PATIENCE_MS = 60_000;
-
-const call = <N extends keyof Operations>(node: MeshNode, name: N, params: ParamsOf<Operations, N>) =>
-  runOperation(operations, name, params, {
-    node,
-    signal: AbortSignal.timeout(PATIENCE_MS),
-    progress: () => undefined,
-  });
 
 /** Bytes of all files below a home. */
 async function sizeOf(home: string): Promise<number> {
@@ -30,26 +19,6 @@ async function sizeOf(home: string): Promise<number> {
   for (const entry of await readdir(home, { withFileTypes: true, recursive: true }))
     if (entry.isFile()) size += (await stat(join(entry.parentPath, entry.name))).size;
   return size;
-}
-
-interface World {
-  readonly relayUrl: string;
-  readonly url: string;
-}
-
-async function opened(world: World, home: string, name: string): Promise<MeshNode> {
-  const node = await MeshNode.open({ home, ports: realPorts(realNetwork) });
-  node.start();
-  if (!node.membership.current)
-    await node.membership.join({
-      controller: null,
-      cluster: "bench",
-      relayUrl: world.relayUrl,
-      registryUrl: world.url,
-      name,
-      capabilities: [],
-    });
-  return node;
 }
 
 /** So many messages from one to the other, delivered and read. */
@@ -66,9 +35,7 @@ async function talk(alice: MeshNode, bob: MeshNode, messages: number): Promise<v
     await call(bob, "settle", { wait_ms: PATIENCE_MS });
     // An answer carries so many characters at the most, so a page of messages is read in several.
     for (let read = 0; read < page; ) {
-      const { messages: list } = (await call(bob, "inbox", { mark_read: true, limit: INBOX_PAGE_MAX })) as {
-        readonly messages: readonly unknown[];
-      };
+      const { messages: list } = await call(bob, "inbox", { mark_read: true, limit: INBOX_PAGE_MAX });
       if (list.length === 0) throw new Error(`Of ${page} messages ${read} arrived.`);
       read += list.length;
     }
@@ -84,7 +51,9 @@ async function measure(directory: string): Promise<number> {
   });
   const homes = [join(directory, "alice"), join(directory, "bob")] as const;
   const session = async (messages: number) => {
-    const [alice, bob] = [await opened(server, homes[0], "alice"), await opened(server, homes[1], "bob")];
+    const servers = { relayUrl: server.relayUrl, registryUrl: server.url };
+    const alice = await openLaptop(servers, homes[0], "alice");
+    const bob = await openLaptop(servers, homes[1], "bob");
     await talk(alice, bob, messages);
     await alice.close();
     await bob.close();

@@ -3,6 +3,7 @@ import { loadavg } from "node:os";
 import { parseArgs } from "node:util";
 import { bytes } from "./bytes.ts";
 import { commits } from "./commits.ts";
+import { delivery } from "./delivery.ts";
 import { holds, type Row, type Subject } from "./harness.ts";
 import { ratchet } from "./ratchet.ts";
 import { reopen } from "./reopen.ts";
@@ -10,7 +11,7 @@ import { document, machine, table } from "./table.ts";
 
 // npm run bench [-- subject…] [--json]
 
-const SUBJECTS: readonly Subject[] = [commits, reopen, bytes, ratchet];
+const SUBJECTS: readonly Subject[] = [commits, reopen, bytes, ratchet, delivery];
 
 const usage = () => `npm run bench [-- SUBJECT…] [--json]
 

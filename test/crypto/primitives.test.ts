@@ -17,7 +17,7 @@ import {
   xaeadOpen,
   xaeadSeal,
 } from "../../src/crypto/index.ts";
-import { AEAD_NATIVE_BYTES_MIN, combine, proven } from "../../src/crypto/primitives/chosen.ts";
+import { combine, proven } from "../../src/crypto/primitives/chosen.ts";
 import { native } from "../../src/crypto/primitives/native.ts";
 import { noble } from "../../src/crypto/primitives/noble.ts";
 import type { Primitives } from "../../src/crypto/primitives/primitives.ts";
@@ -36,8 +36,8 @@ const placed = (bytes: fc.Arbitrary<Uint8Array>): fc.Arbitrary<Uint8Array> =>
 const exactly = (length: number) => placed(fc.uint8Array({ minLength: length, maxLength: length }));
 const key = exactly(32);
 const some = placed(fc.uint8Array({ maxLength: 200 }));
-/** Sizes around every boundary: empty, a block, the size from which the native cipher is used, and large. */
-const sizes = [0, 1, 15, 16, 17, 63, 64, 65, 2047, 2048, 2049, 70_000];
+/** Sizes around every boundary: empty, a block, the most that HMAC has room for beforehand, and large. */
+const sizes = [0, 1, 15, 16, 17, 63, 64, 65, 191, 192, 193, 2049, 70_000];
 const text = placed(
   fc.oneof(
     fc.uint8Array({ maxLength: 200 }),
@@ -82,6 +82,10 @@ describe.skipIf(!has.has("sha256"))("SHA-256 and HMAC by node:crypto equal noble
         same((by, secret, message) => by.hmacSha256(secret, message)),
       ),
     );
+    // A short key after a long one, a short message after a long one: nothing stays of the one before.
+    for (const secret of [70, 64, 63, 0, 32].map((size) => new Uint8Array(size).fill(size))) {
+      for (const size of sizes.toReversed()) same((by) => by.hmacSha256(secret, new Uint8Array(size).fill(1)))();
+    }
   });
 });
 
@@ -192,6 +196,22 @@ describe.skipIf(!has.has("x25519"))("X25519 by node:crypto equals noble's", () =
     }
   });
 
+  test("and Error is left as it was, also where it cannot be changed", () => {
+    const limit = Object.getOwnPropertyDescriptor(Error, "stackTraceLimit");
+    const turn = (byte: number) => {
+      const secret = new Uint8Array(32).fill(byte);
+      return same((by) => by.x25519(secret, by.x25519Public(secret)))();
+    };
+    turn(21);
+    expect(Object.getOwnPropertyDescriptor(Error, "stackTraceLimit")).toEqual(limit);
+    Object.defineProperty(Error, "stackTraceLimit", { writable: false });
+    try {
+      turn(22);
+    } finally {
+      Object.defineProperty(Error, "stackTraceLimit", { ...limit });
+    }
+  });
+
   test("also when an array has become another key since it was used last", () => {
     const [secret, peer] = [new Uint8Array(32).fill(7), x25519KeyPair(new Uint8Array(32).fill(8)).public];
     same((by) => by.x25519(secret, peer))();
@@ -295,7 +315,7 @@ describe.each(["native", "noble"] as const)("with %s primitives the suite", (cho
   test("says the same of what it refuses", () => {
     usePrimitives(choice);
     const sized = (length: number) => new Uint8Array(length);
-    const large = sized(AEAD_NATIVE_BYTES_MIN + 16);
+    const large = sized(2064);
     for (const length of [0, 31, 33]) {
       expect(codeOf(() => x25519(sized(length), sized(32)))).toBe("key_invalid");
       expect(codeOf(() => x25519(sized(32), sized(length)))).toBe("key_invalid");

@@ -8,12 +8,6 @@ import { native } from "./native.ts";
 import { noble } from "./noble.ts";
 import type { Primitives } from "./primitives.ts";
 
-/**
- * From how many bytes on node:crypto's ChaCha20-Poly1305 is the faster one. It takes 12 µs to begin and then 0.3 µs a
- * kB, noble's takes 5 µs and then 4 µs a kB: measured with Node 24 on x86-64, they meet at 1.8 kB.
- */
-export const AEAD_NATIVE_BYTES_MIN = 2048;
-
 /** The algorithms that a runtime has or lacks, each as one. */
 export type Algorithm = "sha256" | "chacha20poly1305" | "x25519" | "ed25519";
 
@@ -101,16 +95,11 @@ function isPlainPoint(point: Uint8Array): boolean {
  * different equations. What OpenSSL takes under a plain key, noble takes: the cofactorless equation implies the other.
  */
 export function combine(tried: Primitives, algorithms: ReadonlySet<Algorithm> = proven(tried)): Primitives {
-  const { sha256, hmacSha256 } = tried;
+  const { sha256, hmacSha256, aeadSeal, aeadOpen } = tried;
   return {
     ...noble,
     ...(algorithms.has("sha256") && { sha256, hmacSha256 }),
-    ...(algorithms.has("chacha20poly1305") && {
-      aeadSeal: (key, nonce12, text, data, head) =>
-        (text.length < AEAD_NATIVE_BYTES_MIN ? noble : tried).aeadSeal(key, nonce12, text, data, head),
-      aeadOpen: (key, nonce12, text, data) =>
-        (text.length < AEAD_NATIVE_BYTES_MIN ? noble : tried).aeadOpen(key, nonce12, text, data),
-    }),
+    ...(algorithms.has("chacha20poly1305") && { aeadSeal, aeadOpen }),
     ...(algorithms.has("x25519") && {
       x25519: (secret, publicKey) => tried.x25519(secret, publicKey) ?? noble.x25519(secret, publicKey),
       x25519Public: tried.x25519Public,

@@ -7,6 +7,8 @@ export const HEADER_BYTES = 40;
 /** The greatest message number and the greatest count of a chain: 2^32 - 1. */
 export const COUNTER_MAX = 0xffff_ffff;
 
+const NOTHING = new Uint8Array();
+
 /** What travels in the clear beside a ciphertext, and is authenticated with it. */
 export interface Header {
   /** DHs: the sender's ratchet public key, X25519, 32 bytes. */
@@ -25,12 +27,18 @@ export function validateHeader(header: Header): void {
   }
 }
 
-/** The 40 bytes that the tag covers. Throws CryptoError `header_invalid` on what `validateHeader` refuses. */
+/** The header's 40 bytes. Throws CryptoError `header_invalid` on what `validateHeader` refuses. */
 export function encodeHeader(header: Header): Uint8Array {
+  return appendHeader(NOTHING, header);
+}
+
+/** `front` and the header's 40 bytes after it, in one new array. Throws what `encodeHeader` throws. */
+export function appendHeader(front: Uint8Array, header: Header): Uint8Array {
   validateHeader(header);
-  const bytes = new Uint8Array(HEADER_BYTES);
-  bytes.set(header.dh);
-  const view = new DataView(bytes.buffer);
+  const bytes = new Uint8Array(front.length + HEADER_BYTES);
+  bytes.set(front);
+  bytes.set(header.dh, front.length);
+  const view = new DataView(bytes.buffer, front.length);
   view.setUint32(32, header.pn);
   view.setUint32(36, header.n);
   return bytes;

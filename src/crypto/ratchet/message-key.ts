@@ -3,10 +3,9 @@
  *
  * On the wire a ciphertext is `nonce12 ‖ ct ‖ tag16`, and the tag also covers AD ‖ header.
  */
-import { concat } from "../bytes.ts";
 import { CryptoError } from "../errors.ts";
 import { aeadOpen, aeadSeal, NONCE_BYTES, TAG_BYTES } from "../suite.ts";
-import { encodeHeader, type Header } from "./header.ts";
+import { appendHeader, type Header } from "./header.ts";
 
 /**
  * Seals a message. The same arguments give the same bytes, so a sender that kept them can rebuild a frame exactly.
@@ -24,7 +23,7 @@ export function sealMessage(
   header: Header,
   plaintext: Uint8Array,
 ): Uint8Array {
-  return aeadSeal(messageKey, nonce, plaintext, concat(associatedData, encodeHeader(header)), nonce);
+  return aeadSeal(messageKey, nonce, plaintext, appendHeader(associatedData, header), nonce);
 }
 
 /**
@@ -43,5 +42,5 @@ export function openMessage(
   }
   const nonce = ciphertext.subarray(0, NONCE_BYTES);
   const sealed = ciphertext.subarray(NONCE_BYTES);
-  return aeadOpen(messageKey, nonce, sealed, concat(associatedData, encodeHeader(header)));
+  return aeadOpen(messageKey, nonce, sealed, appendHeader(associatedData, header));
 }
