@@ -65,7 +65,7 @@ export class Admission {
     if (policy === "everyone" || (policy === "circle" && this.#isOfCircle(did, agent))) return "admitted";
     // It may be a sandbox that its controller has not named yet: then it may later.
     if (policy === "nobody") return this.#awaitsSandbox() ? "later" : "refused";
-    return context?.admission === "held" || this.#held() < STRANGERS_HELD_MAX ? "held" : "later";
+    return context?.admission === "held" || this.strangers < STRANGERS_HELD_MAX ? "held" : "later";
   }
 
   /** The events that let a sandbox in which knocked before its controller named it. */
@@ -115,7 +115,8 @@ export class Admission {
     return context?.admission === "held" && waiting(context) >= STRANGER_MESSAGES_MAX;
   }
 
-  #held(): number {
+  /** How many wait for the person to decide on. */
+  get strangers(): number {
     let count = 0;
     for (const { admission } of this.#all<ConversationContext>("conversation")) count += Number(admission === "held");
     return count;

@@ -81,7 +81,10 @@ async function page(
   return { messages, more: entries.length - messages.length };
 }
 
-/** Unread messages oldest first, then (with `all`) read ones, newest first. `more` counts those that did not fit. */
+/**
+ * Unread messages oldest first, then (with `all`) read ones, newest first. `more` counts those that did not fit, `strangers`
+ * the agents that wait to be accepted.
+ */
 export async function readInbox(
   node: MeshNode,
   options: {
@@ -90,7 +93,7 @@ export async function readInbox(
     readonly from?: string | undefined;
     readonly markRead: boolean;
   },
-): Promise<{ messages: InboxMessage[]; unread: number; more: number }> {
+): Promise<{ messages: InboxMessage[]; unread: number; more: number; strangers: number }> {
   const entries = [...node.core.messages.received()].filter(
     ({ peer }) => options.from === undefined || peer === options.from,
   );
@@ -102,7 +105,7 @@ export async function readInbox(
       node,
       messages.filter(({ read }) => !read),
     );
-  return { messages, unread: unread.length, more };
+  return { messages, unread: unread.length, more, strangers: node.admission.strangers };
 }
 
 /**

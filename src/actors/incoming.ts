@@ -38,6 +38,8 @@ export class IncomingMail {
   readonly #untaken = new Map<string, Waiting>();
   /** Peers of whom a message found no room, and whether any was dealt with since: those behind it must not overtake. */
   readonly #left = new Map<string, { progress: boolean }>();
+  /** Strangers of whom so much waits that the rest was left at the relay. */
+  readonly #heldBack = new Set<string>();
   #paused = false;
   /** Counts the pauses: what waited in a lane before one is begun anew after it, in its order. */
   #round = 0;
@@ -87,9 +89,14 @@ export class IncomingMail {
 
   /** A peer was admitted: what was left at the relay is fetched. */
   welcome(peer: string): void {
-    const left = this.#left.get(peer);
-    if (left) left.progress = true;
-    this.#fetchLeft(peer);
+    if (this.#heldBack.delete(peer)) this.#comeAgain();
+  }
+
+  /** A new connection is given all that was not acked on this one. */
+  #comeAgain(): void {
+    const { link } = this.#core;
+    link.pause();
+    link.proceed();
   }
 
   /** Takes nothing until `proceed`: what can be made durable later must not overtake what could not be. */
@@ -118,15 +125,13 @@ export class IncomingMail {
 
   /** When all that had found room is dealt with, what was left at the relay is fetched, on a new connection. */
   #fetchLeft(peer: string): void {
-    const { lanes, link } = this.#core;
+    const { lanes } = this.#core;
     const left = this.#left.get(peer);
     const waiting = (this.#untaken.get(peer)?.frames.size ?? 0) - this.#early.count(peer);
     if (!left || waiting > 0 || lanes.length(`in ${peer}`) > 0) return;
     this.#left.delete(peer);
     // Without a session nothing is, and asking again would change nothing.
-    if (!left.progress || this.#paused) return;
-    link.pause();
-    link.proceed();
+    if (left.progress && !this.#paused) this.#comeAgain();
   }
 
   #drop(frame: RoutedFrame): void {
@@ -185,7 +190,7 @@ export class IncomingMail {
         }
         if (this.#admission.isFull(frame.from)) {
           this.#drop(frame);
-          if (!this.#left.has(frame.from)) this.#left.set(frame.from, { progress: false });
+          this.#heldBack.add(frame.from);
           return;
         }
         const durable = this.#reception.take(frame, this.#untakenKnocks.has(frame.from));

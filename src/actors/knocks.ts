@@ -8,7 +8,6 @@ import {
   utf8,
   verify,
 } from "../crypto/index.ts";
-import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { SessionContext } from "../machines/session/events.ts";
 import type { SecretPatch } from "../store/secrets.ts";
 import { type Knock, type KnockAccept, type KnockReject, knockText } from "../wire/frame.ts";
@@ -126,7 +125,7 @@ export class Knocks {
     const event = { type: "ACCEPTED", peer, knock: knock.id, ik, ek, spk: newest.keyId, otk, kdf: null };
     const surplus = this.#sessions.known.surplus(peer);
     const closed = surplus.map((id) =>
-      closing(this.#core, id, peer, "too many sessions with this peer", "peer_refused"),
+      closing(this.#core, id, peer, { reason: "too many sessions with this peer", code: "peer_refused" }),
     );
     const conversation = conversationOf(peer);
     if (isHeld && !this.#admission.isHeld(peer))
@@ -158,14 +157,15 @@ export class Knocks {
   async onAccept(frame: KnockAccept): Promise<void> {
     const context = this.#contextOf(frame.knock_id);
     if (context?.peer !== frame.from || context.role !== "initiator") return;
+    const session = frame.knock_id;
     await this.#core.system.commit([
-      { stream: sessionOf(frame.knock_id), event: { type: "CONFIRMED", by: "knock_accept" } },
+      { stream: sessionOf(session), event: { type: "CONFIRMED", by: "knock_accept" } },
+      { stream: conversationOf(frame.from), event: { type: "CONFIRMED", session } },
     ]).durable;
   }
 
   /** A reject is unsigned: it ends a session that the peer has not proved to hold yet, and changes nothing of a proven one. */
   async onReject(frame: KnockReject): Promise<void> {
-    const { system } = this.#core;
     const context = this.#contextOf(frame.knock_id);
     if (
       context?.peer !== frame.from ||
@@ -174,20 +174,12 @@ export class Knocks {
       this.#sessions.isConfirmed(frame.knock_id)
     )
       return;
-    const conversation = conversationOf(frame.from);
-    const refused = frame.reason === "policy_denied" || frame.reason === "identity_mismatch";
-    const ids = refused ? this.#sessions.queuedFor(conversation) : [];
-    const reason = `rejected: ${(frame.reason ?? "no reason").slice(0, 100)}`;
-    const closed = closing(this.#core, frame.knock_id, frame.from, reason, "peer_refused");
-    await system.commit(
-      [
-        ...(ids.length > 0
-          ? [{ stream: conversation, event: { type: "UNDELIVERABLE", ids, code: "peer_refused" } }]
-          : []),
-        ...closed.entries,
-      ],
-      { secrets: closed.secrets },
-    ).durable;
+    const { entries, secrets } = closing(this.#core, frame.knock_id, frame.from, {
+      reason: `rejected: ${(frame.reason ?? "no reason").slice(0, 100)}`,
+      code: "peer_refused",
+      refused: frame.reason === "policy_denied" || frame.reason === "identity_mismatch",
+    });
+    await this.#core.system.commit(entries, { secrets }).durable;
     this.#core.keyring.forgot(frame.knock_id);
   }
 
@@ -202,16 +194,11 @@ export class Knocks {
   async decline(peer: string): Promise<void> {
     const { system, keyring } = this.#core;
     const sessions = this.#sessions.known.of(peer);
-    const closed = sessions.map((id) => closing(this.#core, id, peer, "declined", "peer_refused"));
-    const stream = conversationOf(peer);
-    const context: ConversationContext | undefined = system.decided(stream)?.snapshot.context;
-    const ids = context?.outbox.map(({ id }) => id) ?? [];
+    const closed = sessions.map((id) =>
+      closing(this.#core, id, peer, { reason: "declined", code: "peer_refused", refused: true }),
+    );
     const { durable } = system.commit(
-      [
-        ...(ids.length > 0 ? [{ stream, event: { type: "UNDELIVERABLE", ids, code: "peer_refused" } }] : []),
-        { stream, event: { type: "DECLINED" } },
-        ...closed.flatMap(({ entries }) => entries),
-      ],
+      [{ stream: conversationOf(peer), event: { type: "DECLINED" } }, ...closed.flatMap(({ entries }) => entries)],
       { secrets: Object.assign({}, ...closed.map(({ secrets }) => secrets)) },
     );
     await durable;

@@ -72,7 +72,10 @@ export class Reception {
     const { session, ratchet, result, kdf } = opened;
     if (kdf && this.#sessions.known.isReplay(peer, frame.header.dh)) {
       this.count(peer, "duplicates");
-      const { entries, secrets } = closing(this.#core, session, peer, "an old knock, given again", "peer_refused");
+      const { entries, secrets } = closing(this.#core, session, peer, {
+        reason: "an old knock, given again",
+        code: "peer_refused",
+      });
       const { durable } = system.commit(entries, { secrets });
       keyring.forgot(session);
       return durable;

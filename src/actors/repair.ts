@@ -224,7 +224,10 @@ async function closeSessions({ core }: MeshNode): Promise<number> {
   for (const [, { snapshot }] of [...core.system.streams("session")]) {
     const { id, peer, role, closed: reason }: SessionContext = snapshot.context;
     if (role === null || reason !== null) continue;
-    const { entries, secrets } = closing(core, id, peer, "its state directory was repaired", "store_damaged");
+    const { entries, secrets } = closing(core, id, peer, {
+      reason: "its state directory was repaired",
+      code: "store_damaged",
+    });
     await core.system.commit(entries, { secrets }).durable;
     closed++;
   }

@@ -3,15 +3,28 @@ import type { ConversationContext } from "../machines/conversation/events.ts";
 import { type Core, conversationOf, sessionOf } from "./core.ts";
 import type { Draft } from "./outgoing.ts";
 
-/** The end of a session: its secrets go with it, and what it had sealed in vain is sealed anew by another. */
-export function closing(core: Core, session: string, peer: string, reason: string, code: ErrorCode): Draft {
-  const conversation = conversationOf(peer);
-  const context: ConversationContext | undefined = core.system.decided(conversation)?.snapshot.context;
-  const sealed = context?.outbox.filter((item) => item.sealed?.session === session).map(({ id }) => id) ?? [];
+/**
+ * The end of a session: its secrets go with it, and what it had sealed in vain is sealed anew by another.
+ * @param refused the peer wants nothing of us: what is queued, and what it cannot have read, is given up instead
+ */
+export function closing(
+  core: Core,
+  session: string,
+  peer: string,
+  { reason, code, refused = false }: { readonly reason: string; readonly code: ErrorCode; readonly refused?: boolean },
+): Draft {
+  const stream = conversationOf(peer);
+  const context: ConversationContext | undefined = core.system.decided(stream)?.snapshot.context;
+  const { outbox = [], unconfirmed = [] } = context ?? {};
+  const sealed = outbox.filter((item) => item.sealed?.session === session).map(({ id }) => id);
+  const unread = unconfirmed.filter((item) => item.sealed?.session === session).map(({ id }) => id);
+  const ids = refused ? [...unread, ...outbox.map(({ id }) => id)] : unread;
+  const event = refused ? { type: "UNDELIVERABLE", ids, code } : { type: "UNSENT", ids };
   return {
     entries: [
       { stream: sessionOf(session), event: { type: "CLOSED", reason } },
-      { stream: conversation, event: { type: "SESSION_LOST", session, code } },
+      ...(ids.length > 0 ? [{ stream, event }] : []),
+      { stream, event: { type: "SESSION_LOST", session, code } },
     ],
     secrets: core.keyring.forgetPatch(session, peer, sealed),
   };

@@ -73,7 +73,11 @@ export class Sessions {
     });
     return {
       ids,
-      ...join(...ids.map((id) => closing(this.#core, id, peer, "the peer speaks another KDF", "peer_refused"))),
+      ...join(
+        ...ids.map((id) =>
+          closing(this.#core, id, peer, { reason: "the peer speaks another KDF", code: "peer_refused" }),
+        ),
+      ),
     };
   }
 
@@ -122,7 +126,7 @@ export class Sessions {
       this.#core.note(`No session with ${peer}: ${failure.message}`);
       const { code } = failure;
       const final = FINAL.has(code);
-      const ids = final ? this.queuedFor(conversation) : [];
+      const ids = final ? this.#queuedFor(conversation) : [];
       await system.commit([
         ...(ids.length > 0 ? [{ stream: conversation, event: { type: "UNDELIVERABLE", ids, code } }] : []),
         { stream: conversation, event: { type: "ESTABLISH_FAILED", code, final } },
@@ -130,8 +134,7 @@ export class Sessions {
     }
   }
 
-  /** Ids of what waits to be sent in a conversation. */
-  queuedFor(conversation: string): string[] {
+  #queuedFor(conversation: string): string[] {
     const context: ConversationContext | undefined = this.#core.system.decided(conversation)?.snapshot.context;
     return context?.outbox.map(({ id }) => id) ?? [];
   }

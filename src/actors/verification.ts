@@ -40,7 +40,9 @@ export async function verify(
   }
   if (record) {
     const type = record === "verified" ? "VERIFIED" : "UNVERIFIED";
-    await system.commit([{ stream: conversationOf(did), event: { type } }]).durable;
+    const stream = conversationOf(did);
+    const admitted = type === "VERIFIED" && node.admission.isHeld(did) ? [{ stream, event: { type: "ADMITTED" } }] : [];
+    await system.commit([{ stream, event: { type } }, ...admitted]).durable;
   }
   const context: ConversationContext | undefined = system.state(conversationOf(did))?.snapshot.context;
   const at = context?.verified ?? null;

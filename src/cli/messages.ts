@@ -130,7 +130,7 @@ async function inbox(io: Io, options: { all?: true; markRead?: true; limit: numb
   await atHome(io, async (visit) => {
     await visit.requirePaired();
     await fetchFirst(io, visit);
-    const { messages, unread, more } = await visit.mesh.call(
+    const { messages, unread, more, strangers } = await visit.mesh.call(
       "inbox",
       {
         all: options.all === true,
@@ -140,6 +140,10 @@ async function inbox(io: Io, options: { all?: true; markRead?: true; limit: numb
       },
       { signal: visit.signal },
     );
+    if (strangers > 0)
+      io.note(
+        `${count(strangers, "agent")} waiting to be accepted: see kars-mesh peers, then kars-mesh accept <peer>.`,
+      );
     if (messages.length === 0) {
       io.result({ messages, unread }, options.all ? "No messages." : "No new messages. See all with --all.");
       return;

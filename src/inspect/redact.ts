@@ -43,6 +43,16 @@ const kind = oneOf("chat", "work", "part", "receipt");
 const receipts: Fields = { delivered: list(id), read: list(id) };
 const extensions = list(oneOf(...AGENT_EXTENSIONS));
 const policy = oneOf(...KNOCK_POLICIES);
+const outgoing = list(
+  object({
+    id,
+    kind,
+    body,
+    at: time,
+    sealed: object({ session: id, header, nonce: hidden, frame: id }),
+    again: flag,
+  }),
+);
 const role = oneOf("initiator", "responder");
 /** The controller's own word for how far it is. A sandbox's stages are its own words, which stay here. */
 const phase = oneOf("validating", "spawning", "scheduled", "ready");
@@ -145,16 +155,9 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       extensions,
       owed: object(receipts),
       session: id,
-      outbox: list(
-        object({
-          id,
-          kind,
-          body,
-          at: time,
-          sealed: object({ session: id, header, nonce: hidden, frame: id }),
-          again: flag,
-        }),
-      ),
+      proved: list(id),
+      unconfirmed: outgoing,
+      outbox: outgoing,
       handling: list(object({ id, kind, body })),
       attempts: count,
       sent: count,
@@ -169,6 +172,8 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       SESSION_LOST: { session: id, code },
       SEALED: { id, session: id, header, nonce: hidden, frame: id },
       TRANSMITTED: { ids: list(id), proof: oneOf("accepted", "written") },
+      CONFIRMED: { session: id },
+      UNSENT: { ids: list(id) },
       UNDELIVERABLE: { ids: list(id), code },
       RECEIVED: { id, session: id, kind, body, size: count, sent_at: time },
       HANDLED: { ids: list(id) },

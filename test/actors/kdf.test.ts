@@ -186,6 +186,8 @@ it("what a peer has spoken ends the sessions in which it understood nothing, and
     { id: session, role: "responder", kdf: "npm4", closed: null },
   ]);
   await call(node, "send", { to, message: "now you read me" });
+  // What it could not read is said again.
+  expect(old.read(await old.next("message"))).toBe("in the wrong tongue");
   expect(old.read(await old.next("message"))).toBe("now you read me");
 
   const lost = { type: "SESSION_LOST", session, code: "peer_refused" };

@@ -82,7 +82,7 @@ describe("a live system", () => {
     expect(told.slice(0, 3).map(({ type }) => type)).toEqual(["@xstate.actor", "@xstate.event", "@xstate.snapshot"]);
     expect(told.filter(({ type }) => type === "@xstate.actor")).toHaveLength(1);
     const events = told.flatMap((message) => (message.type === "@xstate.event" ? [message.event.type] : []));
-    expect(events).toEqual(["SEND", "ANNOUNCED", "ESTABLISHED", "SEALED", "TRANSMITTED"]);
+    expect(events).toEqual(["SEND", "ANNOUNCED", "ESTABLISHED", "SEALED", "TRANSMITTED", "CONFIRMED"]);
     const { lines } = await readHistory(alice.home, { stream: conversation });
     expect(lines.map(({ type }) => type)).toEqual(events);
   });

@@ -188,7 +188,8 @@ export class SimulatedNetwork {
       }
     }
     const signal = init?.signal;
-    if (signal) signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    if (signal?.aborted) reject(signal.reason);
+    else signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
     try {
       const { status, headers, text } = await promise;
       process.mayDie();

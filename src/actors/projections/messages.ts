@@ -15,6 +15,7 @@ const Event = z.discriminatedUnion("type", [
   z.object({ type: z.literal("RECEIVED"), id: z.string(), kind: z.string() }),
   z.object({ type: z.literal("READ"), ids: z.array(z.string()) }),
   z.object({ type: z.literal("TRANSMITTED"), ids: z.array(z.string()) }),
+  z.object({ type: z.literal("UNSENT"), ids: z.array(z.string()) }),
   z.object({ type: z.literal("UNDELIVERABLE"), ids: z.array(z.string()) }),
   z.object({
     type: z.literal("ACKNOWLEDGED"),
@@ -74,6 +75,12 @@ export class MessagesProjection implements Projection {
         return;
       case "TRANSMITTED":
         this.#mark(peer, event.ids, "sent");
+        return;
+      case "UNSENT":
+        for (const id of event.ids) {
+          const entry = this.outgoing(peer, id);
+          if (entry) this.#outgoing.put({ ...entry, state: "queued" });
+        }
         return;
       case "ACKNOWLEDGED":
         this.#remember(keyOf(peer, event.id));

@@ -1,143 +1,19 @@
 import { describe, expect, it } from "vitest";
-import { ALICE, BOB, type Event, given, keepsTheLaws, T0, words } from "../../../test/specification.ts";
-import { persist, restore, step } from "../../actors/state.ts";
-import { OUTBOX_MESSAGES_MAX, RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
+import {
+  blob,
+  conversationWith,
+  established,
+  failed,
+  lost,
+  peer,
+  received,
+  sealed,
+  send,
+  transmitted,
+} from "../../../test/conversations.ts";
+import { ALICE, BOB, type Event, keepsTheLaws, T0 } from "../../../test/specification.ts";
+import { RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
 import { conversationDefinition as conversation } from "./machine.ts";
-
-const send = (id: string, body: object = words(id), kind = "chat"): Event => ({
-  type: "SEND",
-  id,
-  kind,
-  body,
-  size: 1,
-});
-const header = { dh: `${"A".repeat(43)}=`, pn: 0, n: 0 };
-const sealed = (id: string, session = "s1"): Event => ({ type: "SEALED", id, session, header, nonce: "nonce" });
-const established = (session = "s1"): Event => ({ type: "ESTABLISHED", session, role: "initiator" });
-const received = (id: string, kind = "chat", body: object = words(id)): Event => ({
-  type: "RECEIVED",
-  id,
-  session: "s1",
-  kind,
-  body,
-  size: 1,
-});
-const transmitted = (...ids: string[]): Event => ({ type: "TRANSMITTED", ids, proof: "accepted" });
-const lost = (session = "s1"): Event => ({ type: "SESSION_LOST", session, code: "peer_refused" });
-const failed = (final: boolean): Event => ({ type: "ESTABLISH_FAILED", code: "registry_unreachable", final });
-const blob = { blob: "f".repeat(32), size: 9 };
-const peer = ALICE;
-const conversationWith = (...events: Event[]) => given(conversation, ALICE, ...events);
-
-describe("a message is sent", () => {
-  it("the first one opens a session", () => {
-    conversationWith()
-      .when(send("m1"))
-      .then({ state: "opening", effects: [["establish", { peer }]], context: { outbox: [{ id: "m1", at: T0 }] } });
-  });
-
-  it("more of them wait for the session, in their order", () => {
-    conversationWith(send("m1"))
-      .when(send("m2"))
-      .then({ state: "opening", effects: [], context: { outbox: [{ id: "m1" }, { id: "m2" }] } });
-  });
-
-  it("all that waits is encrypted, in order, once there is a session", () => {
-    conversationWith(send("m1"), send("m2"))
-      .when(established())
-      .then({
-        state: "open",
-        effects: [["seal", { peer, ids: ["m1", "m2"] }]],
-        context: { session: "s1" },
-        timers: {},
-      });
-  });
-
-  it("with a session it is encrypted at once, alone", () => {
-    conversationWith(send("m1"), established())
-      .when(send("m2"))
-      .then({ state: "open", effects: [["seal", { peer, ids: ["m2"] }]] });
-  });
-
-  it("what was encrypted goes on the wire, and is remembered with its header until the relay has it", () => {
-    conversationWith(send("m1"), established())
-      .when(sealed("m1"))
-      .then({
-        state: "open",
-        effects: [["transmit", { peer, ids: ["m1"] }]],
-        context: { outbox: [{ id: "m1", sealed: { session: "s1", header, nonce: "nonce" } }] },
-      });
-  });
-
-  it("is done when the relay has it", () => {
-    conversationWith(send("m1"), established(), sealed("m1"))
-      .when(transmitted("m1"))
-      .then({ state: "open", context: { outbox: [], sent: 1 } });
-  });
-
-  it("several can be done at once, and ids that are not waiting are not counted", () => {
-    conversationWith(send("m1"), send("m2"), established(), sealed("m1"), sealed("m2"))
-      .when(transmitted("m1", "m2", "elsewhere"))
-      .then({ state: "open", context: { outbox: [], sent: 2 } });
-  });
-
-  it("the blob of work goes when the relay has it, the words of chat stay where they are", () => {
-    conversationWith(send("m1", blob, "work"), send("m2"), established(), sealed("m1"), sealed("m2"))
-      .when(transmitted("m1", "m2"))
-      .then({ state: "open", effects: [["discard", { bodies: [blob] }]] });
-  });
-
-  it("what cannot be delivered leaves the queue, and is counted", () => {
-    conversationWith(send("m1", blob, "work"), established())
-      .when({ type: "UNDELIVERABLE", ids: ["m1"], code: "peer_refused" })
-      .then({ state: "open", effects: [["discard", { bodies: [blob] }]], context: { outbox: [], undeliverable: 1 } });
-  });
-});
-
-describe("a message is never sent twice", () => {
-  it.each(["opening", "waiting", "open"])("an id that waits is refused while %s", (state) => {
-    const history = { opening: [], waiting: [failed(false)], open: [established()] }[state] ?? [];
-    conversationWith(send("m1"), ...history)
-      .when(send("m1"))
-      .thenRefused();
-  });
-
-  it("what is encrypted is not encrypted again", () => {
-    conversationWith(send("m1"), established(), sealed("m1")).when(sealed("m1")).thenRefused();
-  });
-
-  it("nothing is encrypted that does not wait, or without a session", () => {
-    conversationWith(established()).when(sealed("m1")).thenRefused();
-    conversationWith(send("m1")).when(sealed("m1")).thenRefused();
-    conversationWith(send("m1"), failed(false)).when(sealed("m1")).thenRefused();
-  });
-
-  it("a transmission is noted once", () => {
-    conversationWith(send("m1"), established(), sealed("m1"), transmitted("m1")).when(transmitted("m1")).thenRefused();
-  });
-});
-
-describe("the queue has a limit", () => {
-  const first = conversationWith(send("m0")).state;
-  // A queue one short of full, as a restart finds it.
-  const outbox = Array.from({ length: OUTBOX_MESSAGES_MAX - 1 }, (_, id) => ({
-    ...first.snapshot.context.outbox[0],
-    id: `m${id}`,
-  }));
-  const full = restore(conversation, { ...persist(first), context: { ...first.snapshot.context, outbox } });
-
-  it(`takes ${OUTBOX_MESSAGES_MAX} messages and refuses the next`, () => {
-    const last = step(conversation, full, send("last"), T0);
-    expect(last.accepted).toBe(true);
-    expect(step(conversation, last.state, send("one more"), T0)).toEqual({ ...last, effects: [], accepted: false });
-  });
-
-  it("has room again when one of them is gone", () => {
-    const { state } = step(conversation, full, send("last"), T0);
-    const drained = step(conversation, state, { type: "UNDELIVERABLE", ids: ["m0"], code: "peer_unknown" }, T0);
-    expect(step(conversation, drained.state, send("one more"), T0).accepted).toBe(true);
-  });
-});
 
 describe("no session can be opened", () => {
   it("it is tried again later", () => {
@@ -407,6 +283,19 @@ keepsTheLaws(conversation, {
     { type: "VERIFIED" },
     send("d", blob, "work"),
     { type: "FORGOTTEN" },
+    { type: "ANNOUNCED", extensions: ["receipts"] },
+    { type: "HELD" },
+    received("e"),
+    received("f", "work", blob),
+    { type: "ADMITTED" },
+    { type: "READ", ids: ["e"] },
+    { type: "RECEIPTED", delivered: ["e"], read: [] },
+    send("g"),
+    established("c"),
+    sealed("g", "c"),
+    transmitted("g"),
+    { type: "UNSENT", ids: ["g"] },
+    { type: "DECLINED" },
   ],
   restful: ["closed", "open", "opening"],
 });

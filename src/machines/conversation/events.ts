@@ -31,6 +31,10 @@ export const ConversationEventSchema = z.discriminatedUnion("type", [
   }),
   /** The relay has it: it said so (`accepted`), or it took the bytes and cannot say more (`written`). */
   z.object({ type: z.literal("TRANSMITTED"), ids: z.array(Id), proof: z.enum(["accepted", "written"]) }),
+  /** The peer has shown that it holds the session: what was sealed in it can be read there. */
+  z.object({ type: z.literal("CONFIRMED"), session: Id }),
+  /** The relay took these in a session that the peer never had: they are to be sealed anew. */
+  z.object({ type: z.literal("UNSENT"), ids: z.array(Id) }),
   z.object({ type: z.literal("UNDELIVERABLE"), ids: z.array(Id), code: z.enum(ERROR_CODES) }),
   z.object({
     type: z.literal("RECEIVED"),
@@ -105,6 +109,10 @@ export interface ConversationContext {
   readonly session: string | null;
   /** What the relay does not have yet, oldest first. */
   readonly outbox: readonly Outgoing[];
+  /** The sessions that the peer has shown last to hold. */
+  readonly proved: readonly string[];
+  /** What the relay took in other sessions, oldest first: if such a one is lost, nobody could read them. */
+  readonly unconfirmed: readonly Outgoing[];
   /** Work that was received and not yet handed over, oldest first. */
   readonly handling: readonly { readonly id: string; readonly kind: MessageKind; readonly body: Body }[];
   /** Attempts to open a session since the last success. */

@@ -2,6 +2,18 @@ import { assign, enqueueActions, setup } from "xstate";
 import { OUTBOX_MESSAGES_MAX, RECEIPTS_OWED_MAX, RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
 import { type Body, effect, type MachineDefinition } from "../definition.ts";
 import { type ConversationContext, type ConversationEvent, ConversationEventSchema, type Outgoing } from "./events.ts";
+import {
+  blobsOf,
+  givenUp,
+  idsOf,
+  proved,
+  provedBodies,
+  transmitted,
+  transmittedBodies,
+  unsealed,
+  unsent,
+  without,
+} from "./outbox.ts";
 
 // One peer: what waits to be sent to it, which session sends it, what came from it and is not yet handed over.
 //
@@ -14,16 +26,6 @@ import { type ConversationContext, type ConversationEvent, ConversationEventSche
 // A peer that knocked and may not is held: what it says is kept, and nothing is done with it or said of it, until the person
 // admits or declines it.
 
-type Items = readonly { readonly id: string }[];
-
-const idsOf = (items: Items) => items.map((item) => item.id);
-const without = <T extends Items[number]>(items: readonly T[], ids: readonly string[]) => {
-  const gone = new Set(ids);
-  return items.filter((item) => !gone.has(item.id));
-};
-/** Chat is kept; the blobs of work and of parts go with their use. */
-const blobsOf = (items: readonly (Items[number] & { readonly body: Body })[], ids: readonly string[]) =>
-  items.filter((item) => ids.includes(item.id) && "blob" in item.body).map((item) => item.body);
 const sealedBy = ({ session, header, nonce, frame }: ConversationEvent & { type: "SEALED" }) => ({
   session,
   header,
@@ -42,6 +44,11 @@ const owing = (context: ConversationContext, { delivered = [], read = [] }: Part
 const NOTHING_OWED = { delivered: [], read: [] };
 const owesReceipt = ({ owed }: ConversationContext) => owed.delivered.length + owed.read.length > 0;
 const lessened = (ids: readonly string[], gone: readonly string[]) => ids.filter((id) => !gone.includes(id));
+
+type Enqueue = (action: { readonly type: "discard"; readonly params: { readonly bodies: readonly Body[] } }) => void;
+const discard = (enqueue: Enqueue, bodies: readonly Body[]) => {
+  if (bodies.length > 0) enqueue({ type: "discard", params: { bodies } });
+};
 
 const waitingFor = (outbox: readonly Outgoing[], sealed: boolean) =>
   idsOf(outbox.filter((item) => (item.sealed !== undefined) === sealed));
@@ -102,11 +109,11 @@ const conversation = setup({
         enqueue({ type: "receipt", params: { peer: context.peer } });
     }),
     loseWords: enqueueActions(({ context, enqueue }) => {
-      const items = [...context.outbox, ...context.handling];
+      const items = [...context.unconfirmed, ...context.outbox, ...context.handling];
       const bodies = blobsOf(items, idsOf(items));
       if (bodies.length > 0) enqueue({ type: "discard", params: { bodies } });
       enqueue({ type: "forget", params: { peer: context.peer } });
-      enqueue.assign({ outbox: [], handling: [], unread: 0, owed: NOTHING_OWED });
+      enqueue.assign({ unconfirmed: [], outbox: [], handling: [], unread: 0, owed: NOTHING_OWED });
     }),
     loseWork: enqueueActions(({ context, enqueue }) => {
       const bodies = blobsOf(context.handling, idsOf(context.handling));
@@ -118,36 +125,23 @@ const conversation = setup({
         ? { outbox: [...context.outbox, { id: event.id, kind: event.kind, body: event.body, at: event.at }] }
         : {},
     ),
-    discardSent: enqueueActions(({ context, event, enqueue }) => {
-      const bodies =
-        event.type === "TRANSMITTED" || event.type === "UNDELIVERABLE" ? blobsOf(context.outbox, event.ids) : [];
-      if (bodies.length > 0) enqueue({ type: "discard", params: { bodies } });
+    takeOut: enqueueActions(({ context, event, enqueue }) => {
+      if (event.type !== "TRANSMITTED") return;
+      discard(enqueue, transmittedBodies(context, event.ids));
+      enqueue.assign(transmitted(context, event.ids));
     }),
-    takeOut: assign(({ context, event }) => {
-      if (event.type !== "TRANSMITTED" && event.type !== "UNDELIVERABLE") return {};
-      const outbox = without(context.outbox, event.ids);
-      // A receipt is no message that anybody counts.
-      const counted = (items: readonly Outgoing[]) => items.filter(({ kind }) => kind !== "receipt").length;
-      const gone = counted(context.outbox) - counted(outbox);
-      return event.type === "TRANSMITTED"
-        ? { outbox, sent: context.sent + gone }
-        : { outbox, undeliverable: context.undeliverable + gone };
+    giveUp: enqueueActions(({ context, event, enqueue }) => {
+      if (event.type !== "UNDELIVERABLE") return;
+      discard(enqueue, blobsOf([...context.unconfirmed, ...context.outbox], event.ids));
+      enqueue.assign(givenUp(context, event.ids));
     }),
-    /** What the lost session had sealed and the relay never took is sealed anew. */
-    unseal: assign(({ context, event }) =>
-      event.type === "SESSION_LOST"
-        ? {
-            session: context.session === event.session ? null : context.session,
-            outbox: context.outbox.map(({ sealed, ...item }) =>
-              sealed === undefined
-                ? item
-                : sealed.session === event.session
-                  ? { ...item, again: true as const }
-                  : { ...item, sealed },
-            ),
-          }
-        : {},
-    ),
+    prove: enqueueActions(({ context, event, enqueue }) => {
+      if (!("session" in event)) return;
+      discard(enqueue, provedBodies(context, event.session));
+      enqueue.assign(proved(context, event.session));
+    }),
+    takeBack: assign(({ context, event }) => (event.type === "UNSENT" ? unsent(context, event.ids) : {})),
+    unseal: assign(({ context, event }) => (event.type === "SESSION_LOST" ? unsealed(context, event.session) : {})),
   },
   guards: {
     isUnasked: ({ context }) => context.admission === "unasked",
@@ -155,7 +149,7 @@ const conversation = setup({
     isNotDeclined: ({ context }) => context.admission !== "declined",
     hasRoom: ({ context, event }) =>
       event.type === "SEND" &&
-      context.outbox.length < OUTBOX_MESSAGES_MAX &&
+      context.outbox.length + context.unconfirmed.length < OUTBOX_MESSAGES_MAX &&
       !context.outbox.some((item) => item.id === event.id),
     isFinal: ({ event }) => event.type === "ESTABLISH_FAILED" && event.final,
     isCurrent: ({ context, event }) => event.type === "SESSION_LOST" && event.session === context.session,
@@ -167,8 +161,10 @@ const conversation = setup({
     isHandling: ({ context, event }) =>
       event.type === "HANDLED" && context.handling.some((item) => event.ids.includes(item.id)),
     isWaiting: ({ context, event }) =>
-      (event.type === "TRANSMITTED" || event.type === "UNDELIVERABLE") &&
-      context.outbox.some((item) => event.ids.includes(item.id)),
+      event.type === "TRANSMITTED" && context.outbox.some((item) => event.ids.includes(item.id)),
+    isKept: ({ context, event }) =>
+      (event.type === "UNSENT" || event.type === "UNDELIVERABLE") &&
+      [...context.unconfirmed, ...context.outbox].some((item) => event.ids.includes(item.id)),
   },
   delays: {
     retry: ({ context }) => Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** Math.min(context.attempts, 16)),
@@ -184,6 +180,8 @@ const conversation = setup({
     extensions: [],
     owed: NOTHING_OWED,
     session: null,
+    proved: [],
+    unconfirmed: [],
     outbox: [],
     handling: [],
     attempts: 0,
@@ -199,7 +197,9 @@ const conversation = setup({
       reenter: true,
       actions: [assign(({ event }) => ({ session: event.session })), "payReceipts"],
     },
-    RECEIVED: [{ guard: "isWork", actions: "takeWork" }, { actions: "takeChat" }],
+    RECEIVED: [{ guard: "isWork", actions: ["prove", "takeWork"] }, { actions: ["prove", "takeChat"] }],
+    CONFIRMED: { actions: "prove" },
+    UNSENT: { guard: "isKept", actions: "takeBack" },
     HANDLED: {
       guard: "isHandling",
       actions: [
@@ -211,14 +211,14 @@ const conversation = setup({
       ],
     },
     READ: { actions: "markRead" },
-    ACKNOWLEDGED: { actions: assign({ attempts: 0 }) },
+    ACKNOWLEDGED: { actions: ["prove", assign({ attempts: 0 })] },
     RECEIPTED: {
       actions: assign(({ context: { owed }, event }) => ({
         owed: { delivered: lessened(owed.delivered, event.delivered), read: lessened(owed.read, event.read) },
       })),
     },
-    TRANSMITTED: { guard: "isWaiting", actions: ["discardSent", "takeOut"] },
-    UNDELIVERABLE: { guard: "isWaiting", actions: ["discardSent", "takeOut"] },
+    TRANSMITTED: { guard: "isWaiting", actions: "takeOut" },
+    UNDELIVERABLE: { guard: "isKept", actions: "giveUp" },
     SESSION_LOST: { actions: "unseal" },
     NAMED: {
       actions: assign(({ context, event }) => ({

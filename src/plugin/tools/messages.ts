@@ -43,7 +43,7 @@ export const meshInbox = defineTool({
       { limit, all, ...(from === undefined ? {} : { from }) },
       { signal, repeatable: true },
     );
-    const { messages, unread, more } = page;
+    const { messages, unread, more, strangers } = page;
     const news = messages.filter(({ read }) => !read);
     // Marked after they have been fetched: nothing is read that was not seen.
     if (mark_read && news.length > 0) {
@@ -57,6 +57,9 @@ export const meshInbox = defineTool({
           ? "No unread messages. Messages that were read before come with all."
           : `${count(messages.length, "message")}, ${news.length} of ${unread} unread${mark_read ? ", marked as read now" : ""}.`,
         more > 0 ? `${more} more did not fit: ${rest}.` : undefined,
+        strangers > 0
+          ? `${count(strangers, "agent")} waiting to be accepted. Only the person decides that: kars-mesh peers, kars-mesh accept <peer>.`
+          : undefined,
         messages.length > 0 ? quoteMessages(messages) : undefined,
       ),
       details: page,

@@ -1,0 +1,79 @@
+import { SESSIONS_PER_PEER_MAX } from "../../limits.ts";
+import type { Body } from "../definition.ts";
+import type { ConversationContext as Context, Outgoing } from "./events.ts";
+
+// What becomes of messages on their way out. The relay's word is not the peer's: what was sealed in a session that the peer
+// has not shown to hold is kept, and sealed anew if that session turns out to be lost.
+
+type Items = readonly { readonly id: string }[];
+
+export const idsOf = (items: Items) => items.map((item) => item.id);
+export const without = <T extends Items[number]>(items: readonly T[], ids: readonly string[]) => {
+  const gone = new Set(ids);
+  return items.filter((item) => !gone.has(item.id));
+};
+/** Chat is kept; the blobs of work and of parts go with their use. */
+export const blobsOf = (items: readonly (Items[number] & { readonly body: Body })[], ids: readonly string[]) =>
+  items.filter((item) => ids.includes(item.id) && "blob" in item.body).map((item) => item.body);
+/** A receipt is no message that anybody counts. */
+const counted = (items: readonly Outgoing[]) => items.filter(({ kind }) => kind !== "receipt").length;
+
+const isProved = ({ proved }: Context, { sealed }: Outgoing) => sealed !== undefined && proved.includes(sealed.session);
+
+/** The relay has these. */
+export function transmitted(context: Context, ids: readonly string[]): Partial<Context> {
+  const gone = context.outbox.filter(({ id }) => ids.includes(id));
+  const unconfirmed = gone.filter((item) => !isProved(context, item));
+  return {
+    outbox: without(context.outbox, ids),
+    unconfirmed: unconfirmed.length > 0 ? [...context.unconfirmed, ...unconfirmed] : context.unconfirmed,
+    sent: context.sent + counted(gone),
+  };
+}
+
+/** Of what the relay has now, the bodies that nobody needs any more. */
+export const transmittedBodies = (context: Context, ids: readonly string[]): readonly Body[] =>
+  blobsOf(
+    context.outbox.filter((item) => isProved(context, item)),
+    ids,
+  );
+
+/** These will not arrive. */
+export function givenUp(context: Context, ids: readonly string[]): Partial<Context> {
+  const [outbox, unconfirmed] = [without(context.outbox, ids), without(context.unconfirmed, ids)];
+  const sent = counted(context.unconfirmed) - counted(unconfirmed);
+  const unsent = counted(context.outbox) - counted(outbox);
+  return { outbox, unconfirmed, sent: context.sent - sent, undeliverable: context.undeliverable + sent + unsent };
+}
+
+/** The peer has shown that it holds a session: what was sealed in it needs no keeping. */
+export const proved = (context: Context, session: string): Partial<Context> => ({
+  proved: context.proved.includes(session)
+    ? context.proved
+    : [...context.proved, session].slice(-SESSIONS_PER_PEER_MAX),
+  unconfirmed: context.unconfirmed.filter(({ sealed }) => sealed?.session !== session),
+});
+
+export const provedBodies = (context: Context, session: string): readonly Body[] => {
+  const gone = context.unconfirmed.filter(({ sealed }) => sealed?.session === session);
+  return blobsOf(gone, idsOf(gone));
+};
+
+/** The relay took these in a session that is lost: they go again, before all that is queued. */
+export function unsent(context: Context, ids: readonly string[]): Partial<Context> {
+  const back = context.unconfirmed.filter(({ id }) => ids.includes(id));
+  const again = back.map(({ sealed, ...item }) => ({ ...item, again: true as const }));
+  return {
+    unconfirmed: without(context.unconfirmed, ids),
+    outbox: [...again, ...context.outbox],
+    sent: context.sent - counted(back),
+  };
+}
+
+/** A session is lost: what it had sealed and the relay never took is sealed anew. */
+export const unsealed = (context: Context, session: string): Partial<Context> => ({
+  session: context.session === session ? null : context.session,
+  outbox: context.outbox.map(({ sealed, ...item }) =>
+    sealed === undefined ? item : sealed.session === session ? { ...item, again: true as const } : { ...item, sealed },
+  ),
+});
