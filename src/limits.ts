@@ -49,6 +49,8 @@ export const CAPABILITY_LENGTH_MAX = 64;
 export const AUTH_SKEW_MAX_MS = 5 * MINUTE_MS;
 /** Agents that one discover answer lists, which an agent reads whole: the answer says that there may be more. */
 export const DISCOVER_AGENTS_MAX = 200;
+/** Candidates that an ambiguous name is answered with, so that it can be read: the rest is counted. */
+export const CANDIDATES_SHOWN_MAX = 8;
 
 // Conversations and sessions
 
@@ -68,6 +70,10 @@ export const UNJUDGED_PEERS_MAX = 4_096;
 export const SEALED_FRAMES_KEPT = 256;
 /** Ratchet sessions with one peer, each of which a frame may be tried with: the oldest is closed. */
 export const SESSIONS_PER_PEER_MAX = 8;
+/** Knocks of different peers that are judged at once, each of which asks the registry: further ones wait their turn. */
+export const KNOCKS_AT_ONCE_MAX = 8;
+/** How soon after its last one a knock may end a session of the same peer to make room: one that comes earlier is put off. */
+export const KNOCK_AGAIN_MS = MINUTE_MS;
 /** One-time prekeys published at once, for as many new peers: when they are used up, knocks come without one. */
 export const ONE_TIME_PREKEYS = 50;
 /** Below so many one-time prekeys, at the registry or here, others are made and published. */

@@ -1,6 +1,6 @@
 import { base64url, didOf, utf8, verify } from "../crypto/index.ts";
 import { MEMBERSHIP_MS, STRANGER_MESSAGES_MAX, STRANGERS_HELD_MAX } from "../limits.ts";
-import type { AdmissionContext, KnockPolicy } from "../machines/admission/events.ts";
+import { type AdmissionContext, KNOCK_POLICIES, KnockPolicy } from "../machines/admission/events.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { OffloadContext } from "../machines/offload/events.ts";
 import type { PairingContext } from "../machines/pairing/events.ts";
@@ -13,6 +13,8 @@ import type { ActorSystem } from "./system.ts";
 
 // Who may open a session with us. Whoever was written to, accepted or verified may, and so may the cluster's controller and
 // the sandboxes of our offloads. Of all others the policy says it.
+
+export { KNOCK_POLICIES, KnockPolicy };
 
 export const ADMISSION = "admission/knocks";
 

@@ -1,6 +1,6 @@
 import { normalizeDid } from "../crypto/index.ts";
 import { MeshError } from "../errors.ts";
-import { DISCOVER_AGENTS_MAX } from "../limits.ts";
+import { CANDIDATES_SHOWN_MAX, DISCOVER_AGENTS_MAX } from "../limits.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import { type Core, conversationOf } from "./core.ts";
 import type { Agent } from "./registry.ts";
@@ -21,8 +21,20 @@ export async function discover(
   });
 }
 
-const describe = ({ did, online, last_seen }: Agent) =>
-  `${did} (${online ? "online" : `last seen ${last_seen ?? "never"}`})`;
+/** A candidate for a name, with all that is known of it here. */
+function describe(core: Core, { did, online, last_seen }: Agent): string {
+  const context: ConversationContext | undefined = core.system.state(conversationOf(did))?.snapshot.context;
+  const known = context && {
+    verified: context.verified !== null,
+    "written to": context.sent + context.outbox.length > 0,
+    "heard from": context.received > 0,
+    "waiting to be accepted": context.admission === "held",
+    declined: context.admission === "declined",
+  };
+  const facts = Object.entries(known ?? {}).flatMap(([fact, holds]) => (holds ? [fact] : []));
+  const seen = online ? "online" : `last seen ${last_seen ?? "never"}`;
+  return `${did} (${[...(facts.length > 0 ? facts : ["never talked to"]), seen].join(", ")})`;
+}
 
 /** The name under which a peer is known here, or its DID. */
 export function nameOfPeer(core: Core, did: string): string {
@@ -49,7 +61,10 @@ export async function resolvePeer(core: Core, text: string): Promise<string> {
   if (known.length === 1 && known[0]) return known[0].peer;
   const agents = await discover(core, { name: wanted });
   if (agents.length > 1) {
-    throw new MeshError("peer_ambiguous", `"${wanted}" is the name of ${agents.map(describe).join(", ")}.`);
+    const candidates = agents.slice(0, CANDIDATES_SHOWN_MAX).map((agent) => describe(core, agent));
+    const more = agents.length - candidates.length;
+    const list = `${candidates.join("; ")}${more > 0 ? `; and ${more} more` : ""}`;
+    throw new MeshError("peer_ambiguous", `"${wanted}" is the name of ${agents.length} agents: ${list}.`);
   }
   const [agent] = agents;
   if (!agent) throw new MeshError("peer_unknown", `"${wanted}" is not known to the registry.`);

@@ -8,6 +8,7 @@ import {
   utf8,
   verify,
 } from "../crypto/index.ts";
+import { KNOCK_AGAIN_MS, KNOCKS_AT_ONCE_MAX } from "../limits.ts";
 import type { SessionContext } from "../machines/session/events.ts";
 import type { SecretPatch } from "../store/secrets.ts";
 import { type Knock, type KnockAccept, type KnockReject, knockText } from "../wire/frame.ts";
@@ -62,7 +63,7 @@ export class Knocks {
    * @throws MeshError `registry_unreachable` when that cannot be found out now
    */
   async take(knock: Knock): Promise<KnockFate> {
-    const { note, registry } = this.#core;
+    const { lanes, note, registry } = this.#core;
     const { ik, ek } = knock.establishment;
     const known = this.#contextOf(knock.id);
     if (known && known.role !== null) {
@@ -71,7 +72,7 @@ export class Knocks {
         this.#sessions.answer(knock.id);
       return "taken";
     }
-    const agent = await identityOf(registry(), knock.from);
+    const agent = await lanes.run(`judge ${turnOf(knock.from)}`, () => identityOf(registry(), knock.from));
     if (!equalBytes(dhPublicOf(agent.key), base64.decode(ik))) {
       note(`A knock from ${knock.from} carried a key that is not its own; refused.`);
       return this.#reject(knock.from, knock.id, "identity_mismatch");
@@ -94,7 +95,7 @@ export class Knocks {
   }
 
   async #respond(knock: Knock, agent: Shown, isHeld: boolean): Promise<KnockFate> {
-    const { system, keyring, note } = this.#core;
+    const { system, keyring, note, ports } = this.#core;
     const { ik, ek, otk = null, spk } = knock.establishment;
     const peer = knock.from;
     const named = spk === undefined ? undefined : keyring.signedPreKey(spk);
@@ -124,6 +125,8 @@ export class Knocks {
     }
     const event = { type: "ACCEPTED", peer, knock: knock.id, ik, ek, spk: newest.keyId, otk, kdf: null };
     const surplus = this.#sessions.known.surplus(peer);
+    if (surplus.length > 0 && ports.clock.now() - this.#sessions.known.lastKnock(peer) < KNOCK_AGAIN_MS)
+      return this.#reject(peer, knock.id, "try_later");
     const closed = surplus.map((id) =>
       closing(this.#core, id, peer, { reason: "too many sessions with this peer", code: "peer_refused" }),
     );
@@ -214,6 +217,9 @@ export class Knocks {
     }
   }
 }
+
+/** Who is judged at the same time: anyone may knock in as many names as it likes. */
+const turnOf = (peer: string) => Number.parseInt(peer.slice(-2), 16) % KNOCKS_AT_ONCE_MAX;
 
 /** Whether a knock is signed by its sender. Of one that announces nothing about it no signature is asked. */
 function isSigned(knock: Knock, { key, extensions }: Shown): boolean {

@@ -98,5 +98,7 @@ export async function ownOrAttach<T extends OperationTable>(
  * Opens a state directory: owns its node, or reaches the one that another process owns.
  * @throws MeshError `store_*`; `store_locked` when the owner does not answer
  */
-export const openMesh = (options: NodeOptions, waitMs?: number): Promise<Mesh> =>
-  ownOrAttach(options.home, (ownership) => own(options, ownership), waitMs);
+export function openMesh(options: NodeOptions, waitMs?: number): Promise<Mesh> {
+  const { relayToken = process.env.KARS_MESH_RELAY_TOKEN } = options;
+  return ownOrAttach(options.home, (ownership) => own({ ...options, relayToken }, ownership), waitMs);
+}

@@ -36,7 +36,7 @@ export interface NodeOptions extends OpenOptions {
   readonly ports?: Ports;
   /** Work that is not an offload of ours. */
   readonly onWork?: WorkHandler;
-  /** The relay's access token, where it asks for one. */
+  /** The relay's access token, where it asks for one; of a laptop's node KARS_MESH_RELAY_TOKEN names it. */
   readonly relayToken?: string | undefined;
 }
 

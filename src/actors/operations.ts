@@ -69,6 +69,8 @@ export const operations = {
       link: {
         state: node.core.link.value,
         ...(node.core.link.context?.closed ? { closed: node.core.link.context.closed } : {}),
+        /** Frames that were in no form that is understood. */
+        malformed: node.core.link.malformed,
       },
       store: storeOf(node),
     };

@@ -13,7 +13,11 @@ import { verify } from "./verification.ts";
 // What can be asked about peers, and decided on them.
 
 export const peerOperations = {
-  peers: operation(z.object({}), async (_, { node }) => ({ peers: peersOf(node) })),
+  /** Everyone who was talked to or knocked; and how many frames came that were in no form that is understood, from whomever. */
+  peers: operation(z.object({}), async (_, { node }) => ({
+    peers: peersOf(node),
+    malformed: node.core.link.malformed,
+  })),
 
   /** The safety number with a peer; `record` keeps that it was compared, if `number` (when given) is the same. */
   verify: operation(

@@ -9,6 +9,8 @@ export class PeerSessions {
   readonly #core: Pick<Core, "system">;
   /** Sessions by peer, the oldest first. */
   readonly #byPeer = new Map<string, string[]>();
+  /** When a peer's last knock was taken by this process. */
+  readonly #knocked = new Map<string, number>();
 
   constructor(core: Pick<Core, "system">) {
     this.#core = core;
@@ -33,9 +35,10 @@ export class PeerSessions {
   /** Builds the index by peer from what was recovered, and keeps it from then on. */
   index(): void {
     for (const [, state] of this.#core.system.streams("session")) this.#note(state.snapshot.context);
-    this.#core.system.subscribe(({ stream, event, state }) => {
-      if (stream.startsWith("session/") && (event.type === "INITIATED" || event.type === "ACCEPTED"))
-        this.#note(state.snapshot.context);
+    this.#core.system.subscribe(({ stream, event, state, at }) => {
+      if (!stream.startsWith("session/") || (event.type !== "INITIATED" && event.type !== "ACCEPTED")) return;
+      this.#note(state.snapshot.context);
+      if (event.type === "ACCEPTED") this.#knocked.set(state.snapshot.context.peer, at);
     });
   }
 
@@ -50,6 +53,11 @@ export class PeerSessions {
     const isHeard = (id: string) => Number(this.#context(id)?.lastHeard !== null);
     const open = this.of(peer).reverse();
     return open.sort((a, b) => isHeard(a) - isHeard(b)).slice(0, Math.max(0, open.length + 1 - SESSIONS_PER_PEER_MAX));
+  }
+
+  /** When the last knock of a peer was taken, in epoch milliseconds; long ago when not since this process began. */
+  lastKnock(peer: string): number {
+    return this.#knocked.get(peer) ?? Number.NEGATIVE_INFINITY;
   }
 
   /** The KDF that a peer spoke last, as its messages proved it. */

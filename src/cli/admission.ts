@@ -1,5 +1,5 @@
 import { Argument, type Command } from "commander";
-import { KNOCK_POLICIES, type KnockPolicy } from "../machines/admission/events.ts";
+import { KNOCK_POLICIES, type KnockPolicy } from "../actors/admission.ts";
 import { atHome } from "./home.ts";
 import { count, line } from "./output.ts";
 import { action, type Io } from "./program.ts";

@@ -1,6 +1,7 @@
 import { homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 import { z } from "zod";
+import { KnockPolicy } from "../actors/admission.ts";
 import { MeshError } from "../errors.ts";
 import { safeParse } from "../parse.ts";
 import { Name } from "../wire/text.ts";
@@ -14,6 +15,7 @@ const Config = z.strictObject({
     .refine((path) => isAbsolute(path) || /^~[/\\]/.test(path), "must be an absolute path, or start with ~/")
     .optional(),
   name: Name.optional(),
+  acceptFrom: KnockPolicy.optional(),
 });
 
 export interface PluginConfig {
@@ -21,6 +23,8 @@ export interface PluginConfig {
   readonly home: string;
   /** The display name that pairing asks for. */
   readonly name: string | undefined;
+  /** Whose knocks are taken; what the state directory says, when it is not given. */
+  readonly acceptFrom: KnockPolicy | undefined;
 }
 
 function defaultHome(): string {
@@ -39,6 +43,6 @@ export function readConfig(raw: unknown): PluginConfig {
     const field = ["plugins.entries.kars-mesh.config", ...(issue?.path ?? [])].join(".");
     throw new MeshError("input_invalid", `${field}: ${issue?.message ?? "not valid"}.`);
   }
-  const { home, name } = parsed.data;
-  return { home: home === undefined ? defaultHome() : resolve(expandTilde(home)), name };
+  const { home, name, acceptFrom } = parsed.data;
+  return { home: home === undefined ? defaultHome() : resolve(expandTilde(home)), name, acceptFrom };
 }

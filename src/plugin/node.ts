@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import type { KnockPolicy } from "../actors/admission.ts";
 import { type CallOptions, type Mesh, openMesh } from "../actors/mesh.ts";
 import type { ParamsOf, ResultOf } from "../actors/operation.ts";
 import type { Operations } from "../actors/operations.ts";
@@ -50,12 +51,18 @@ export interface PluginNode {
   close(): Promise<void>;
 }
 
-/** The node of a state directory. Nothing is opened before the first call. */
-export function nodeAt(home: string, onNote: (text: string) => void): PluginNode {
+/**
+ * The node of a state directory. Nothing is opened before the first call.
+ * @param acceptFrom the policy that is set when it is opened
+ */
+export function nodeAt(home: string, onNote: (text: string) => void, acceptFrom?: KnockPolicy): PluginNode {
   function open(): Promise<Mesh> {
     const slot = slotOf(home);
     if (slot.mesh) return slot.mesh;
-    const opening = openMesh({ home, onNote });
+    const opening = openMesh({ home, onNote }).then(async (mesh) => {
+      if (acceptFrom) await mesh.call("knock_policy", { policy: acceptFrom });
+      return mesh;
+    });
     slot.mesh = opening;
     opening.then(
       async (mesh) => {

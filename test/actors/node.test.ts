@@ -308,7 +308,7 @@ it("a home that has nothing yet says so, and is not paired", async () => {
   await expect(call(node, "send", { to: `did:mesh:${"a".repeat(32)}`, message: "x" })).rejects.toMatchObject({
     code: "not_paired",
   });
-  expect(await call(node, "peers", {})).toEqual({ peers: [] });
+  expect(await call(node, "peers", {})).toEqual({ peers: [], malformed: 0 });
   await node.close();
   expect(await readdir(join(world.home("new"), "journal"))).toEqual([]);
 });
