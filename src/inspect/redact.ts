@@ -1,6 +1,6 @@
 import { TIMER_EVENT } from "../actors/state.ts";
 import { KNOCK_POLICIES } from "../machines/admission/events.ts";
-import { AGENT_EXTENSIONS } from "../wire/registry.ts";
+import { PEER_EXTENSIONS } from "../machines/conversation/events.ts";
 import { DEFINITIONS } from "./definitions.ts";
 import {
   code,
@@ -41,7 +41,7 @@ const body: Show = (value) => {
 const header = object({ dh: key, pn: count, n: count });
 const kind = oneOf("chat", "work", "part", "receipt");
 const receipts: Fields = { delivered: list(id), read: list(id) };
-const extensions = list(oneOf(...AGENT_EXTENSIONS));
+const extensions = list(oneOf(...PEER_EXTENSIONS));
 const policy = oneOf(...KNOCK_POLICIES);
 const outgoing = list(
   object({

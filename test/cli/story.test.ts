@@ -256,6 +256,7 @@ describe("two laptops on a cluster", { timeout: STORY_MS }, () => {
           confirmed: true,
         }),
       ],
+      malformed: 0,
     });
     expect(await alice.text("peers")).toMatch(/^bob +confirmed +1 +1 +0 +0 +0 +did:mesh:/m);
   });
@@ -269,10 +270,30 @@ describe("two laptops on a cluster", { timeout: STORY_MS }, () => {
     const wrong = ["--home", alice.home, "verify", "bob", "--number", "1".repeat(60)];
     expect(await failure("kars-mesh", wrong)).toEqual({ code: 1, error: "safety_number_mismatch" });
     expect(await alice.json("verify", "bob", "--number", number)).toMatchObject({ verified_at: expect.any(String) });
-    expect(await alice.text("peers")).toMatch(/^bob +just now +confirmed/m);
+    expect(await alice.text("peers")).toMatch(/^bob +verified just now +confirmed/m);
     expect(await alice.json("verify", "bob", "--undo")).toMatchObject({ verified_at: null });
     const both = ["--home", alice.home, "verify", "bob", "--undo", "--yes"];
     expect(await failure("kars-mesh", both)).toMatchObject({ error: "input_invalid" });
+  });
+
+  test("a stranger waits until it is accepted, and hears what became of its message", async () => {
+    expect(await alice.json("policy")).toEqual({ policy: "circle" });
+    expect(await alice.text("policy", "verified")).toMatch(/^verified: /);
+    expect(await failure("kars-mesh", ["--home", alice.home, "policy", "friends"])).toMatchObject({ code: 2 });
+    const erin = new Laptop();
+    await erin.json("pair", await cluster.token("erin-laptop"), "--name", "erin");
+    const { id } = await erin.json<{ id: string }>("send", "alice-laptop", "may I?");
+    const seen = await alice.run("inbox");
+    expect(seen.stderr).toContain("1 agent waiting to be accepted");
+    expect(seen.stdout).not.toContain("may I?");
+    expect(await alice.text("peers")).toMatch(/^erin +waits to be accepted/m);
+    expect(await alice.text("accept", "erin")).toContain("1 message of it came to the inbox.");
+    expect(await alice.text("inbox", "--mark-read")).toContain("may I?");
+    await alice.json("send", "erin", "you may");
+    const { messages } = await erin.json<{ messages: readonly object[] }>("sent");
+    expect(messages).toMatchObject([{ id, name: "alice-laptop", state: "read" }]);
+    expect(await alice.json("decline", "erin")).toMatchObject({ admission: "declined" });
+    expect(await alice.json("policy", "circle")).toEqual({ policy: "circle" });
   });
 
   test("what a terminal would obey does not reach it", async () => {
@@ -442,7 +463,7 @@ describe("two laptops on a cluster", { timeout: STORY_MS }, () => {
   test("a message sent while the cluster is down goes out later", async () => {
     expect(await cluster.process.end()).toMatchObject({ code: 0 });
     const down = await cluster.run("status", "--json");
-    expect(documentOf(down)).toMatchObject({ up: false, grants: 5, ...cluster.urls });
+    expect(documentOf(down)).toMatchObject({ up: false, grants: 6, ...cluster.urls });
     const queued = await alice.run("send", "bob", "later");
     expect(queued.code).toBe(0);
     expect(queued.stdout).toMatch(/^The relay cannot be reached now.*The message to bob is queued\. It goes out when/);

@@ -9,7 +9,8 @@ afterAll(tidyUp);
 const COMMANDS: readonly [Program, ...string[]][] = [
   ["kars-mesh"],
   ...[
-    ["pair", "whoami", "peers", "verify", "forget", "key", "send", "inbox", "await", "discover", "run"],
+    ["pair", "whoami", "peers", "verify", "accept", "decline", "policy", "forget", "key"],
+    ["send", "sent", "inbox", "await", "discover", "run"],
     ["offload", "status", "cancel", "history", "replay", "inspect", "doctor", "demo"],
   ]
     .flat()
@@ -132,7 +133,7 @@ describe.concurrent("an unpaired laptop", () => {
 
   test.each<[string[], unknown]>([
     [["whoami"], { did: null, name: null, clusters: [] }],
-    [["peers"], { peers: [] }],
+    [["peers"], { peers: [], malformed: 0 }],
     [["status"], { offloads: [] }],
     [["history"], { lines: [], total: 0 }],
     [["history", "--streams"], { streams: [] }],

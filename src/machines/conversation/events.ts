@@ -1,12 +1,16 @@
 import { z } from "zod";
 import { ERROR_CODES } from "../../errors.ts";
 import { MessageHeader } from "../../wire/frame.ts";
+import { AGENT_EXTENSIONS } from "../../wire/registry.ts";
 import { Id } from "../../wire/text.ts";
 import { Body, Resumed, type Timed } from "../definition.ts";
 
 /** What a message is for: words for the inbox, a piece of work for a handler, a part of a larger payload, a receipt. */
 export const MessageKind = z.enum(["chat", "work", "part", "receipt"]);
 export type MessageKind = z.infer<typeof MessageKind>;
+
+/** What a peer may announce that it understands. */
+export const PEER_EXTENSIONS = AGENT_EXTENSIONS;
 
 /** What receipts say of messages, by their ids. */
 const receipts = { delivered: z.array(Id), read: z.array(Id) };
