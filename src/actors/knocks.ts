@@ -206,7 +206,6 @@ export class Knocks {
     );
     await durable;
     for (const id of sessions) keyring.forgot(id);
-    this.turnAway(peer);
   }
 
   /** Tells a declined peer that its sessions are over; once more whenever it goes on. */

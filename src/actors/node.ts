@@ -121,6 +121,7 @@ export class MeshNode {
       transmit: ({ peer, ids }: Addressed) => outgoing.transmit(peer, ids),
       handle: ({ peer, ids }: Addressed) => handling.handle(peer, ids),
       receipt: ({ peer }: { peer: string }) => this.receipts.soon(peer),
+      turnAway: ({ peer }: { peer: string }) => this.knocks.turnAway(peer),
       welcome: ({ peer }: { peer: string }) => {
         this.knocks.welcome(peer);
         this.incoming.welcome(peer);

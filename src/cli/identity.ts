@@ -98,7 +98,7 @@ async function peers(io: Io): Promise<void> {
               peer.verified_at !== null
                 ? `verified ${age(peer.verified_at)}`
                 : peer.admission === "held"
-                  ? "waits to be accepted"
+                  ? "waiting"
                   : peer.admission === "unasked"
                     ? ""
                     : peer.admission,

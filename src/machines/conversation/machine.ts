@@ -74,12 +74,15 @@ const conversation = setup({
     forget: effect<{ peer: string }>(),
     /** It was admitted: its knocks are answered, and what was left at the relay is fetched. */
     welcome: effect<{ peer: string }>(),
+    /** It was declined: it is told so, now and whenever the link comes up, since nobody says whether it heard. */
+    turnAway: effect<{ peer: string }>(),
     /** Tell it what is owed, soon: SEND with RECEIPTED. */
     receipt: effect<{ peer: string }>(),
     /** What was received and not dealt with is dealt with, unless the peer is held. */
     attend: enqueueActions(({ context, enqueue }) => {
       const { peer, handling } = context;
       if (handling.length > 0 && !isHeld(context)) enqueue({ type: "handle", params: { peer, ids: idsOf(handling) } });
+      if (context.admission === "declined") enqueue({ type: "turnAway", params: { peer } });
       enqueue("payReceipts");
     }),
     payReceipts: enqueueActions(({ context, enqueue }) => {
@@ -238,7 +241,7 @@ const conversation = setup({
     },
     DECLINED: {
       guard: "isNotDeclined",
-      actions: ["loseWork", assign({ admission: "declined" })],
+      actions: ["loseWork", assign({ admission: "declined" }), "attend"],
     },
     VERIFIED: { actions: assign(({ event }) => ({ verified: event.at })) },
     UNVERIFIED: { actions: assign({ verified: null }) },

@@ -48,9 +48,15 @@ describe("a stranger", () => {
       .when({ type: "DECLINED" })
       .then({
         state: "closed",
-        effects: [["discard", { bodies: [blob] }]],
+        effects: [
+          ["discard", { bodies: [blob] }],
+          ["turnAway", { peer }],
+        ],
         context: { admission: "declined", handling: [], owed: nothing },
       });
+    conversationWith(held, { type: "DECLINED" })
+      .when({ type: "RESUMED" })
+      .then({ state: "closed", effects: [["turnAway", { peer }]] });
     conversationWith(held, { type: "DECLINED" })
       .when({ type: "ADMITTED" })
       .then({ state: "closed", context: { admission: "admitted" } });
