@@ -109,8 +109,10 @@ export const STRANGER_MESSAGES_MAX = 16;
 export const MEMBERSHIP_MS = 10 * MINUTE_MS;
 /** How long receipts are gathered before they are sent: one message tells of many. */
 export const RECEIPT_DELAY_MS = SECOND_MS;
-/** Messages of which one peer has not been told yet: of the oldest it is never told. */
-export const RECEIPTS_OWED_MAX = 1_000;
+/** Messages that one receipt tells of: with so many it is sent at once. */
+export const RECEIPT_IDS = 250;
+/** Messages of which one peer has not been told yet, which is away, or whose session is: of the oldest it is never told. */
+export const RECEIPTS_OWED_MAX = 4 * RECEIPT_IDS;
 /** Senders that one await may name: more are refused with `input_invalid`. */
 export const AWAIT_SENDERS_MAX = 32;
 /** The longest a call waits, so that none hangs for ever: a longer wait is refused with `input_invalid`. */

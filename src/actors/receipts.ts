@@ -1,4 +1,4 @@
-import { RECEIPT_DELAY_MS } from "../limits.ts";
+import { RECEIPT_DELAY_MS, RECEIPT_IDS } from "../limits.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import { type Core, conversationOf } from "./core.ts";
 import { compose } from "./outgoing.ts";
@@ -15,8 +15,15 @@ export class Receipts {
     this.#core = core;
   }
 
-  /** Tells a peer what is owed to it, soon. */
+  /** Tells a peer what is owed to it: at once when that is much, else soon. */
   soon(peer: string): void {
+    const context: ConversationContext | undefined = this.#core.system.state(conversationOf(peer))?.snapshot.context;
+    if ((context?.owed.delivered.length ?? 0) >= RECEIPT_IDS) {
+      this.#armed.get(peer)?.();
+      this.#armed.delete(peer);
+      this.#tell(peer);
+      return;
+    }
     if (this.#armed.has(peer)) return;
     const { clock } = this.#core.ports;
     const disarm = clock.at(clock.now() + RECEIPT_DELAY_MS, () => {

@@ -1,5 +1,5 @@
 import { assign, enqueueActions, setup } from "xstate";
-import { OUTBOX_MESSAGES_MAX, RECEIPTS_OWED_MAX, RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
+import { OUTBOX_MESSAGES_MAX, RECEIPT_IDS, RECEIPTS_OWED_MAX, RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
 import { type Body, effect, type MachineDefinition } from "../definition.ts";
 import { type ConversationContext, type ConversationEvent, ConversationEventSchema, type Outgoing } from "./events.ts";
 import {
@@ -92,7 +92,8 @@ const conversation = setup({
       if (event.type !== "RECEIVED") return;
       const owed = owing(context, { delivered: [event.id] });
       enqueue.assign({ attempts: 0, received: context.received + 1, unread: context.unread + 1, owed });
-      if (!owesReceipt(context) && owesReceipt({ ...context, owed }) && !isHeld(context))
+      const isFirst = !owesReceipt(context) && owesReceipt({ ...context, owed });
+      if ((isFirst || owed.delivered.length === RECEIPT_IDS) && !isHeld(context))
         enqueue({ type: "receipt", params: { peer: context.peer } });
     }),
     takeWork: enqueueActions(({ context, event, enqueue }) => {

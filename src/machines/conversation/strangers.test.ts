@@ -12,6 +12,7 @@ import {
   transmitted,
 } from "../../../test/conversations.ts";
 import { words } from "../../../test/specification.ts";
+import { RECEIPT_IDS } from "../../limits.ts";
 
 // What is done with a peer that may not talk to us yet, and what one that may is told.
 
@@ -84,6 +85,13 @@ describe("receipts", () => {
     conversationWith(announced, received("m1"), { type: "RECEIPTED", delivered: ["m1"], read: [] })
       .when({ type: "READ", ids: ["m1"] })
       .then({ state: "closed", effects: [["receipt", { peer }]], context: { owed: { delivered: [], read: ["m1"] } } });
+  });
+
+  it("are paid at once when much is owed", () => {
+    const many = Array.from({ length: RECEIPT_IDS - 1 }, (_, index) => received(`m${index}`));
+    conversationWith(announced, ...many)
+      .when(received("last"))
+      .then({ state: "closed", effects: [["receipt", { peer }]] });
   });
 
   it("are owed for words alone, and to nobody who does not know them", () => {
