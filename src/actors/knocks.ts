@@ -8,6 +8,7 @@ import {
   utf8,
   verify,
 } from "../crypto/index.ts";
+import { asMeshError, type ErrorCode } from "../errors.ts";
 import { KNOCK_AGAIN_MS, KNOCKS_AT_ONCE_MAX } from "../limits.ts";
 import type { SessionContext } from "../machines/session/events.ts";
 import type { SecretPatch } from "../store/secrets.ts";
@@ -24,6 +25,13 @@ import { announcement, type Sessions } from "./sessions.ts";
 
 /** What became of a knock: taken (ack it), or left at the relay because it cannot be judged now. */
 export type KnockFate = "taken" | "later";
+
+/** What a sender is told whose key the registry does not show. */
+const REFUSALS: Partial<Record<ErrorCode, string>> = {
+  peer_unknown: "try_later",
+  peer_without_prekeys: "try_later",
+  peer_identity_mismatch: "identity_mismatch",
+};
 
 export class Knocks {
   readonly #core: Core;
@@ -72,7 +80,15 @@ export class Knocks {
         this.#sessions.answer(knock.id);
       return "taken";
     }
-    const agent = await lanes.run(`judge ${turnOf(knock.from)}`, () => identityOf(registry(), knock.from));
+    let agent: Shown;
+    try {
+      agent = await lanes.run(`judge ${turnOf(knock.from)}`, () => identityOf(registry(), knock.from));
+    } catch (error) {
+      const reason = REFUSALS[asMeshError(error).code];
+      if (reason === undefined) throw error;
+      note(`A knock from ${knock.from} cannot be judged: ${asMeshError(error).message}`);
+      return this.#reject(knock.from, knock.id, reason);
+    }
     if (!equalBytes(dhPublicOf(agent.key), base64.decode(ik))) {
       note(`A knock from ${knock.from} carried a key that is not its own; refused.`);
       return this.#reject(knock.from, knock.id, "identity_mismatch");

@@ -221,6 +221,8 @@ export class MeshNode {
     this.#stopped.abort(new MeshError("closed"));
     const { system, link, lanes } = this.core;
     this.health.close();
+    // What is under way comes to its end; what waits behind a frame that can no more be judged must not overtake it.
+    this.incoming.pause();
     this.receipts.close();
     link.disconnect();
     system.stop();
