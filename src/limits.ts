@@ -107,6 +107,13 @@ export const STRANGERS_HELD_MAX = 32;
 export const STRANGER_MESSAGES_MAX = 16;
 /** How long a controller's word that an agent is of its cluster counts, which bounds how long it outlives a revocation. */
 export const MEMBERSHIP_MS = 10 * MINUTE_MS;
+/** Frames of which a peer is told at once that they could not be read: it is told of further ones later, if they come again. */
+export const UNREADABLE_FRAMES_MAX = 64;
+/** How long such frames are gathered, and how often a peer is told, and listened to, about them: each time costs a session. */
+export const UNREADABLE_DELAY_MS = SECOND_MS;
+export const UNREADABLE_EVERY_MS = 30 * SECOND_MS;
+/** Messages that were sealed more than once whose last frame's id is remembered, to know them by: the oldest is forgotten. */
+export const REFRAMED_KEPT = 256;
 /** How long receipts are gathered before they are sent: one message tells of many. */
 export const RECEIPT_DELAY_MS = SECOND_MS;
 /** Messages that one receipt tells of: with so many it is sent at once. */

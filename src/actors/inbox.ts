@@ -1,13 +1,12 @@
-import { z } from "zod";
 import { MeshError } from "../errors.ts";
 import { INBOX_CHARACTERS_MAX, INBOX_PAGE_MAX } from "../limits.ts";
-import { Body } from "../machines/definition.ts";
 import { isChat, parsePayload } from "../wire/payload.ts";
 import { FORGOTTEN } from "./bodies.ts";
 import { conversationOf } from "./core.ts";
 import { nameOfPeer } from "./directory.ts";
 import type { MeshNode } from "./node.ts";
 import type { MessageEntry } from "./projections/messages.ts";
+import { wordedAt } from "./words.ts";
 
 // The inbox: whole messages, unread first, and waiting for them.
 
@@ -20,22 +19,15 @@ export interface InboxMessage {
   readonly read: boolean;
 }
 
-const BodyOfEvent = z.object({ id: z.string(), body: Body });
-
 /** The words of a message, read back from the journal; a note in their place when they were forgotten. */
 async function wordsOf(node: MeshNode, entry: MessageEntry): Promise<string> {
   if (entry.forgotten) return FORGOTTEN;
-  const { entries } = node.core.system.current(await node.journal.read(entry.place));
-  for (const { stream, event } of entries) {
-    if (stream !== conversationOf(entry.peer)) continue;
-    const parsed = BodyOfEvent.safeParse(event);
-    if (!parsed.success || parsed.data.id !== entry.id) continue;
-    const text = await node.core.bodies.peek(entry.peer, parsed.data.body);
-    if (text === null) return FORGOTTEN;
-    const payload = parsePayload(text);
-    return payload && isChat(payload) ? payload.content : text;
-  }
-  throw new MeshError("store_damaged", `Message ${entry.id} is not where the index says.`);
+  const found = await wordedAt(node.core, node.journal, entry);
+  if (!found) throw new MeshError("store_damaged", `Message ${entry.id} is not where the index says.`);
+  const text = await node.core.bodies.peek(entry.peer, found.body);
+  if (text === null) return FORGOTTEN;
+  const payload = parsePayload(text);
+  return payload && isChat(payload) ? payload.content : text;
 }
 
 async function show(node: MeshNode, entry: MessageEntry): Promise<InboxMessage> {

@@ -7,6 +7,7 @@ import { EarlyFrames } from "./early.ts";
 import type { Knocks } from "./knocks.ts";
 import { type PeerCounters, Reception } from "./reception.ts";
 import type { Sessions } from "./sessions.ts";
+import type { Unreadable } from "./unreadable.ts";
 
 // The way in: frames are dealt with one after the other for each peer, and acked when that is durable. What cannot be dealt
 // with yet waits here, within bounds, or is left at the relay.
@@ -32,6 +33,7 @@ export class IncomingMail {
   readonly #knocks: Knocks;
   readonly #admission: Admission;
   readonly #reception: Reception;
+  readonly #unreadable: Unreadable;
   /** Frames that came before a session that could read them. */
   readonly #early = new EarlyFrames();
   /** Frames that came and are not taken over yet, by peer: a plain relay has them no more. */
@@ -48,11 +50,12 @@ export class IncomingMail {
   /** Peers whose knock is left at the relay: what follows it comes again behind it, and is not taken before. */
   readonly #behindKnock = new Set<string>();
 
-  constructor(core: Core, sessions: Sessions, knocks: Knocks, admission: Admission) {
+  constructor(core: Core, sessions: Sessions, knocks: Knocks, admission: Admission, unreadable: Unreadable) {
     this.#core = core;
     this.#knocks = knocks;
     this.#admission = admission;
-    this.#reception = new Reception(core, sessions);
+    this.#unreadable = unreadable;
+    this.#reception = new Reception(core, sessions, unreadable);
   }
 
   /** What came of a peer and was not taken. */
@@ -241,6 +244,8 @@ export class IncomingMail {
 
   #keepForLater(frame: Message): void {
     const size = this.#untaken.get(frame.from)?.frames.get(keyOf(frame))?.size ?? 0;
+    // Its session may have been closed here: then no knock is on its way.
+    if (!this.#untakenKnocks.has(frame.from)) this.#unreadable.came(frame.from, frame.id);
     // Un-acked, so that the relay still has them.
     for (const gone of this.#early.keep(frame, size)) this.#drop(gone);
   }

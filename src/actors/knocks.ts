@@ -20,6 +20,7 @@ import type { Membership } from "./membership.ts";
 import { identityOf, type Shown } from "./peer-keys.ts";
 import { closing } from "./session-end.ts";
 import { announcement, type Sessions } from "./sessions.ts";
+import type { Unreadable } from "./unreadable.ts";
 
 // Knocks of others, and what others say to ours.
 
@@ -38,9 +39,11 @@ export class Knocks {
   readonly #membership: Membership;
   readonly #sessions: Sessions;
   readonly #admission: Admission;
+  readonly #unreadable: Unreadable;
 
-  constructor(core: Core, membership: Membership, sessions: Sessions, admission: Admission) {
+  constructor(core: Core, membership: Membership, sessions: Sessions, admission: Admission, unreadable: Unreadable) {
     this.#core = core;
+    this.#unreadable = unreadable;
     this.#membership = membership;
     this.#sessions = sessions;
     this.#admission = admission;
@@ -185,6 +188,7 @@ export class Knocks {
 
   /** A reject is unsigned: it ends a session that the peer has not proved to hold yet, and changes nothing of a proven one. */
   async onReject(frame: KnockReject): Promise<void> {
+    if (frame.frames) return this.#unreadable.onReport(frame);
     const context = this.#contextOf(frame.knock_id);
     if (
       context?.peer !== frame.from ||

@@ -21,6 +21,7 @@ import { type Ports, realPorts } from "./ports.ts";
 import { Receipts } from "./receipts.ts";
 import { Sessions } from "./sessions.ts";
 import { probeStore, StoreHealth } from "./store-health.ts";
+import { Unreadable } from "./unreadable.ts";
 import { Handling, type Work, type WorkHandler } from "./work.ts";
 
 // One node: a state directory, its actors and its link. A laptop is one, so are a controller and a sandbox.
@@ -52,6 +53,7 @@ export class MeshNode {
   readonly incoming: IncomingMail;
   readonly offloads: Offloads;
   readonly health: StoreHealth;
+  readonly #unreadable: Unreadable;
   readonly #housekeeping: Housekeeping;
   readonly #storeKey: StoreKey;
   readonly #stopped = new AbortController();
@@ -104,13 +106,15 @@ export class MeshNode {
     this.membership = new Membership(this.core);
     this.admission = new Admission(this.core, () => this.membership.current);
     this.sessions = new Sessions(this.core, this.admission);
-    this.knocks = new Knocks(this.core, this.membership, this.sessions, this.admission);
+    const unreadable = new Unreadable(this.core, journal);
+    this.#unreadable = unreadable;
+    this.knocks = new Knocks(this.core, this.membership, this.sessions, this.admission, unreadable);
     this.receipts = new Receipts(this.core);
     this.offloads = new Offloads(this.core, this.admission, options.home);
     const outgoing = new OutgoingMail(this.core);
     const onWork = async (work: Work) => (await options.onWork?.(work)) ?? this.offloads.handle(work);
     const handling = new Handling(this.core, onWork);
-    this.incoming = new IncomingMail(this.core, this.sessions, this.knocks, this.admission);
+    this.incoming = new IncomingMail(this.core, this.sessions, this.knocks, this.admission, unreadable);
     system.perform("session", {
       knock: ({ session }: { session: string }) => this.sessions.knock(session),
       answer: ({ session }: { session: string }) => this.sessions.answer(session),
@@ -224,6 +228,7 @@ export class MeshNode {
     // What is under way comes to its end; what waits behind a frame that can no more be judged must not overtake it.
     this.incoming.pause();
     this.receipts.close();
+    this.#unreadable.close();
     link.disconnect();
     system.stop();
     await lanes.idle();

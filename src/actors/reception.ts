@@ -8,6 +8,7 @@ import { Keyring, type Ratchet } from "./keyring.ts";
 import { type Draft, entriesOnly, kindOf } from "./outgoing.ts";
 import { closing } from "./session-end.ts";
 import type { Sessions } from "./sessions.ts";
+import type { Unreadable } from "./unreadable.ts";
 
 // What a message becomes: trial decryption with the peer's sessions -> RECEIVED with the moved ratchet, in one commit.
 
@@ -31,12 +32,14 @@ interface Opened {
 export class Reception {
   readonly #core: Core;
   readonly #sessions: Sessions;
+  readonly #unreadable: Unreadable;
   readonly counters = new Map<string, PeerCounters>();
   /** Messages that are decided and not durable yet. */
   readonly #arriving = new Map<string, Promise<void>>();
 
-  constructor(core: Core, sessions: Sessions) {
+  constructor(core: Core, sessions: Sessions, unreadable: Unreadable) {
     this.#core = core;
+    this.#unreadable = unreadable;
     this.#sessions = sessions;
   }
 
@@ -67,6 +70,8 @@ export class Reception {
     if (opened === "unreadable" && mayComeLater) return "later";
     if (opened === "duplicate" || opened === "unreadable") {
       this.count(peer, opened === "duplicate" ? "duplicates" : "unreadable");
+      // Also one whose key was used, when the message is new: its sender went back to what it was before.
+      this.#unreadable.came(peer, frame.id);
       return Promise.resolve();
     }
     const { session, ratchet, result, kdf } = opened;

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { FRAME_SIZE_MAX } from "../limits.ts";
+import { FRAME_SIZE_MAX, UNREADABLE_FRAMES_MAX } from "../limits.ts";
 import { base64Exact, base64Text, Did, Id, KeyId, Timestamp, U32 } from "./text.ts";
 
 // The relay's frames: JSON text over a WebSocket, standard base64 with padding. Unknown extra fields are kept, because the
@@ -68,7 +68,14 @@ export const KnockReject = z.looseObject({
   type: z.literal("knock_reject"),
   knock_id: Id,
   reason: z.string().max(200).optional(),
+  /** Extension, for peers that announce `resends`: ids of frames that could not be read, with Ed25519 over `unreadableText`. */
+  frames: z.array(Id).max(UNREADABLE_FRAMES_MAX).optional(),
+  signature: base64Exact(64).optional(),
 });
+
+/** What the signature covers: utf8(`kars-unreadable-v1|<from>|<to>|<ts>|<frame>,<frame>…`). */
+export const unreadableText = ({ from, to, ts, frames = [] }: KnockReject): string =>
+  ["kars-unreadable-v1", from, to, ts ?? "", frames.join(",")].join("|");
 
 export const MessageHeader = z.object({ dh: base64Exact(32), pn: U32, n: U32 });
 export type MessageHeader = z.infer<typeof MessageHeader>;

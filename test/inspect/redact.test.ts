@@ -152,6 +152,7 @@ const ALLOWED: Readonly<Record<string, string>> = {
   "conversation.TRANSMITTED.ids[]": CLEAR_ID,
   "conversation.CONFIRMED.session": CLEAR_ID,
   "conversation.UNSENT.ids[]": CLEAR_ID,
+  "conversation.RETURNED.id": CLEAR_ID,
   "conversation.UNDELIVERABLE.ids[]": CLEAR_ID,
   "conversation.RECEIVED.id": CLEAR_ID,
   "conversation.RECEIVED.session": CLEAR_ID,

@@ -15,6 +15,7 @@ const Event = z.discriminatedUnion("type", [
   z.object({ type: z.literal("RECEIVED"), id: z.string(), kind: z.string() }),
   z.object({ type: z.literal("READ"), ids: z.array(z.string()) }),
   z.object({ type: z.literal("TRANSMITTED"), ids: z.array(z.string()) }),
+  z.object({ type: z.literal("RETURNED"), id: z.string() }),
   z.object({ type: z.literal("UNSENT"), ids: z.array(z.string()) }),
   z.object({ type: z.literal("UNDELIVERABLE"), ids: z.array(z.string()) }),
   z.object({
@@ -76,6 +77,11 @@ export class MessagesProjection implements Projection {
       case "TRANSMITTED":
         this.#mark(peer, event.ids, "sent");
         return;
+      case "RETURNED": {
+        const entry = this.outgoing(peer, event.id);
+        if (entry) this.#outgoing.put({ ...entry, state: "queued", place });
+        return;
+      }
       case "UNSENT":
         for (const id of event.ids) {
           const entry = this.outgoing(peer, id);

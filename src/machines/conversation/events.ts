@@ -39,6 +39,8 @@ export const ConversationEventSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("CONFIRMED"), session: Id }),
   /** The relay took these in a session that the peer never had: they are to be sealed anew. */
   z.object({ type: z.literal("UNSENT"), ids: z.array(Id) }),
+  /** The peer said, signed, that it could not read this one: it is to be sealed anew. */
+  z.object({ type: z.literal("RETURNED"), id: Id, kind: MessageKind, body: Body, size: z.int() }),
   z.object({ type: z.literal("UNDELIVERABLE"), ids: z.array(Id), code: z.enum(ERROR_CODES) }),
   z.object({
     type: z.literal("RECEIVED"),
@@ -117,6 +119,8 @@ export interface ConversationContext {
   readonly proved: readonly string[];
   /** What the relay took in other sessions, oldest first: if such a one is lost, nobody could read them. */
   readonly unconfirmed: readonly Outgoing[];
+  /** The last frames of messages that were sealed more than once. */
+  readonly reframed: readonly { readonly id: string; readonly frame: string }[];
   /** Work that was received and not yet handed over, oldest first. */
   readonly handling: readonly { readonly id: string; readonly kind: MessageKind; readonly body: Body }[];
   /** Attempts to open a session since the last success. */

@@ -8,6 +8,8 @@ import {
   idsOf,
   proved,
   provedBodies,
+  reframed,
+  returned,
   transmitted,
   transmittedBodies,
   unsealed,
@@ -144,6 +146,7 @@ const conversation = setup({
       discard(enqueue, provedBodies(context, event.session));
       enqueue.assign(proved(context, event.session));
     }),
+    takeReturned: assign(({ context, event }) => (event.type === "RETURNED" ? returned(context, event) : {})),
     takeBack: assign(({ context, event }) => (event.type === "UNSENT" ? unsent(context, event.ids) : {})),
     unseal: assign(({ context, event }) => (event.type === "SESSION_LOST" ? unsealed(context, event.session) : {})),
   },
@@ -152,7 +155,7 @@ const conversation = setup({
     isNotAdmitted: ({ context }) => context.admission !== "admitted",
     isNotDeclined: ({ context }) => context.admission !== "declined",
     hasRoom: ({ context, event }) =>
-      event.type === "SEND" &&
+      (event.type === "SEND" || event.type === "RETURNED") &&
       context.outbox.length + context.unconfirmed.length < OUTBOX_MESSAGES_MAX &&
       !context.outbox.some((item) => item.id === event.id),
     isFinal: ({ event }) => event.type === "ESTABLISH_FAILED" && event.final,
@@ -187,6 +190,7 @@ const conversation = setup({
     proved: [],
     unconfirmed: [],
     outbox: [],
+    reframed: [],
     handling: [],
     attempts: 0,
     sent: 0,
@@ -204,6 +208,7 @@ const conversation = setup({
     RECEIVED: [{ guard: "isWork", actions: ["prove", "takeWork"] }, { actions: ["prove", "takeChat"] }],
     CONFIRMED: { actions: "prove" },
     UNSENT: { guard: "isKept", actions: "takeBack" },
+    RETURNED: { guard: "hasRoom", actions: "takeReturned" },
     HANDLED: {
       guard: "isHandling",
       actions: [
@@ -251,7 +256,10 @@ const conversation = setup({
   },
   states: {
     closed: {
-      on: { SEND: { guard: "hasRoom", target: "opening", actions: "enqueue" } },
+      on: {
+        SEND: { guard: "hasRoom", target: "opening", actions: "enqueue" },
+        RETURNED: { guard: "hasRoom", target: "opening", actions: "takeReturned" },
+      },
     },
     opening: {
       entry: { type: "establish", params: ({ context }) => ({ peer: context.peer }) },
@@ -292,6 +300,7 @@ const conversation = setup({
               outbox: context.outbox.map((item) =>
                 item.id === event.id ? { ...item, sealed: sealedBy(event) } : item,
               ),
+              reframed: reframed(context, event.id, event.frame),
             })),
             { type: "transmit", params: ({ context, event }) => ({ peer: context.peer, ids: [event.id] }) },
           ],

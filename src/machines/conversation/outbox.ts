@@ -1,4 +1,4 @@
-import { SESSIONS_PER_PEER_MAX } from "../../limits.ts";
+import { REFRAMED_KEPT, SESSIONS_PER_PEER_MAX } from "../../limits.ts";
 import type { Body } from "../definition.ts";
 import type { ConversationContext as Context, Outgoing } from "./events.ts";
 
@@ -69,6 +69,18 @@ export function unsent(context: Context, ids: readonly string[]): Partial<Contex
     sent: context.sent - counted(back),
   };
 }
+
+/** The relay took this one, and the peer could not read it: it goes again, before all that is queued. */
+export function returned(context: Context, { id, kind, body, at }: Pick<Outgoing, "id" | "kind" | "body" | "at">) {
+  const item: Outgoing = { id, kind, body, at, again: true };
+  return { outbox: [item, ...context.outbox], sent: context.sent - counted([item]) };
+}
+
+/** The frame that a message was last sealed into, when it is not the first. */
+export const reframed = (context: Context, id: string, frame: string | undefined): Context["reframed"] =>
+  frame === undefined
+    ? context.reframed
+    : [...context.reframed.filter((each) => each.id !== id), { id, frame }].slice(-REFRAMED_KEPT);
 
 /** A session is lost: what it had sealed and the relay never took is sealed anew. */
 export const unsealed = (context: Context, session: string): Partial<Context> => ({
