@@ -52,7 +52,7 @@ export class IncomingMail {
     this.#core = core;
     this.#knocks = knocks;
     this.#admission = admission;
-    this.#reception = new Reception(core, sessions);
+    this.#reception = new Reception(core, sessions, admission);
   }
 
   /** What came of a peer and was not taken. */
@@ -87,9 +87,11 @@ export class IncomingMail {
     this.#begin(frame);
   }
 
-  /** A peer was admitted: what was left at the relay is fetched. */
-  welcome(peer: string): void {
-    if (this.#heldBack.delete(peer)) this.#comeAgain();
+  /** A peer was admitted: what was left at the relay is fetched. What came after that was left is left, too. */
+  async welcome(peer: string): Promise<void> {
+    await this.#core.lanes.run(`in ${peer}`, async () => {
+      if (this.#heldBack.delete(peer)) this.#comeAgain();
+    });
   }
 
   /** A new connection is given all that was not acked on this one. */
@@ -188,7 +190,7 @@ export class IncomingMail {
           this.#knocks.turnAway(frame.from);
           break;
         }
-        if (this.#admission.isFull(frame.from)) {
+        if (this.#heldBack.has(frame.from) || this.#admission.isFull(frame.from)) {
           this.#drop(frame);
           this.#heldBack.add(frame.from);
           return;

@@ -3,6 +3,7 @@ import { MeshError } from "../errors.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { Message } from "../wire/frame.ts";
 import { type Payload, parsePayload } from "../wire/payload.ts";
+import type { Admission } from "./admission.ts";
 import { type Core, conversationOf, sessionOf } from "./core.ts";
 import { Keyring, type Ratchet } from "./keyring.ts";
 import { type Draft, entriesOnly, kindOf } from "./outgoing.ts";
@@ -31,13 +32,15 @@ interface Opened {
 export class Reception {
   readonly #core: Core;
   readonly #sessions: Sessions;
+  readonly #admission: Admission;
   readonly counters = new Map<string, PeerCounters>();
   /** Messages that are decided and not durable yet. */
   readonly #arriving = new Map<string, Promise<void>>();
 
-  constructor(core: Core, sessions: Sessions) {
+  constructor(core: Core, sessions: Sessions, admission: Admission) {
     this.#core = core;
     this.#sessions = sessions;
+    this.#admission = admission;
   }
 
   count(peer: string, counter: keyof PeerCounters): void {
@@ -57,7 +60,9 @@ export class Reception {
     const id = frame.message_id ?? frame.id;
     const key = `${peer} ${id}`;
     const arriving = this.#arriving.get(key);
-    if (arriving || messages.wasReceived(peer, id)) {
+    const isKnown = arriving !== undefined || messages.wasReceived(peer, id);
+    // Sealed anew it says nothing new, but that the peer is in another session now: there the ratchet must follow.
+    if (isKnown && frame.message_id === undefined) {
       this.count(peer, "duplicates");
       return arriving ?? Promise.resolve();
     }
@@ -80,8 +85,11 @@ export class Reception {
       keyring.forgot(session);
       return durable;
     }
-    const news = this.#newsOf(frame, id, session, decodeText(result.plaintext));
     const conversation = conversationOf(peer);
+    if (isKnown) this.count(peer, "duplicates");
+    const news: Draft = isKnown
+      ? { entries: [], secrets: {} }
+      : this.#newsOf(frame, id, session, decodeText(result.plaintext));
     const disproved = kdf && this.#sessions.endDisproved(peer, kdf);
     const { accepted, durable } = system.commit(
       [
@@ -126,6 +134,7 @@ export class Reception {
       throw new MeshError("internal", `Message ${id} of ${peer} met a machine that refused it.`);
     for (const id of disproved?.ids ?? []) keyring.forgot(id);
     keyring.moved(session, { ...ratchet, state: result.state, skipped: applySkipped(ratchet.skipped, result) });
+    if (isKnown) return durable;
     this.#arriving.set(key, durable);
     return durable.finally(() => this.#arriving.delete(key));
   }
@@ -134,7 +143,8 @@ export class Reception {
   #newsOf(frame: Message, id: string, session: string, text: string): Draft {
     const stream = conversationOf(frame.from);
     const payload: Payload | undefined = parsePayload(text);
-    if (payload?.type === "mesh:receipt") {
+    // Who was never written to has nothing to acknowledge: of one that is held it is kept, and bounded, with all it says.
+    if (payload?.type === "mesh:receipt" && !this.#admission.isHeld(frame.from)) {
       const { delivered, read } = payload;
       return entriesOnly({ stream, event: { type: "ACKNOWLEDGED", id, session, delivered, read } });
     }
