@@ -72,7 +72,7 @@ export class Reception {
     if (opened === "unreadable" && mayComeLater) return "later";
     if (opened === "duplicate" || opened === "unreadable") {
       this.count(peer, opened === "duplicate" ? "duplicates" : "unreadable");
-      return Promise.resolve();
+      return arriving ?? Promise.resolve();
     }
     const { session, ratchet, result, kdf } = opened;
     if (kdf && this.#sessions.known.isReplay(peer, frame.header.dh)) {
