@@ -55,7 +55,7 @@ export class IncomingMail {
     this.#knocks = knocks;
     this.#admission = admission;
     this.#unreadable = unreadable;
-    this.#reception = new Reception(core, sessions, unreadable);
+    this.#reception = new Reception(core, sessions, admission, unreadable);
   }
 
   /** What came of a peer and was not taken. */
@@ -90,9 +90,11 @@ export class IncomingMail {
     this.#begin(frame);
   }
 
-  /** A peer was admitted: what was left at the relay is fetched. */
-  welcome(peer: string): void {
-    if (this.#heldBack.delete(peer)) this.#comeAgain();
+  /** A peer was admitted: what was left at the relay is fetched. What came after that was left is left, too. */
+  async welcome(peer: string): Promise<void> {
+    await this.#core.lanes.run(`in ${peer}`, async () => {
+      if (this.#heldBack.delete(peer)) this.#comeAgain();
+    });
   }
 
   /** A new connection is given all that was not acked on this one. */
@@ -191,7 +193,7 @@ export class IncomingMail {
           this.#knocks.turnAway(frame.from);
           break;
         }
-        if (this.#admission.isFull(frame.from)) {
+        if (this.#heldBack.has(frame.from) || this.#admission.isFull(frame.from)) {
           this.#drop(frame);
           this.#heldBack.add(frame.from);
           return;

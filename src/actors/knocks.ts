@@ -155,6 +155,8 @@ export class Knocks {
     await system.commit(
       [
         ...(isHeld ? [{ stream: conversation, event: { type: "HELD" } }] : []),
+        // It was held by a rule that does not hold it any more.
+        ...(!isHeld && this.#admission.isHeld(peer) ? [{ stream: conversation, event: { type: "ADMITTED" } }] : []),
         { stream: sessionOf(knock.id), event },
         ...(agent.name === null
           ? []

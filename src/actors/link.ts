@@ -45,8 +45,8 @@ export class Link {
   /** Where the relay is wanted, also while the link is paused. */
   #url: string | undefined;
   #paused = false;
-  /** A socket that was let go of: what still comes through it comes again through the next. */
-  #dropped: Socket | undefined;
+  /** Sockets that were let go of: what still comes through them comes again through the next. */
+  readonly #dropped = new WeakSet<Socket>();
   /** The last heartbeat: when it was, what waited in the socket then, and whether anything was heard since. */
   #beaten: { readonly at: number; readonly buffered: number; heard: boolean } | undefined;
   /** Frames that came and were not in a form that is understood. */
@@ -84,7 +84,7 @@ export class Link {
   }
   disconnect(): void {
     if (this.#online) this.#send({ v: 1, type: "disconnect", from: this.#options.identity().did });
-    if (this.#acknowledges) this.#dropped = this.#socket;
+    if (this.#acknowledges && this.#socket) this.#dropped.add(this.#socket);
     this.#fell();
     this.#tell({ type: "DISCONNECT" });
   }
@@ -120,6 +120,11 @@ export class Link {
   /** Whether a frame is on the wire, and the relay has not said yet what became of it. */
   awaits(id: string): boolean {
     return this.#awaiting.has(id);
+  }
+
+  /** What the relay says of these frames is of no use any more: what was in them goes in others. */
+  disown(ids: readonly string[]): void {
+    for (const id of ids) this.#awaiting.delete(id);
   }
 
   /** Tells the relay that a frame was taken over and needs no keeping. */
@@ -158,7 +163,7 @@ export class Link {
   #lost(reason: string): void {
     const socket = this.#socket;
     // What still comes through it comes again through the next; a plain relay gives nothing twice.
-    if (this.#acknowledges) this.#dropped = socket;
+    if (this.#acknowledges && socket) this.#dropped.add(socket);
     this.#socket = undefined;
     this.#fell();
     socket?.close();
@@ -226,7 +231,7 @@ export class Link {
         if (this.#socket === socket) this.#heard();
       },
       received: (text) => {
-        if (this.#dropped === socket) return;
+        if (this.#dropped.has(socket)) return;
         this.#heard();
         this.#received(text, up);
       },

@@ -1,5 +1,5 @@
 import { RECEIPT_DELAY_MS, RECEIPT_IDS } from "../limits.ts";
-import type { ConversationContext } from "../machines/conversation/events.ts";
+import { type ConversationContext, isHeld } from "../machines/conversation/events.ts";
 import { type Core, conversationOf } from "./core.ts";
 import { compose } from "./outgoing.ts";
 
@@ -51,8 +51,8 @@ export class Receipts {
     const stream = conversationOf(peer);
     const snapshot = system.decided(stream)?.snapshot;
     const context: ConversationContext | undefined = snapshot?.context;
-    // A receipt is not worth a session of its own.
-    if (!context || !snapshot?.matches("open")) return false;
+    // A receipt is not worth a session of its own; and who is held since it was gathered is told nothing.
+    if (!context || !snapshot?.matches("open") || isHeld(context)) return false;
     const { delivered, read } = context.owed;
     if (delivered.length + read.length === 0) return false;
     const says = { delivered: [...delivered], read: [...read] };

@@ -3,6 +3,7 @@ import { MeshError } from "../errors.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { Message } from "../wire/frame.ts";
 import { type Payload, parsePayload } from "../wire/payload.ts";
+import type { Admission } from "./admission.ts";
 import { type Core, conversationOf, sessionOf } from "./core.ts";
 import { Keyring, type Ratchet } from "./keyring.ts";
 import { type Draft, entriesOnly, kindOf } from "./outgoing.ts";
@@ -33,14 +34,16 @@ export class Reception {
   readonly #core: Core;
   readonly #sessions: Sessions;
   readonly #unreadable: Unreadable;
+  readonly #admission: Admission;
   readonly counters = new Map<string, PeerCounters>();
   /** Messages that are decided and not durable yet. */
   readonly #arriving = new Map<string, Promise<void>>();
 
-  constructor(core: Core, sessions: Sessions, unreadable: Unreadable) {
+  constructor(core: Core, sessions: Sessions, admission: Admission, unreadable: Unreadable) {
     this.#core = core;
     this.#unreadable = unreadable;
     this.#sessions = sessions;
+    this.#admission = admission;
   }
 
   count(peer: string, counter: keyof PeerCounters): void {
@@ -60,7 +63,9 @@ export class Reception {
     const id = frame.message_id ?? frame.id;
     const key = `${peer} ${id}`;
     const arriving = this.#arriving.get(key);
-    if (arriving || messages.wasReceived(peer, id)) {
+    const isKnown = arriving !== undefined || messages.wasReceived(peer, id);
+    // Sealed anew it says nothing new, but that the peer is in another session now: there the ratchet must follow.
+    if (isKnown && frame.message_id === undefined) {
       this.count(peer, "duplicates");
       return arriving ?? Promise.resolve();
     }
@@ -71,8 +76,8 @@ export class Reception {
     if (opened === "duplicate" || opened === "unreadable") {
       this.count(peer, opened === "duplicate" ? "duplicates" : "unreadable");
       // Also one whose key was used, when the message is new: its sender went back to what it was before.
-      this.#unreadable.came(peer, frame.id);
-      return Promise.resolve();
+      if (!isKnown) this.#unreadable.came(peer, frame.id);
+      return arriving ?? Promise.resolve();
     }
     const { session, ratchet, result, kdf } = opened;
     if (kdf && this.#sessions.known.isReplay(peer, frame.header.dh)) {
@@ -85,8 +90,11 @@ export class Reception {
       keyring.forgot(session);
       return durable;
     }
-    const news = this.#newsOf(frame, id, session, decodeText(result.plaintext));
     const conversation = conversationOf(peer);
+    if (isKnown) this.count(peer, "duplicates");
+    const news: Draft = isKnown
+      ? { entries: [], secrets: {} }
+      : this.#newsOf(frame, id, session, decodeText(result.plaintext));
     const disproved = kdf && this.#sessions.endDisproved(peer, kdf);
     const { accepted, durable } = system.commit(
       [
@@ -131,6 +139,7 @@ export class Reception {
       throw new MeshError("internal", `Message ${id} of ${peer} met a machine that refused it.`);
     for (const id of disproved?.ids ?? []) keyring.forgot(id);
     keyring.moved(session, { ...ratchet, state: result.state, skipped: applySkipped(ratchet.skipped, result) });
+    if (isKnown) return durable;
     this.#arriving.set(key, durable);
     return durable.finally(() => this.#arriving.delete(key));
   }
@@ -139,7 +148,8 @@ export class Reception {
   #newsOf(frame: Message, id: string, session: string, text: string): Draft {
     const stream = conversationOf(frame.from);
     const payload: Payload | undefined = parsePayload(text);
-    if (payload?.type === "mesh:receipt") {
+    // Who was never written to has nothing to acknowledge: of one that is held it is kept, and bounded, with all it says.
+    if (payload?.type === "mesh:receipt" && !this.#admission.isHeld(frame.from)) {
       const { delivered, read } = payload;
       return entriesOnly({ stream, event: { type: "ACKNOWLEDGED", id, session, delivered, read } });
     }

@@ -1,4 +1,4 @@
-import type { ConversationContext } from "../machines/conversation/events.ts";
+import { type ConversationContext, isHeld } from "../machines/conversation/events.ts";
 import type { OffloadContext } from "../machines/offload/events.ts";
 import { until } from "./inbox.ts";
 import type { MeshNode } from "./node.ts";
@@ -20,7 +20,11 @@ function isBusy(node: MeshNode): boolean {
   const { system } = node.core;
   for (const [, { snapshot }] of system.streams("conversation")) {
     const context: ConversationContext = snapshot.context;
-    if (context.handling.length > 0 || (context.outbox.length > 0 && !snapshot.matches("waiting"))) return true;
+    if (
+      (context.handling.length > 0 && !isHeld(context)) ||
+      (context.outbox.length > 0 && !snapshot.matches("waiting"))
+    )
+      return true;
   }
   for (const [, { snapshot }] of system.streams("offload")) {
     const context: OffloadContext = snapshot.context;

@@ -1,5 +1,5 @@
 import { asMeshError } from "../errors.ts";
-import type { ConversationContext } from "../machines/conversation/events.ts";
+import { type ConversationContext, isHeld } from "../machines/conversation/events.ts";
 import { type Payload, parsePayload } from "../wire/payload.ts";
 import { type Core, conversationOf } from "./core.ts";
 import { type Draft, entriesOnly, join } from "./outgoing.ts";
@@ -52,6 +52,8 @@ export class Handling {
     const transfers = this.#transfers.get(peer) ?? new Transfers(this.#core.bodies, peer);
     this.#transfers.set(peer, transfers);
     for (const item of context()?.handling ?? []) {
+      const now: ConversationContext | undefined = this.#core.system.decided(conversationOf(peer))?.snapshot.context;
+      if (!now || isHeld(now)) return;
       if (item.kind === "part") {
         const arrived = await transfers.take(item.id, item.body, bodyOf);
         if (arrived) await this.#handOver({ peer, id: arrived.id, payload: arrived.payload }, arrived.ids);

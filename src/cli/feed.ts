@@ -15,7 +15,7 @@ const News = z.object({
 });
 type News = z.infer<typeof News>;
 
-const Conversation = z.object({ peer: z.string(), name: z.string().nullable() });
+const Conversation = z.object({ peer: z.string(), name: z.string().nullable(), admission: z.string() });
 const Message = z.object({ id: z.string(), kind: z.string() });
 const Messages = z.object({ ids: z.array(z.string()) });
 const Pairing = z.object({ cluster: z.string() });
@@ -73,7 +73,7 @@ export function createFeed(mesh: Mesh, print: (text: string) => void) {
   };
 
   const takeConversation = ({ state, event }: News) => {
-    const { peer, name } = Conversation.parse(state.context);
+    const { peer, name, admission } = Conversation.parse(state.context);
     if (name !== null) names.set(peer, name);
     if (event?.type === "SEND") {
       const { id, kind } = Message.parse(event);
@@ -85,7 +85,8 @@ export function createFeed(mesh: Mesh, print: (text: string) => void) {
         if (leaving.delete(id)) say(`a message to ${nameOf(peer)} cannot be delivered`);
     } else if (event?.type === "RECEIVED") {
       const { id, kind } = Message.parse(event);
-      if (kind === "chat") later(() => tellMessage(peer, id));
+      // What one says that is held is not in the inbox.
+      if (kind === "chat" && admission !== "held") later(() => tellMessage(peer, id));
     }
   };
 

@@ -185,11 +185,12 @@ it("what a peer has spoken ends the sessions in which it understood nothing, and
     { role: "initiator", kdf: "current", closed: expect.any(String) },
     { id: session, role: "responder", kdf: "npm4", closed: null },
   ]);
-  await call(node, "send", { to, message: "now you read me" });
+  const { id } = await call(node, "send", { to, message: "now you read me" });
   // What it could not read is said again.
   expect(old.read(await old.next("message"))).toBe("in the wrong tongue");
   expect(old.read(await old.next("message"))).toBe("now you read me");
 
+  await call(node, "sent", { to, id, wait_ms: 20_000 });
   const lost = { type: "SESSION_LOST", session, code: "peer_refused" };
   await node.core.system.commit([{ stream: `conversation/${to}`, event: lost }]).durable;
   await call(node, "send", { to, message: "from the beginning" });

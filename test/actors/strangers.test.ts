@@ -6,13 +6,15 @@ import { until } from "../../src/actors/inbox.ts";
 import { openMesh } from "../../src/actors/mesh.ts";
 import { realNetwork } from "../../src/actors/network.ts";
 import type { MeshNode } from "../../src/actors/node.ts";
+import { compose } from "../../src/actors/outgoing.ts";
 import { realPorts } from "../../src/actors/ports.ts";
 import { openCluster } from "../../src/cluster/local.ts";
 import { base64url, identityFromSeed, sign, utf8 } from "../../src/crypto/index.ts";
-import { MEMBERSHIP_MS, STRANGER_MESSAGES_MAX, STRANGERS_HELD_MAX } from "../../src/limits.ts";
+import { MEMBERSHIP_MS, STRANGER_MESSAGES_MAX, STRANGERS_HELD_MAX, WAIT_MAX_MS } from "../../src/limits.ts";
+import { Message } from "../../src/wire/frame.ts";
 import { memberText } from "../../src/wire/registry.ts";
 import { temporaryDirectory } from "../store/disks.ts";
-import { call, openNode, openWorld } from "./world.ts";
+import { call, filtered, openNode, openWorld } from "./world.ts";
 
 const PATIENCE_MS = 20_000;
 const didOf = ({ core }: MeshNode) => core.keyring.identity.did;
@@ -144,6 +146,89 @@ describe("a stranger", () => {
     expect(await call(bob, "sent", { to: didOf(alice), id, until: "delivered", wait_ms: PATIENCE_MS })).toMatchObject({
       state: "delivered",
     });
+  });
+});
+
+describe("a stranger cannot get round that", () => {
+  const context = (node: MeshNode, of: MeshNode) =>
+    node.core.system.state(`conversation/${didOf(of)}`)?.snapshot.context;
+
+  it("by receipts: they are bounded as its words are, and mean nothing when it is let in", async () => {
+    const { alice, bob } = await openHouse("verified");
+    await send(bob, alice, "may I?");
+    for (let count = 0; count < 2 * STRANGER_MESSAGES_MAX; count++) {
+      const { entries, ...rest } = compose(bob.core, didOf(alice), {
+        type: "mesh:receipt",
+        delivered: ["x"],
+        read: [],
+      });
+      await bob.core.system.commit(entries, rest).durable;
+    }
+    const stream = `conversation/${didOf(alice)}`;
+    await until(bob, () => context(bob, alice)?.outbox.length === 0, patient(stream));
+    await send(bob, alice, "please");
+    await alice.core.lanes.idle();
+    expect(context(alice, bob)).toMatchObject({ received: STRANGER_MESSAGES_MAX, unread: 1 });
+    await call(alice, "accept", { peer: "bob" });
+    await heard(alice, bob, ["may I?", "please"]);
+    const fromBob = `conversation/${didOf(bob)}`;
+    expect(await until(alice, () => context(alice, bob)?.handling.length === 0, patient(fromBob))).toBe(true);
+  });
+
+  it("by having been let in before: what is gathered for it is not told", async () => {
+    const { alice, bob } = await openHouse("everyone");
+    await send(bob, alice, "hello");
+    await heard(alice, bob, ["hello"]);
+    await alice.core.system.commit([{ stream: `conversation/${didOf(bob)}`, event: { type: "HELD" } }]).durable;
+    expect(alice.receipts.flush()).toBe(false);
+    await call(alice, "accept", { peer: "bob" });
+    expect(alice.receipts.flush()).toBe(true);
+  });
+
+  it("by work: it keeps nobody waiting that settles", async () => {
+    const { alice, bob } = await openHouse("verified");
+    const { entries, ...rest } = compose(bob.core, didOf(alice), { type: "task_received", request_id: "r" });
+    await bob.core.system.commit(entries, rest).durable;
+    await until(alice, () => context(alice, bob)?.handling.length === 1, patient(`conversation/${didOf(bob)}`));
+    expect(await call(alice, "settle", { wait_ms: WAIT_MAX_MS })).toMatchObject({ online: true });
+    expect(context(alice, bob)?.handling).toHaveLength(1);
+  });
+
+  it("and is let in by a knock that the policy takes meanwhile", async () => {
+    const { alice, bob } = await openHouse("verified");
+    await send(bob, alice, "may I?");
+    await waiting(alice, bob, 1);
+    await call(alice, "knock_policy", { policy: "everyone" });
+    const { session } = context(bob, alice);
+    const reject = { v: 1, type: "knock_reject", from: didOf(alice), to: didOf(bob), id: "r" } as const;
+    await bob.knocks.onReject({ ...reject, knock_id: session });
+    await heard(alice, bob, ["may I?"]);
+  });
+
+  it("what it says while it is let in does not overtake what waits at the relay", async () => {
+    const world = await openWorld();
+    const frames: Message[] = [];
+    const alice = await world.open(
+      "alice",
+      filtered((frame, direction) => {
+        if (direction === "in" && frame.type === "message") frames.push(Message.parse(frame));
+        return true;
+      }),
+    );
+    const bob = await world.open("bob");
+    await call(alice, "knock_policy", { policy: "verified" });
+    const words = Array.from({ length: STRANGER_MESSAGES_MAX + 2 }, (_, index) => `word ${index}`);
+    for (const word of words) await send(bob, alice, word);
+    await until(alice, () => frames.length >= words.length, patient("link/relay"));
+    await waiting(alice, bob, STRANGER_MESSAGES_MAX);
+    await alice.core.lanes.idle();
+    const { durable } = alice.core.system.commit([
+      { stream: `conversation/${didOf(bob)}`, event: { type: "ADMITTED" } },
+    ]);
+    const last = frames.at(-1);
+    if (last) alice.incoming.onFrame(last, 1);
+    await durable;
+    await heard(alice, bob, words);
   });
 });
 

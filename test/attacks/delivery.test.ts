@@ -160,6 +160,8 @@ describe("large frames", () => {
     if (typeof address !== "object" || !address) throw new Error("no port");
     const { alice, bob: first, world } = await openTalk();
     const from = didOf(alice);
+    // Nothing is owed any more.
+    for (const node of [first, alice]) await call(node, "settle", {});
     await first.close();
     let dials = 0;
     const bob = await world.open(

@@ -13,7 +13,9 @@ export class FaultyNetwork {
   isDown = false;
   readonly ports: Ports;
   #unanswered: string[] = [];
-  #refusals: string[] = [];
+  #refusals: { readonly reason: string; readonly isLate: boolean }[] = [];
+  /** Refusals that come when the relay has taken one frame more. */
+  #late: string[] = [];
   #holding: { readonly frames: number; readonly held: (() => void)[] } | undefined;
 
   constructor() {
@@ -53,9 +55,9 @@ export class FaultyNetwork {
     this.#unanswered.push(part);
   }
 
-  /** The next knock is refused for this reason, as by its recipient. */
-  refuseKnock(reason: string): void {
-    this.#refusals.push(reason);
+  /** The next knock is refused for this reason, as by its recipient: at once, or when the relay has what follows it. */
+  refuseKnock(reason: string, isLate = false): void {
+    this.#refusals.push({ reason, isLate });
   }
 
   /** Of the next messages that come in, so many, the first comes last. */
@@ -65,19 +67,20 @@ export class FaultyNetwork {
 
   #refuse(text: string, received: (text: string) => void): boolean {
     const { type, id, from, to }: Frame = JSON.parse(text);
-    if (type !== "knock" || this.#refusals.length === 0) return false;
-    const reason = this.#refusals.shift();
+    const refusal = type === "knock" ? this.#refusals.shift() : undefined;
+    if (!refusal) return false;
+    const { reason, isLate } = refusal;
     const ts = new Date().toISOString();
-    const answers = [
-      { v: 1, type: "accepted", id },
-      { v: 1, type: "knock_reject", from: to, to: from, id: `${id}.r`, knock_id: id, reason, ts },
-    ];
-    for (const answer of answers) queueMicrotask(() => received(JSON.stringify(answer)));
+    const reject = { v: 1, type: "knock_reject", from: to, to: from, id: `${id}.r`, knock_id: id, reason, ts };
+    queueMicrotask(() => received(JSON.stringify({ v: 1, type: "accepted", id })));
+    if (isLate) this.#late.push(JSON.stringify(reject));
+    else queueMicrotask(() => received(JSON.stringify(reject)));
     return true;
   }
 
   #receive(text: string, received: (text: string) => void): void {
     const { type }: Frame = JSON.parse(text);
+    if (type === "accepted") for (const late of this.#late.splice(0)) queueMicrotask(() => received(late));
     const holding = this.#holding;
     if (!holding || type !== "message") {
       received(text);

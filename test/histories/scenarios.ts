@@ -1,9 +1,15 @@
 /** What recorded histories are made of: whole lives of real nodes on a real relay, with what goes wrong in them. */
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { until } from "../../src/actors/inbox.ts";
 import { type Mesh, openMesh } from "../../src/actors/mesh.ts";
+import { MeshNode } from "../../src/actors/node.ts";
 import type { PersistedState } from "../../src/actors/state.ts";
 import { type ClusterOperations, openCluster } from "../../src/cluster/local.ts";
+import { startServer } from "../../src/cluster/server.ts";
+import { MeshError } from "../../src/errors.ts";
+import { PREKEYS_CHECK_MS, SIGNED_PREKEY_MS } from "../../src/limits.ts";
+import type { PreKeysContext } from "../../src/machines/prekeys/events.ts";
 import { FaultyNetwork } from "./network.ts";
 
 /** A node whose history is worth keeping, and where it lies when the scenario has ended. */
@@ -117,6 +123,9 @@ const messages: Scenario = async (directory) => {
   networks.alice.refuseKnock("prekey_unknown");
   await send(first, "bob", "hello bob");
   await has(bobs, alice, 1);
+  networks.carol.refuseKnock("prekey_unknown", true);
+  await send(carols, bob, "hello from carol");
+  await has(bobs, carol, 1);
   await send(bobs, alice, "hello alice");
   await send(bobs, alice, "how are you?");
   await has(first, bob, 2);
@@ -148,6 +157,7 @@ const messages: Scenario = async (directory) => {
   return [
     { node: "alice", home: join(directory, "alice") },
     { node: "bob", home: join(directory, "bob") },
+    { node: "carol", home: join(directory, "carol") },
   ];
 };
 
@@ -180,6 +190,51 @@ const strangers: Scenario = async (directory) => {
     { node: "alice", home: join(directory, "alice") },
     { node: "bob", home: join(directory, "bob") },
   ];
+};
+
+/** Prekeys over weeks: a registry that does not answer, one that has enough, and a signed one that is replaced. */
+const prekeys: Scenario = async (directory) => {
+  const network = new FaultyNetwork();
+  const { clock: real } = network.ports;
+  let passed = 0;
+  const clock = {
+    now: () => real.now() + passed,
+    at: (time: number, ring: () => void) => real.at(time - passed, ring),
+  };
+  const server = await startServer({
+    host: "127.0.0.1",
+    port: 0,
+    directory: join(directory, "server"),
+    pair: () => Promise.reject(new MeshError("token_invalid")),
+    now: clock.now,
+  });
+  const home = join(directory, "alice");
+  /** Opens the node after a while, and closes it when its prekeys are as is waited for. */
+  const after = async (duration: number, isIt: (context: PreKeysContext) => boolean) => {
+    passed += duration;
+    const node = await MeshNode.open({ home, ports: { ...network.ports, clock } });
+    const done = until(
+      node,
+      () =>
+        [...node.core.system.streams("prekeys")].some(
+          ([, { snapshot }]) => snapshot.value === "fresh" && isIt(snapshot.context),
+        ),
+      { timeoutMs: WAIT_MS, signal: AbortSignal.timeout(WAIT_MS), concerns: (stream) => stream.startsWith("prekeys/") },
+    );
+    node.start();
+    if (!node.membership.current) {
+      const place = { controller: null, cluster: "local", relayUrl: server.relayUrl, registryUrl: server.url };
+      await node.membership.join({ ...place, name: "alice", capabilities: [] });
+    }
+    if (!(await done)) throw new Error("the prekeys were not seen to");
+    await node.close();
+  };
+  await after(0, ({ signed }) => signed === 1);
+  network.leaveUnanswered("/prekeys/count");
+  await after(PREKEYS_CHECK_MS, ({ left }) => left !== null);
+  await after(SIGNED_PREKEY_MS, ({ signed }) => signed === 2);
+  await server.close();
+  return [{ node: "alice", home }];
 };
 
 const ENDLESS = `console.log("10 % waiting"); setInterval(() => undefined, 1000);`;
@@ -233,4 +288,4 @@ const offloads: Scenario = async (directory) => {
   ];
 };
 
-export const SCENARIOS: Readonly<Record<string, Scenario>> = { pairing, messages, strangers, offloads };
+export const SCENARIOS: Readonly<Record<string, Scenario>> = { pairing, messages, strangers, prekeys, offloads };

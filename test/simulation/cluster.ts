@@ -17,7 +17,7 @@ import type { World } from "./world.ts";
 // The cluster: relay, registry and controller in one process, sandboxes in processes of their own, on one machine.
 
 const AUTHORITY = "127.0.0.1:7070";
-const URLS = {
+export const URLS = {
   relay_url: `ws://${AUTHORITY}`,
   registry_url: `http://${AUTHORITY}`,
   pair_url: `http://${AUTHORITY}/v1/pair`,

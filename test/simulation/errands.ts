@@ -196,8 +196,9 @@ export class Errands {
     return this.#world.laptops.some(({ did }) => stream === `conversation/${did}`);
   }
 
-  checkQuiet(): void {
-    const restless = this.#restless();
+  /** @param other why somebody else is not quiet */
+  checkQuiet(other?: string): void {
+    const restless = this.#restless() ?? other;
     if (restless !== undefined && this.#world.violations.length === 0)
       this.#world.violated(`still not quiet when all was calm: ${restless}`);
   }

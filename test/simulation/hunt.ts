@@ -1,4 +1,4 @@
-import type { Mutant } from "./mutants.ts";
+import type { Mutant } from "./mutant.ts";
 import { run } from "./run.ts";
 
 // The hunt for a mutant: worlds run with something broken in the program, until one of them shows it.

@@ -21,7 +21,8 @@ const LATE_MS = 5_000;
 const plainly = (files: SimulatedFiles) => diskOn(fileSystemOf(files, async (_, work) => work()));
 
 export async function checkStores(world: World): Promise<void> {
-  const nodes = world.laptops.map(({ name, machine, home, node }) => ({ name, machine, home, node }));
+  const agents = world.plan.strangerMessages > 0 ? [...world.laptops, world.stranger] : world.laptops;
+  const nodes = agents.map(({ name, machine, home, node }) => ({ name, machine, home, node }));
   const { machine, home, node } = world.cluster;
   for (const each of [...nodes, { name: "controller", machine, home, node }]) {
     if (!each.node) throw new Error(`${each.name} is down`);

@@ -9,30 +9,11 @@ import { ActorSystem } from "../../src/actors/system.ts";
 import { Generations } from "../../src/cluster/generations.ts";
 import type { FileSystem, OpenFile } from "../../src/store/file-system.ts";
 import { Secrets } from "../../src/store/secrets.ts";
-import type { Tampering } from "./process.ts";
+import { ADMISSION_MUTANTS } from "./admission-mutants.ts";
+import { type Mutant, replacing } from "./mutant.ts";
 
 // Deliberate breakages, each of which the simulation must find: who cannot find them would not find the like of them in the
 // program. Each replaces something from outside, for the time of a run.
-
-export interface Mutant {
-  readonly name: string;
-  /** What is broken. */
-  readonly breakage: string;
-  readonly tampering?: Tampering;
-  /** Breaks it; gives what repairs it. */
-  readonly apply?: () => () => void;
-}
-
-/** A method replaced by another that is made of it. */
-function replacing<T extends object, K extends keyof T>(prototype: T, name: K, make: (original: T[K]) => T[K]) {
-  return () => {
-    const original = prototype[name];
-    prototype[name] = make(original);
-    return () => {
-      prototype[name] = original;
-    };
-  };
-}
 
 /** Files whose handles have something replaced. */
 const handles =
@@ -264,4 +245,5 @@ export const MUTANTS: readonly Mutant[] = [
     breakage: "nobody looks after prekeys once pairing has published them",
     apply: replacing(PreKeys.prototype, "adoption", () => () => []),
   },
+  ...ADMISSION_MUTANTS,
 ];

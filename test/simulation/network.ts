@@ -4,6 +4,7 @@ import type { SocketEnd } from "../../src/cluster/relay.ts";
 import type { Reply, Request } from "../../src/cluster/routes.ts";
 import type { VirtualClock } from "./clock.ts";
 import type { Dice } from "./dice.ts";
+import { CALM, type NetworkFaults } from "./faults.ts";
 import type { Death, Process } from "./process.ts";
 
 // The network between the processes. Sockets keep the order of what they carry, as TCP does, and end at any moment, for
@@ -15,16 +16,6 @@ export interface Listener {
   readonly process: Process;
   accept(socket: RelaySocket): SocketEnd;
   answer(request: Request): Promise<Reply>;
-}
-
-export interface NetworkFaults {
-  /** That a message on a socket comes a second time, later. */
-  readonly repeat: number;
-  /** That the socket breaks when something is sent. */
-  readonly cut: number;
-  /** That a request, or its answer, is lost. */
-  readonly loss: number;
-  readonly latencyMs: number;
 }
 
 /** Sees what crosses the network, before it does. */
@@ -41,8 +32,6 @@ export interface NetworkOptions {
   readonly counted: (fault: string) => void;
   readonly trace: (line: string) => void;
 }
-
-export const CALM: NetworkFaults = { repeat: 0, cut: 0, loss: 0, latencyMs: 5 };
 
 const REFUSED_MS = 3;
 

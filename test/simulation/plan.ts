@@ -1,6 +1,6 @@
 import type { StoreLimits } from "../../src/actors/opening.ts";
 import type { Dice } from "./dice.ts";
-import { CALM, type NetworkFaults } from "./network.ts";
+import { CALM, type NetworkFaults } from "./faults.ts";
 
 // What a run is about, drawn from its seed: how large, how long, what goes wrong and how often.
 
@@ -26,12 +26,15 @@ export interface Plan {
   readonly diskFaults: number;
   readonly restarts: number;
   readonly isCalm: boolean;
+  /** Messages of an agent that only registered, and of which nobody vouches for; none without it. */
+  readonly strangerMessages: number;
 }
 
 const NAMES = ["alice", "bob", "carol"];
 
 export function planOf(dice: Dice): Plan {
   const isCalm = dice.chance(0.08);
+  const meddling = dice.of("meddling");
   const some = (most: number, chance = 0.6) => (!isCalm && dice.chance(chance) ? dice.between(1, most) : 0);
   return {
     isCalm,
@@ -53,6 +56,8 @@ export function planOf(dice: Dice): Plan {
           repeat: dice.chance(0.5) ? dice.fraction() * 0.1 : 0,
           cut: dice.chance(0.5) ? dice.fraction() * 0.03 : 0,
           loss: dice.chance(0.4) ? dice.fraction() * 0.2 : 0,
+          refuse: meddling.chance(0.5) ? meddling.fraction() * 0.8 : 0,
+          forge: meddling.chance(0.5) ? meddling.fraction() : 0,
           latencyMs: dice.skewed(2, 3_000),
         },
     killChance: !isCalm && dice.chance(0.6) ? dice.skewed(0.0001, 0.01) : 0,
@@ -63,5 +68,6 @@ export function planOf(dice: Dice): Plan {
     socketCuts: some(4, 0.4),
     diskFaults: some(2, 0.3),
     restarts: some(2, 0.4),
+    strangerMessages: meddling.chance(0.3) ? meddling.between(1, 8) : 0,
   };
 }

@@ -4,6 +4,7 @@ import type { FileSystem } from "../../src/store/file-system.ts";
 import type { VirtualClock } from "./clock.ts";
 import type { Dice } from "./dice.ts";
 import { fileSystemOf, SimulatedFiles } from "./disk.ts";
+import type { Meddler } from "./meddler.ts";
 import type { SimulatedNetwork } from "./network.ts";
 
 // Machines and what runs on them. A process is the ports of one incarnation: when it is killed, none of its calls comes back
@@ -13,6 +14,7 @@ import type { SimulatedNetwork } from "./network.ts";
 export interface Surroundings {
   readonly clock: VirtualClock;
   readonly network: SimulatedNetwork;
+  readonly meddler: Meddler;
   readonly dice: Dice;
   readonly trace: (line: string) => void;
   /** How likely a process dies at any one call of its ports. */
@@ -76,7 +78,7 @@ export class Process {
     this.#dice = around.dice.of(`${name}#${incarnation}`);
     const randomness = this.#dice.of("random");
     const marks = this.#dice.of("marks");
-    const { clock, network } = around;
+    const { clock, network, meddler } = around;
     machine.processes.add(this);
     const same = <T>(port: T) => port;
     const { files: tamper = same, disk = same, network: tamperNetwork = same } = around.tampering;
@@ -89,7 +91,7 @@ export class Process {
       },
       random: (length) => randomness.bytes(length),
       disk: disk(diskOn(tamper(files), () => Buffer.from(marks.bytes(6)).toString("hex"))),
-      network: tamperNetwork(network.of(this)),
+      network: tamperNetwork(meddler.of(network.of(this))),
     };
   }
 

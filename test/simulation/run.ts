@@ -1,6 +1,7 @@
 import { SIGNED_PREKEY_MS } from "../../src/limits.ts";
 import { Errands } from "./errands.ts";
 import { checkStores } from "./invariants.ts";
+import { StrangerErrands } from "./stranger.ts";
 import { World, type WorldOptions } from "./world.ts";
 
 // One run: the world comes up, things are asked for while things go wrong, everything calms down, and then all must be well.
@@ -26,6 +27,8 @@ export async function run(options: WorldOptions): Promise<RunResult> {
   const world = new World(options);
   const { clock, plan, laptops, cluster, violations } = world;
   const errands = new Errands(world);
+  const strangers = new StrangerErrands(world);
+  const isQuiet = () => errands.isQuiet() && strangers.restless() === undefined;
   const onRejection = (error: unknown) => world.violated(`nobody caught: ${String(error)}`);
   process.on("unhandledRejection", onRejection);
   try {
@@ -41,10 +44,11 @@ export async function run(options: WorldOptions): Promise<RunResult> {
       world.breakLoose();
     }
     errands.plan();
+    strangers.plan();
     await clock.run(plan.durationMs, () => violations.length > 0);
     world.calmDown();
-    await clock.run(QUIET_MS, () => violations.length > 0 || errands.isQuiet());
-    errands.checkQuiet();
+    await clock.run(QUIET_MS, () => violations.length > 0 || isQuiet());
+    errands.checkQuiet(strangers.restless());
     const talk = async () => {
       errands.sendFresh();
       await clock.run(FRESH_MS, () => violations.length > 0 || errands.hasFresh());
@@ -62,6 +66,11 @@ export async function run(options: WorldOptions): Promise<RunResult> {
     }
     await clock.run(1_000);
     if (violations.length === 0) await errands.check();
+    if (violations.length === 0) strangers.check();
+    for (const [name, journal] of world.witness.nodes) {
+      const forged = world.around.meddler.takenBy(journal);
+      if (forged !== undefined) world.violated(`${name} took the knock ${forged}`);
+    }
     if (violations.length === 0) world.witness.conclude();
     if (violations.length === 0) await checkStores(world);
   } finally {

@@ -1,15 +1,19 @@
 import { createHash } from "node:crypto";
+import type { StoredEvent } from "../../src/store/journal.ts";
 import { VirtualClock } from "./clock.ts";
 import { Cluster } from "./cluster.ts";
 import { Dice } from "./dice.ts";
 import { DurableJournal } from "./durable.ts";
 import { Laptop } from "./laptop.ts";
+import { Meddler } from "./meddler.ts";
 import { SimulatedNetwork } from "./network.ts";
 import { type Plan, planOf } from "./plan.ts";
 import type { Machine, Surroundings, Tampering } from "./process.ts";
 import { Witness } from "./witness.ts";
 
 // A world: machines, the network between them, one clock, and everything that may go wrong, from one seed.
+
+const STRANGER = "mallory";
 
 export interface WorldOptions {
   readonly seed: number;
@@ -26,6 +30,8 @@ export class World {
   readonly around: Surroundings;
   readonly cluster: Cluster;
   readonly laptops: readonly Laptop[];
+  /** An agent that only registers: it has no grant. In most worlds it never starts. */
+  readonly stranger: Laptop;
   readonly faults = new Map<string, number>();
   readonly violations: string[] = [];
   #killChance = 0;
@@ -49,6 +55,7 @@ export class World {
     this.around = {
       clock: this.clock,
       network: this.network,
+      meddler: new Meddler(this.dice.of("meddler"), () => this.network.faults, counted),
       dice: this.dice,
       trace,
       counted,
@@ -57,12 +64,17 @@ export class World {
     };
     this.cluster = new Cluster(this, this.plan.limits, this.plan.rewriteSizeMin);
     this.laptops = this.plan.laptops.map((name) => new Laptop(name, this, this.plan.limits));
-    for (const { name, machine, home } of this.laptops)
+    this.stranger = new Laptop(STRANGER, this, this.plan.limits);
+    for (const { name, machine, home } of [...this.laptops, this.stranger])
       this.witness.nodes.set(name, new DurableJournal(machine.files, `${home}/journal`));
   }
 
   get machines(): readonly Machine[] {
-    return [this.cluster.machine, ...this.laptops.map(({ machine }) => machine)];
+    return [
+      this.cluster.machine,
+      ...this.laptops.map(({ machine }) => machine),
+      ...(this.plan.strangerMessages > 0 ? [this.stranger.machine] : []),
+    ];
   }
 
   /** What happened, for whoever looks; two runs of one seed say the same. */
@@ -79,6 +91,19 @@ export class World {
   noted(who: string, note: string): void {
     this.trace(`${who} notes: ${note}`);
     if (note.startsWith("A defect in")) this.violated(`${who}: ${note}`);
+  }
+
+  /** A receipt came: what it says of messages must be on the disk of who gave it. */
+  acknowledged(laptop: Laptop, stream: string, receipt: StoredEvent): void {
+    const peer = [...this.laptops, this.stranger].find(({ did }) => stream === `conversation/${did}`);
+    const journal = peer && this.witness.nodes.get(peer.name);
+    const mine = `conversation/${laptop.did}`;
+    for (const id of receipt.delivered as readonly string[])
+      if (!journal?.has(mine, (event) => event.type === "RECEIVED" && event.id === id))
+        this.violated(`${peer?.name} told ${laptop.name} that ${id} is delivered, and does not have it`);
+    for (const id of receipt.read as readonly string[])
+      if (!journal?.has(mine, ({ type, ids }) => type === "READ" && Array.isArray(ids) && ids.includes(id)))
+        this.violated(`${peer?.name} told ${laptop.name} that ${id} was read, and it was not`);
   }
 
   counted(fault: string): void {

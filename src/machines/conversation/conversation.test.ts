@@ -104,7 +104,7 @@ describe("the session is lost", () => {
       .then({ state: "closed", context: { session: null }, timers: {} });
   });
 
-  it("an older session's end only concerns what that one encrypted", () => {
+  it("an older session's end only concerns what that one encrypted: it goes in the newer one", () => {
     conversationWith(
       send("m1"),
       established("old"),
@@ -116,7 +116,7 @@ describe("the session is lost", () => {
       .when(lost("old"))
       .then({
         state: "open",
-        effects: [],
+        effects: [["seal", { peer, ids: ["m1"] }]],
         context: {
           session: "new",
           outbox: [

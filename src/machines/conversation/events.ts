@@ -130,3 +130,7 @@ export interface ConversationContext {
   readonly unread: number;
   readonly undeliverable: number;
 }
+
+/** Whether what the peer says is kept out of sight, and nothing is said of it. */
+export const isHeld = ({ admission }: Pick<ConversationContext, "admission">): boolean =>
+  admission === "held" || admission === "declined";

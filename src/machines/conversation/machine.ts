@@ -1,7 +1,13 @@
 import { assign, enqueueActions, setup } from "xstate";
-import { OUTBOX_MESSAGES_MAX, RECEIPT_IDS, RECEIPTS_OWED_MAX, RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
+import { OUTBOX_MESSAGES_MAX, RECEIPT_IDS, RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
 import { type Body, effect, type MachineDefinition } from "../definition.ts";
-import { type ConversationContext, type ConversationEvent, ConversationEventSchema, type Outgoing } from "./events.ts";
+import {
+  type ConversationContext,
+  type ConversationEvent,
+  ConversationEventSchema,
+  isHeld,
+  type Outgoing,
+} from "./events.ts";
 import {
   blobsOf,
   givenUp,
@@ -16,6 +22,7 @@ import {
   unsent,
   without,
 } from "./outbox.ts";
+import { NOTHING_OWED, owesReceipt, owing, paid } from "./receipts.ts";
 
 // One peer: what waits to be sent to it, which session sends it, what came from it and is not yet handed over.
 //
@@ -34,19 +41,6 @@ const sealedBy = ({ session, header, nonce, frame }: ConversationEvent & { type:
   nonce,
   ...(frame === undefined ? {} : { frame }),
 });
-const isHeld = ({ admission }: ConversationContext) => admission === "held" || admission === "declined";
-/** Receipts go to peers that know what they are. */
-const owing = (context: ConversationContext, { delivered = [], read = [] }: Partial<ConversationContext["owed"]>) =>
-  context.extensions.includes("receipts")
-    ? {
-        delivered: [...context.owed.delivered, ...delivered].slice(-RECEIPTS_OWED_MAX),
-        read: [...context.owed.read, ...read].slice(-RECEIPTS_OWED_MAX),
-      }
-    : context.owed;
-const NOTHING_OWED = { delivered: [], read: [] };
-const owesReceipt = ({ owed }: ConversationContext) => owed.delivered.length + owed.read.length > 0;
-const lessened = (ids: readonly string[], gone: readonly string[]) => ids.filter((id) => !gone.includes(id));
-
 type Enqueue = (action: { readonly type: "discard"; readonly params: { readonly bodies: readonly Body[] } }) => void;
 const discard = (enqueue: Enqueue, bodies: readonly Body[]) => {
   if (bodies.length > 0) enqueue({ type: "discard", params: { bodies } });
@@ -147,6 +141,17 @@ const conversation = setup({
       enqueue.assign(proved(context, event.session));
     }),
     takeReturned: assign(({ context, event }) => (event.type === "RETURNED" ? returned(context, event) : {})),
+    settle: enqueueActions(({ context, event, enqueue }) => {
+      if (event.type !== "ACKNOWLEDGED") return;
+      const ids = [...event.delivered, ...event.read];
+      // In whatever session they went: they are there.
+      discard(enqueue, blobsOf(context.unconfirmed, ids));
+      enqueue.assign({ attempts: 0, unconfirmed: without(context.unconfirmed, ids) });
+    }),
+    sealWaiting: enqueueActions(({ context, enqueue }) => {
+      const ids = waitingFor(context.outbox, false);
+      if (ids.length > 0) enqueue({ type: "seal", params: { peer: context.peer, ids } });
+    }),
     takeBack: assign(({ context, event }) => (event.type === "UNSENT" ? unsent(context, event.ids) : {})),
     unseal: assign(({ context, event }) => (event.type === "SESSION_LOST" ? unsealed(context, event.session) : {})),
   },
@@ -162,13 +167,18 @@ const conversation = setup({
     isCurrent: ({ context, event }) => event.type === "SESSION_LOST" && event.session === context.session,
     isCurrentAndBusy: ({ context, event }) =>
       event.type === "SESSION_LOST" && event.session === context.session && context.outbox.length > 0,
+    isBusy: ({ context }) => context.outbox.length > 0,
     isWork: ({ event }) => event.type === "RECEIVED" && event.kind !== "chat",
     awaitsSeal: ({ context, event }) =>
       event.type === "SEALED" && context.outbox.some((item) => item.id === event.id && !item.sealed),
     isHandling: ({ context, event }) =>
       event.type === "HANDLED" && context.handling.some((item) => event.ids.includes(item.id)),
     isWaiting: ({ context, event }) =>
-      event.type === "TRANSMITTED" && context.outbox.some((item) => event.ids.includes(item.id)),
+      event.type === "TRANSMITTED" && context.outbox.some((item) => item.sealed && event.ids.includes(item.id)),
+    isNews: ({ context, event }) =>
+      event.type === "CONFIRMED" &&
+      (!context.proved.includes(event.session) ||
+        context.unconfirmed.some(({ sealed }) => sealed?.session === event.session)),
     isKept: ({ context, event }) =>
       (event.type === "UNSENT" || event.type === "UNDELIVERABLE") &&
       [...context.unconfirmed, ...context.outbox].some((item) => event.ids.includes(item.id)),
@@ -206,7 +216,7 @@ const conversation = setup({
       actions: [assign(({ event }) => ({ session: event.session })), "payReceipts"],
     },
     RECEIVED: [{ guard: "isWork", actions: ["prove", "takeWork"] }, { actions: ["prove", "takeChat"] }],
-    CONFIRMED: { actions: "prove" },
+    CONFIRMED: { guard: "isNews", actions: "prove" },
     UNSENT: { guard: "isKept", actions: "takeBack" },
     RETURNED: { guard: "hasRoom", actions: "takeReturned" },
     HANDLED: {
@@ -220,11 +230,9 @@ const conversation = setup({
       ],
     },
     READ: { actions: "markRead" },
-    ACKNOWLEDGED: { actions: ["prove", assign({ attempts: 0 })] },
+    ACKNOWLEDGED: { actions: ["prove", "settle"] },
     RECEIPTED: {
-      actions: assign(({ context: { owed }, event }) => ({
-        owed: { delivered: lessened(owed.delivered, event.delivered), read: lessened(owed.read, event.read) },
-      })),
+      actions: assign(({ context, event }) => ({ owed: paid(context, event) })),
     },
     TRANSMITTED: { guard: "isWaiting", actions: "takeOut" },
     UNDELIVERABLE: { guard: "isKept", actions: "giveUp" },
@@ -259,6 +267,8 @@ const conversation = setup({
       on: {
         SEND: { guard: "hasRoom", target: "opening", actions: "enqueue" },
         RETURNED: { guard: "hasRoom", target: "opening", actions: "takeReturned" },
+        // Of a session that did not send any more: what it had sealed goes again, so another one is opened.
+        SESSION_LOST: [{ guard: "isBusy", target: "waiting", actions: "unseal" }, { actions: "unseal" }],
       },
     },
     opening: {
@@ -281,10 +291,7 @@ const conversation = setup({
       after: { retry: "opening" },
     },
     open: {
-      entry: enqueueActions(({ context, enqueue }) => {
-        const ids = waitingFor(context.outbox, false);
-        if (ids.length > 0) enqueue({ type: "seal", params: { peer: context.peer, ids } });
-      }),
+      entry: "sealWaiting",
       on: {
         SEND: {
           guard: "hasRoom",
@@ -312,7 +319,8 @@ const conversation = setup({
             actions: ["unseal", assign(({ context }) => ({ attempts: context.attempts + 1 }))],
           },
           { guard: "isCurrent", target: "closed", actions: "unseal" },
-          { actions: "unseal" },
+          // What another session had sealed goes in this one.
+          { actions: ["unseal", "sealWaiting"] },
         ],
         RESUMED: {
           actions: [

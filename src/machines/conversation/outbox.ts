@@ -22,10 +22,11 @@ const isProved = ({ proved }: Context, { sealed }: Outgoing) => sealed !== undef
 
 /** The relay has these. */
 export function transmitted(context: Context, ids: readonly string[]): Partial<Context> {
-  const gone = context.outbox.filter(({ id }) => ids.includes(id));
+  // What was unsealed meanwhile goes again: it is of the frame that was lost that the relay speaks.
+  const gone = context.outbox.filter(({ id, sealed }) => sealed && ids.includes(id));
   const unconfirmed = gone.filter((item) => !isProved(context, item));
   return {
-    outbox: without(context.outbox, ids),
+    outbox: without(context.outbox, idsOf(gone)),
     unconfirmed: unconfirmed.length > 0 ? [...context.unconfirmed, ...unconfirmed] : context.unconfirmed,
     sent: context.sent + counted(gone),
   };

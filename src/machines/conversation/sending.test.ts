@@ -102,6 +102,40 @@ describe("a message is sent", () => {
       });
   });
 
+  it("what it took in a session that did not send any more goes in the one that does", () => {
+    const sent = [send("m1"), established("old"), sealed("m1", "old"), transmitted("m1"), established("new")];
+    conversationWith(...sent, { type: "UNSENT", ids: ["m1"] })
+      .when(lost("old"))
+      .then({ state: "open", effects: [["seal", { peer, ids: ["m1"] }]], context: { outbox: [{ id: "m1" }] } });
+  });
+
+  it("and with none that sends another one is opened for it", () => {
+    const sent = [send("m1"), established("old"), sealed("m1", "old"), transmitted("m1"), established("new")];
+    const closed = conversationWith(...sent, lost("new"), { type: "UNSENT", ids: ["m1"] });
+    closed.when(lost("old")).then({ state: "waiting", context: { outbox: [{ id: "m1" }] } });
+    closed
+      .when(lost("old"))
+      .whenTimer("retry")
+      .then({ state: "opening", effects: [["establish", { peer }]] });
+  });
+
+  it("what the relay says of a frame that was lost meanwhile concerns none that goes again", () => {
+    conversationWith(send("m1"), send("m2"), established(), sealed("m1"), lost()).when(transmitted("m1")).thenRefused();
+    conversationWith(send("m1"), send("m2"), established(), sealed("m1"))
+      .when(transmitted("m1", "m2"))
+      .then({ state: "open", context: { outbox: [{ id: "m2" }], sent: 1 } });
+  });
+
+  it("what the peer acknowledged is not kept, whatever session it went in; a proof is noted once", () => {
+    const sent = [send("m1", blob, "work"), established("old"), sealed("m1", "old"), transmitted("m1")];
+    conversationWith(...sent)
+      .when({ type: "ACKNOWLEDGED", id: "a1", session: "new", delivered: ["m1"], read: [] })
+      .then({ state: "open", effects: [["discard", { bodies: [blob] }]], context: { unconfirmed: [] } });
+    conversationWith(...sent, confirmed("old"))
+      .when(confirmed("old"))
+      .thenRefused();
+  });
+
   it("what the relay took can still be given up", () => {
     conversationWith(send("m1"), established(), sealed("m1"), transmitted("m1"))
       .when({ type: "UNDELIVERABLE", ids: ["m1"], code: "peer_refused" })
