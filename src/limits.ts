@@ -139,6 +139,8 @@ export const SYNC_IN_PLACE_SIZE_MAX = 64 * KiB;
 export const SYNC_IN_PLACE_MAX_MS = 1;
 /** Events that one fdatasync covers, which are in memory twice: what waits beyond goes with the next. */
 export const GROUP_SIZE_MAX = 32 * MiB;
+/** The newest lines whose events stay in memory, since what has just come is read next: older ones are read from the disk. */
+export const RECENT_COMMITS_SIZE_MAX = 512 * KiB;
 /** What a journal keeps to write groups into: after a larger one it begins anew with little. */
 export const GROUP_BUFFER_KEPT = 2 * MiB;
 /** A sealed body in a journal line, which every restart reads: a larger one of work goes to a blob file. */

@@ -14,6 +14,7 @@ import {
   segmentName,
   toCommit,
 } from "./journal-line.ts";
+import { RecentCommits } from "./recent-commits.ts";
 import { type CheckedSegment, recover, SegmentCheck } from "./recovery.ts";
 
 // The journal: append-only segments of commits. What is asked for while one group is written shares the next fdatasync.
@@ -79,6 +80,7 @@ export class Journal {
   #file: AppendFile | undefined;
   /** What a group is written into. */
   #bytes = Buffer.allocUnsafe(GROUP_BUFFER_SIZE);
+  readonly #recent = new RecentCommits();
   #queue: (Waiting | (() => Promise<void>))[] = [];
   #writing: Promise<void> | undefined;
   #broken = false;
@@ -227,6 +229,7 @@ export class Journal {
     segment.take(bytes, { last: number, hash: previous }, commits.at(-1)?.place.length ?? 0, digest);
     if (this.#bytes.length > GROUP_BUFFER_KEPT) this.#bytes = Buffer.allocUnsafe(GROUP_BUFFER_SIZE);
     this.head = number;
+    for (const commit of commits) this.#recent.keep(commit);
     this.#publish(commits);
     for (const [index, { resolve }] of group.entries()) {
       const commit = commits[index];
@@ -289,6 +292,8 @@ export class Journal {
 
   /** Reads one commit back. */
   async read(place: Place): Promise<Commit> {
+    const recent = this.#recent.get(place);
+    if (recent) return recent;
     const bytes = await this.#options.disk.readRange(
       joinPath(this.#options.directory, place.segment),
       place.offset,
