@@ -244,9 +244,11 @@ export class OutgoingMail {
     const after = outbox[outbox.findIndex((candidate) => candidate.id === id) + 1]?.id;
     link.transmit(frame, (proof) => {
       this.#frames.delete(`${peer} ${id}`);
+      // A crash before it is durable sends the identical frame again: a relay that says this much knows it, and so does the peer.
       system
         .commit([{ stream: conversationOf(peer), event: { type: "TRANSMITTED", ids: [id], proof } }], {
           forgotten: Keyring.sentNames(peer, [id]),
+          lazy: proof === "accepted",
         })
         .durable.catch((error: unknown) =>
           this.#core.note(`A transmission to ${peer} could not be noted: ${String(error)}`),

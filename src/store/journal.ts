@@ -30,6 +30,8 @@ export interface Draft {
   readonly seal?: (number: number) => string;
   /** Runs before the line is written, and must have made durable whatever the events refer to outside the journal. */
   readonly before?: () => Promise<void>;
+  /** It may wait for the next one that may not, or for `flush`: both share one fdatasync then. */
+  readonly lazy?: boolean;
 }
 
 export interface JournalReport {
@@ -142,7 +144,7 @@ export class Journal {
     if (this.#closed) return Promise.reject(new MeshError("closed"));
     return new Promise((resolve, reject) => {
       this.#queue.push({ draft, entries: formatEntries(draft.entries), resolve, reject });
-      this.#wake();
+      if (!draft.lazy) this.#wake();
     });
   }
 
@@ -157,17 +159,27 @@ export class Journal {
     });
   }
 
+  /** Has what may wait written at once. */
+  async flush(): Promise<void> {
+    if (this.#queue.length > 0) await this.exclusive(async () => undefined);
+  }
+
   #wake(): void {
     this.#writing ??= this.#drain().finally(() => {
       this.#writing = undefined;
-      if (this.#queue.length > 0) this.#wake();
+      if (this.#isUrgent) this.#wake();
     });
+  }
+
+  /** Whether anything is asked for that may not wait. */
+  get #isUrgent(): boolean {
+    return this.#queue.some((item) => typeof item === "function" || !item.draft.lazy);
   }
 
   async #drain(): Promise<void> {
     // One turn of the event loop lets callers of the same moment share a group.
     await Promise.resolve();
-    while (this.#queue.length > 0) {
+    while (this.#isUrgent) {
       const first = this.#queue[0];
       if (typeof first === "function") {
         this.#queue.shift();
@@ -306,6 +318,7 @@ export class Journal {
 
   /** Resolves when all that was asked for so far is durable or has failed. */
   async drained(): Promise<void> {
+    await this.flush().catch(() => undefined);
     while (this.#writing) await this.#writing;
   }
 
