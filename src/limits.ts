@@ -147,6 +147,10 @@ export const RECENT_COMMITS_SIZE_MAX = 512 * KiB;
 export const GROUP_BUFFER_KEPT = 2 * MiB;
 /** A sealed body in a journal line, which every restart reads: a larger one of work goes to a blob file. */
 export const BODY_INLINE_SIZE_MAX = 32 * KiB;
+/** A body that repeats itself too little to be worth deflating: a smaller one is sealed as it is. */
+export const DEFLATE_SIZE_MIN = 64;
+/** A body that is deflated with little memory and less search, which gains as much: a larger one is deflated thoroughly. */
+export const DEFLATE_SHORT_SIZE_MAX = 4 * KiB;
 /** Characters of a passphrase that protects the store key: a shorter one is refused, a longer one is not what was meant. */
 export const PASSPHRASE_LENGTH_MIN = 8;
 export const PASSPHRASE_LENGTH_MAX = 1024;
