@@ -9,6 +9,7 @@ import type { Message, MessageHeader } from "../wire/frame.ts";
 import type { Payload, PayloadInput, PayloadOf } from "../wire/payload.ts";
 import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
 import { Keyring, type Ratchet } from "./keyring.ts";
+import type { Proof } from "./link.ts";
 import type { Outcome } from "./system.ts";
 import { uuidFrom } from "./uuid.ts";
 
@@ -109,6 +110,8 @@ const contextOf = (core: Core, peer: string): ConversationContext | undefined =>
 export class OutgoingMail {
   readonly #core: Core;
   readonly #frames = new Map<string, string>();
+  /** What the relay has just said that it has, by peer. */
+  readonly #taken = new Map<string, string[]>();
 
   constructor(core: Core) {
     this.#core = core;
@@ -221,7 +224,7 @@ export class OutgoingMail {
 
   /** Puts one message on the wire, but not ahead of the one before it. Gives the one behind it, which may have waited for it. */
   async #transmit(peer: string, id: string): Promise<string | undefined> {
-    const { system, link, keyring } = this.#core;
+    const { link, keyring } = this.#core;
     const item = this.#dueForWire(peer, id);
     if (!item?.sealed) return undefined;
     let ciphertext = this.#frames.get(`${peer} ${id}`);
@@ -244,23 +247,42 @@ export class OutgoingMail {
     const after = outbox[outbox.findIndex((candidate) => candidate.id === id) + 1]?.id;
     link.transmit(frame, (proof) => {
       this.#frames.delete(`${peer} ${id}`);
-      // A crash before it is durable sends the identical frame again: a relay that says this much knows it, and so does the peer.
-      system
-        .commit([{ stream: conversationOf(peer), event: { type: "TRANSMITTED", ids: [id], proof } }], {
-          forgotten: Keyring.sentNames(peer, [id]),
-          lazy: proof === "accepted",
-        })
-        .durable.catch((error: unknown) =>
-          this.#core.note(`A transmission to ${peer} could not be noted: ${String(error)}`),
-        );
+      if (proof === "accepted") this.#accepted(peer, id);
+      else this.#transmitted(peer, [id], proof);
     });
     return after;
+  }
+
+  /** The relay has a message: what it says in one go becomes one event. */
+  #accepted(peer: string, id: string): void {
+    const ids = this.#taken.get(peer);
+    if (ids) {
+      ids.push(id);
+      return;
+    }
+    this.#taken.set(peer, [id]);
+    queueMicrotask(() => {
+      const taken = this.#taken.get(peer) ?? [];
+      this.#taken.delete(peer);
+      this.#transmitted(peer, taken, "accepted");
+    });
+  }
+
+  #transmitted(peer: string, ids: readonly string[], proof: Proof): void {
+    const { system, note } = this.#core;
+    const { durable } = system.commit([{ stream: conversationOf(peer), event: { type: "TRANSMITTED", ids, proof } }], {
+      forgotten: Keyring.sentNames(peer, ids),
+      // A crash before it is durable sends the identical frame again: a relay that says so much knows it, and so does the peer.
+      lazy: proof === "accepted",
+    });
+    durable.catch((error: unknown) => note(`A transmission to ${peer} could not be noted: ${String(error)}`));
   }
 
   /** The message, if it is sealed durably, is not on the wire, and all before it are. */
   #dueForWire(peer: string, id: string): Outgoing | undefined {
     const { system, link } = this.#core;
-    const isUnderway = (item: Outgoing) => link.awaits(item.sealed?.frame ?? item.id);
+    const isUnderway = ({ id, sealed }: Outgoing) =>
+      link.awaits(sealed?.frame ?? id) || this.#taken.get(peer)?.includes(id) === true;
     const outbox = contextOf(this.#core, peer)?.outbox ?? [];
     const index = outbox.findIndex((candidate) => candidate.id === id);
     const [before, item] = [outbox[index - 1], outbox[index]];
