@@ -1,6 +1,6 @@
 import { hash } from "node:crypto";
 import { base64, encrypt, sealMessage, utf8 } from "../crypto/index.ts";
-import { MeshError } from "../errors.ts";
+import { asMeshError, MeshError } from "../errors.ts";
 import { PAYLOAD_SIZE_MAX, SEALED_FRAMES_KEPT, TRANSFER_CHUNK_SIZE, TRANSFER_CHUNKS_MAX } from "../limits.ts";
 import type { ConversationContext, MessageKind, Outgoing } from "../machines/conversation/events.ts";
 import type { Entry } from "../store/journal.ts";
@@ -275,7 +275,11 @@ export class OutgoingMail {
       // A crash before it is durable sends the identical frame again: a relay that says so much knows it, and so does the peer.
       lazy: proof === "accepted",
     });
-    durable.catch((error: unknown) => note(`A transmission to ${peer} could not be noted: ${String(error)}`));
+    durable.catch((error: unknown) => {
+      // A disk that refuses is told of already; what was not noted goes again.
+      if (asMeshError(error).code !== "store_io")
+        note(`A transmission to ${peer} could not be noted: ${String(error)}`);
+    });
   }
 
   /** The message, if it is sealed durably, is not on the wire, and all before it are. */
