@@ -146,12 +146,20 @@ export const WRITE_IN_PLACE_SIZE_MAX = 512 * KiB;
 export const SYNC_IN_PLACE_SIZE_MAX = 64 * KiB;
 /** A sync that takes less is waited for in place the next time; one that takes longer goes to another thread again. */
 export const SYNC_IN_PLACE_MAX_MS = 1;
+/** How long a commit that nobody waits for may wait for another to share its sync with: then it is written by itself. */
+export const LAZY_COMMIT_MS = 20;
 /** Events that one fdatasync covers, which are in memory twice: what waits beyond goes with the next. */
 export const GROUP_SIZE_MAX = 32 * MiB;
+/** The newest lines whose events stay in memory, since what has just come is read next: older ones are read from the disk. */
+export const RECENT_COMMITS_SIZE_MAX = 512 * KiB;
 /** What a journal keeps to write groups into: after a larger one it begins anew with little. */
 export const GROUP_BUFFER_KEPT = 2 * MiB;
 /** A sealed body in a journal line, which every restart reads: a larger one of work goes to a blob file. */
 export const BODY_INLINE_SIZE_MAX = 32 * KiB;
+/** A body that repeats itself too little to be worth deflating: a smaller one is sealed as it is. */
+export const DEFLATE_SIZE_MIN = 64;
+/** A body that is deflated with little memory and less search, which gains as much: a larger one is deflated thoroughly. */
+export const DEFLATE_SHORT_SIZE_MAX = 4 * KiB;
 /** Characters of a passphrase that protects the store key: a shorter one is refused, a longer one is not what was meant. */
 export const PASSPHRASE_LENGTH_MIN = 8;
 export const PASSPHRASE_LENGTH_MAX = 1024;

@@ -1,6 +1,6 @@
 import { deflateRawSync, inflateRawSync } from "node:zlib";
 import { MeshError } from "../errors.ts";
-import { BODY_INLINE_SIZE_MAX, FRAME_SIZE_MAX } from "../limits.ts";
+import { BODY_INLINE_SIZE_MAX, DEFLATE_SHORT_SIZE_MAX, DEFLATE_SIZE_MIN, FRAME_SIZE_MAX } from "../limits.ts";
 import type { Body } from "../machines/definition.ts";
 import type { Blobs } from "../store/blobs.ts";
 import { type Random, seal, unseal } from "../store/seal.ts";
@@ -27,10 +27,16 @@ const utf8 = (text: string) => new Uint8Array(Buffer.from(text, "utf8"));
 /** No UTF-8 begins with this byte: what follows it is deflated. */
 const DEFLATED = 0xff;
 
+/** What looks back no further than DEFLATE_SHORT_SIZE_MAX. */
+const SHORT = { level: 3, windowBits: 12, memLevel: 5 };
+
 /** The bytes to seal. What is too large to stay in the journal is not worth the time. */
 function pack(bytes: Uint8Array): Uint8Array {
-  if (bytes.length > BODY_INLINE_SIZE_MAX) return bytes;
-  const deflated = deflateRawSync(bytes);
+  if (bytes.length < DEFLATE_SIZE_MIN || bytes.length > BODY_INLINE_SIZE_MAX) return bytes;
+  const deflated = deflateRawSync(
+    bytes,
+    bytes.length > DEFLATE_SHORT_SIZE_MAX ? {} : { ...SHORT, chunkSize: bytes.length },
+  );
   if (deflated.length + 1 >= bytes.length) return bytes;
   const packed = new Uint8Array(deflated.length + 1);
   packed[0] = DEFLATED;

@@ -86,11 +86,11 @@ export async function readInbox(
     readonly markRead: boolean;
   },
 ): Promise<{ messages: InboxMessage[]; unread: number; more: number; strangers: number }> {
-  const entries = [...node.core.messages.received()].filter(
-    ({ peer }) => options.from === undefined || peer === options.from,
-  );
-  const unread = entries.filter(({ state }) => state === "unread");
-  const wanted = options.all ? [...unread, ...entries.filter(({ state }) => state === "read").reverse()] : unread;
+  const { messages: list } = node.core;
+  const isWanted = ({ peer }: MessageEntry) => options.from === undefined || peer === options.from;
+  const unread = list.unread().filter(isWanted).toArray();
+  const read = options.all ? [...list.received()].filter((entry) => entry.state === "read" && isWanted(entry)) : [];
+  const wanted = [...unread, ...read.reverse()];
   const { messages, more } = await page(node, wanted, options.limit);
   if (options.markRead)
     await markRead(
@@ -116,10 +116,8 @@ export async function awaitMessages(
     concerns: (stream) => stream.startsWith("conversation/"),
   });
   const left = missing();
-  const wanted = [...node.core.messages.received()].filter(
-    ({ peer, state }) => state === "unread" && senders.includes(peer),
-  );
-  const { messages } = await page(node, wanted, INBOX_PAGE_MAX);
+  const unread = node.core.messages.unread().filter(({ peer }) => senders.includes(peer));
+  const { messages } = await page(node, unread.toArray(), INBOX_PAGE_MAX);
   if (marks) await markRead(node, messages);
   return { status: left.length === 0 ? "received" : "timeout", messages, missing: left };
 }

@@ -50,6 +50,7 @@ export class MeshNode {
   readonly sessions: Sessions;
   readonly knocks: Knocks;
   readonly receipts: Receipts;
+  readonly outgoing: OutgoingMail;
   readonly incoming: IncomingMail;
   readonly offloads: Offloads;
   readonly health: StoreHealth;
@@ -111,7 +112,7 @@ export class MeshNode {
     this.knocks = new Knocks(this.core, this.membership, this.sessions, this.admission, unreadable);
     this.receipts = new Receipts(this.core);
     this.offloads = new Offloads(this.core, this.admission, options.home);
-    const outgoing = new OutgoingMail(this.core);
+    this.outgoing = new OutgoingMail(this.core);
     const onWork = async (work: Work) => (await options.onWork?.(work)) ?? this.offloads.handle(work);
     const handling = new Handling(this.core, onWork);
     this.incoming = new IncomingMail(this.core, this.sessions, this.knocks, this.admission, unreadable);
@@ -121,8 +122,8 @@ export class MeshNode {
     });
     system.perform("conversation", {
       establish: ({ peer }: { peer: string }) => this.sessions.establish(peer),
-      seal: ({ peer, ids }: Addressed) => outgoing.seal(peer, ids),
-      transmit: ({ peer, ids }: Addressed) => outgoing.transmit(peer, ids),
+      seal: ({ peer, ids }: Addressed) => this.outgoing.seal(peer, ids),
+      transmit: ({ peer, ids }: Addressed) => this.outgoing.transmit(peer, ids),
       handle: ({ peer, ids }: Addressed) => handling.handle(peer, ids),
       receipt: ({ peer }: { peer: string }) => this.receipts.soon(peer),
       turnAway: ({ peer }: { peer: string }) => this.knocks.turnAway(peer),
@@ -131,7 +132,7 @@ export class MeshNode {
         this.incoming.welcome(peer);
       },
       forget: ({ peer }: { peer: string }) => {
-        outgoing.forget(peer);
+        this.outgoing.forget(peer);
         handling.forget(peer);
       },
       discard: ({ bodies: gone }: { bodies: readonly Body[] }) => bodies.discard(gone),

@@ -107,12 +107,12 @@ export const operations = {
         const peer = await resolvePeer(core, to);
         const known = core.messages.outgoing(peer, messageId);
         if (known) return { peer, state: known.state, durable: undefined };
-        const { entries, secrets, before } = compose(core, peer, { type: "message", content: message }, messageId);
+        const composed = compose(core, peer, { type: "message", content: message }, messageId);
         // Who is written to is let in.
         const admitted = node.admission.isHeld(peer)
           ? [{ stream: conversationOf(peer), event: { type: "ADMITTED" } }]
           : [];
-        const { accepted, durable } = core.system.commit([...entries, ...admitted], { secrets, before });
+        const { accepted, durable } = node.outgoing.send(peer, composed, admitted);
         if (!accepted[0]) throw new MeshError("limit_reached", `Too many messages wait for ${nameOfPeer(core, peer)}.`);
         return { peer, state: "queued" as const, durable: { written: durable } };
       });

@@ -1,6 +1,6 @@
 import { hash } from "node:crypto";
 import { base64, encrypt, sealMessage, utf8 } from "../crypto/index.ts";
-import { MeshError } from "../errors.ts";
+import { asMeshError, MeshError } from "../errors.ts";
 import { PAYLOAD_SIZE_MAX, SEALED_FRAMES_KEPT, TRANSFER_CHUNK_SIZE, TRANSFER_CHUNKS_MAX } from "../limits.ts";
 import type { ConversationContext, MessageKind, Outgoing } from "../machines/conversation/events.ts";
 import type { Entry } from "../store/journal.ts";
@@ -8,16 +8,31 @@ import type { SecretPatch } from "../store/secrets.ts";
 import type { Message, MessageHeader } from "../wire/frame.ts";
 import type { Payload, PayloadInput, PayloadOf } from "../wire/payload.ts";
 import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
-import { Keyring } from "./keyring.ts";
+import { Keyring, type Ratchet } from "./keyring.ts";
+import type { Proof } from "./link.ts";
+import type { Outcome } from "./system.ts";
 import { uuidFrom } from "./uuid.ts";
 
-// The way out: compose -> SEND -> seal -> SEALED -> transmit -> TRANSMITTED.
+// The way out: compose -> SEND -> seal -> SEALED -> transmit -> TRANSMITTED. What can be sealed at once is, in SEND's own commit.
 
 /** Events to commit, with what must be committed with them. */
 export interface Draft {
   readonly entries: readonly Entry[];
   readonly secrets: SecretPatch;
   readonly before?: () => Promise<void>;
+}
+
+/** The SEND events of one payload. */
+export interface Composed extends Draft {
+  /** The message, when it is one only: what is to be encrypted. */
+  readonly sole?: { readonly id: string; readonly text: string };
+}
+
+/** A message that is encrypted and not committed yet. */
+interface Sealing {
+  readonly draft: Draft;
+  /** To be called when its commit was accepted, before anything is awaited. Resolves with that commit. */
+  readonly accepted: (durable: Promise<void>) => Promise<void>;
 }
 
 /** What a message with this payload is for. */
@@ -53,10 +68,11 @@ const sha256 = (bytes: Uint8Array | string) => hash("sha256", bytes, "hex");
  * @param id unique among all that is ever sent; the same id again is the same message again
  * @throws MeshError `file_too_large` when it has more chunks than a transfer may have
  */
-export function compose(core: Core, peer: string, payload: PayloadInput, id = uuidFrom(core.ports.random)): Draft {
+export function compose(core: Core, peer: string, payload: PayloadInput, id = uuidFrom(core.ports.random)): Composed {
   const text = JSON.stringify(payload);
   const bytes = Buffer.from(text, "utf8");
-  if (bytes.length <= PAYLOAD_SIZE_MAX) return draftOf(core, peer, id, kindOf(payload), text);
+  if (bytes.length <= PAYLOAD_SIZE_MAX)
+    return { ...draftOf(core, peer, id, kindOf(payload), text), sole: { id, text } };
   const total = Math.ceil(bytes.length / TRANSFER_CHUNK_SIZE);
   if (total > TRANSFER_CHUNKS_MAX) throw new MeshError("file_too_large");
   const slices = Array.from({ length: total }, (_, index) =>
@@ -94,6 +110,8 @@ const contextOf = (core: Core, peer: string): ConversationContext | undefined =>
 export class OutgoingMail {
   readonly #core: Core;
   readonly #frames = new Map<string, string>();
+  /** What the relay has just said that it has, by peer. */
+  readonly #taken = new Map<string, string[]>();
 
   constructor(core: Core) {
     this.#core = core;
@@ -102,6 +120,29 @@ export class OutgoingMail {
   /** The words of a peer were destroyed: frames that were kept of them go. */
   forget(peer: string): void {
     for (const key of this.#frames.keys()) if (key.startsWith(`${peer} `)) this.#frames.delete(key);
+  }
+
+  /**
+   * Decides that this is sent, and `more` with it. A message that nothing waits before is sealed in the same commit, with the
+   * session that sends: one sync makes both durable.
+   */
+  send(peer: string, composed: Composed, more: readonly Entry[] = []): Outcome {
+    const { system } = this.#core;
+    const sealing = this.#sealAtOnce(peer, composed);
+    if (sealing) {
+      const { entries, secrets, before } = join(composed, sealing.draft, entriesOnly(...more));
+      const { accepted, durable } = system.commit(entries, { atomic: true, secrets, before });
+      if (!accepted.includes(false)) return { accepted, durable: sealing.accepted(durable) };
+    }
+    const { entries, secrets, before } = composed;
+    return system.commit([...entries, ...more], { secrets, before });
+  }
+
+  #sealAtOnce(peer: string, { sole }: Composed): Sealing | undefined {
+    const context = contextOf(this.#core, peer);
+    if (!sole || !context?.session || context.outbox.some(({ sealed }) => !sealed)) return undefined;
+    const ratchet = this.#core.keyring.ratchet(context.session);
+    return ratchet && this.#encrypt(peer, sole, utf8.encode(sole.text), context.session, ratchet);
   }
 
   /** Encrypts messages in order with the session that sends. */
@@ -113,7 +154,7 @@ export class OutgoingMail {
 
   /** Decides on a message's encryption, in its turn. Gives when that is durable; the next need not wait for it. */
   async #seal(peer: string, id: string): Promise<{ readonly written: Promise<void> } | undefined> {
-    const { system, bodies, keyring, ports } = this.#core;
+    const { system, bodies, keyring } = this.#core;
     // Only the first that is not sealed: what a refusal of the disk threw back is not overtaken.
     const next = () => contextOf(this.#core, peer)?.outbox.find(({ sealed }) => !sealed);
     const item = next();
@@ -124,43 +165,50 @@ export class OutgoingMail {
     if (!session || next()?.id !== id) return undefined;
     const ratchet = keyring.ratchet(session);
     if (!ratchet) throw new MeshError("store_damaged", `The ratchet of session ${session} is missing.`);
+    const { draft, accepted } = this.#encrypt(peer, item, plaintext, session, ratchet);
+    const outcome = system.commit(draft.entries, { atomic: true, secrets: draft.secrets });
+    return outcome.accepted.includes(false) ? undefined : { written: accepted(outcome.durable) };
+  }
+
+  /** Encrypts a message, with a ratchet that is as it is decided. */
+  #encrypt(
+    peer: string,
+    { id, again }: Pick<Outgoing, "id" | "again">,
+    plaintext: Uint8Array,
+    session: string,
+    ratchet: Ratchet,
+  ): Sealing {
+    const { keyring, ports } = this.#core;
     const { associatedData } = ratchet;
     const sealed = encrypt(ratchet.state, { associatedData, plaintext, random: ports.random });
     const header: MessageHeader = { dh: base64.encode(sealed.header.dh), pn: sealed.header.pn, n: sealed.header.n };
-    const { accepted, durable } = system.commit(
-      [
-        { stream: sessionOf(session), event: { type: "ENCRYPTED", message: id } },
-        {
-          stream: conversationOf(peer),
-          event: {
-            type: "SEALED",
-            id,
-            session,
-            header,
-            nonce: base64.encode(sealed.nonce),
-            ...(item.again && { frame: uuidFrom(ports.random) }),
-          },
-        },
-      ],
-      {
-        atomic: true,
+    const nonce = base64.encode(sealed.nonce);
+    const frame = again && { frame: uuidFrom(ports.random) };
+    return {
+      draft: {
+        entries: [
+          { stream: sessionOf(session), event: { type: "ENCRYPTED", message: id } },
+          { stream: conversationOf(peer), event: { type: "SEALED", id, session, header, nonce, ...frame } },
+        ],
         secrets: {
           ...Keyring.ratchetPatch(session, { state: sealed.state, associatedData }, ratchet),
           ...Keyring.sentKeyPatch(peer, id, sealed.messageKey),
         },
       },
-    );
-    if (accepted.includes(false)) return undefined;
-    keyring.moved(session, { ...ratchet, state: sealed.state });
-    // What another session sealed of it, and is lost, must not go out under this one's header.
-    this.#frames.delete(`${peer} ${id}`);
-    if (this.#frames.size < SEALED_FRAMES_KEPT) this.#frames.set(`${peer} ${id}`, base64.encode(sealed.ciphertext));
-    const written = durable.catch((error: unknown) => {
-      // Never sealed: the next attempt has a nonce of its own.
-      this.#frames.delete(`${peer} ${id}`);
-      throw error;
-    });
-    return { written };
+      accepted: async (durable) => {
+        keyring.moved(session, { ...ratchet, state: sealed.state });
+        // What another session sealed of it, and is lost, must not go out under this one's header.
+        this.#frames.delete(`${peer} ${id}`);
+        if (this.#frames.size < SEALED_FRAMES_KEPT) this.#frames.set(`${peer} ${id}`, base64.encode(sealed.ciphertext));
+        try {
+          await durable;
+        } catch (error) {
+          // Never sealed: the next attempt has a nonce of its own.
+          this.#frames.delete(`${peer} ${id}`);
+          throw error;
+        }
+      },
+    };
   }
 
   /** Puts sealed messages on the wire, in order. When the link is down nothing happens: they are asked for again when it is up. */
@@ -176,7 +224,7 @@ export class OutgoingMail {
 
   /** Puts one message on the wire, but not ahead of the one before it. Gives the one behind it, which may have waited for it. */
   async #transmit(peer: string, id: string): Promise<string | undefined> {
-    const { system, link, keyring } = this.#core;
+    const { link, keyring } = this.#core;
     const item = this.#dueForWire(peer, id);
     if (!item?.sealed) return undefined;
     let ciphertext = this.#frames.get(`${peer} ${id}`);
@@ -199,21 +247,46 @@ export class OutgoingMail {
     const after = outbox[outbox.findIndex((candidate) => candidate.id === id) + 1]?.id;
     link.transmit(frame, (proof) => {
       this.#frames.delete(`${peer} ${id}`);
-      system
-        .commit([{ stream: conversationOf(peer), event: { type: "TRANSMITTED", ids: [id], proof } }], {
-          forgotten: Keyring.sentNames(peer, [id]),
-        })
-        .durable.catch((error: unknown) =>
-          this.#core.note(`A transmission to ${peer} could not be noted: ${String(error)}`),
-        );
+      if (proof === "accepted") this.#accepted(peer, id);
+      else this.#transmitted(peer, [id], proof);
     });
     return after;
+  }
+
+  /** The relay has a message: what it says in one go becomes one event. */
+  #accepted(peer: string, id: string): void {
+    const ids = this.#taken.get(peer);
+    if (ids) {
+      ids.push(id);
+      return;
+    }
+    this.#taken.set(peer, [id]);
+    queueMicrotask(() => {
+      const taken = this.#taken.get(peer) ?? [];
+      this.#taken.delete(peer);
+      this.#transmitted(peer, taken, "accepted");
+    });
+  }
+
+  #transmitted(peer: string, ids: readonly string[], proof: Proof): void {
+    const { system, note } = this.#core;
+    const { durable } = system.commit([{ stream: conversationOf(peer), event: { type: "TRANSMITTED", ids, proof } }], {
+      forgotten: Keyring.sentNames(peer, ids),
+      // A crash before it is durable sends the identical frame again: a relay that says so much knows it, and so does the peer.
+      lazy: proof === "accepted",
+    });
+    durable.catch((error: unknown) => {
+      // A disk that refuses is told of already; what was not noted goes again.
+      if (asMeshError(error).code !== "store_io")
+        note(`A transmission to ${peer} could not be noted: ${String(error)}`);
+    });
   }
 
   /** The message, if it is sealed durably, is not on the wire, and all before it are. */
   #dueForWire(peer: string, id: string): Outgoing | undefined {
     const { system, link } = this.#core;
-    const isUnderway = (item: Outgoing) => link.awaits(item.sealed?.frame ?? item.id);
+    const isUnderway = ({ id, sealed }: Outgoing) =>
+      link.awaits(sealed?.frame ?? id) || this.#taken.get(peer)?.includes(id) === true;
     const outbox = contextOf(this.#core, peer)?.outbox ?? [];
     const index = outbox.findIndex((candidate) => candidate.id === id);
     const [before, item] = [outbox[index - 1], outbox[index]];

@@ -1,4 +1,5 @@
 import { MeshError } from "../errors.ts";
+import { LAZY_COMMIT_MS } from "../limits.ts";
 import type { MachineDefinition } from "../machines/definition.ts";
 import type { Commit, Entry, Journal, StoredEvent } from "../store/journal.ts";
 import type { SecretPatch, Secrets } from "../store/secrets.ts";
@@ -35,6 +36,8 @@ export interface CommitOptions {
   readonly before?: (() => Promise<void>) | undefined;
   /** All or nothing: one refused event refuses them all. */
   readonly atomic?: boolean;
+  /** Nobody waits for it: it may become durable with a later commit, within LAZY_COMMIT_MS. */
+  readonly lazy?: boolean;
 }
 
 export interface Outcome {
@@ -76,6 +79,8 @@ export class ActorSystem {
   #journal: Journal | undefined;
   #secrets: Secrets | undefined;
   #position = 0;
+  /** Takes back the end of the time that lazy commits may wait. */
+  #flushing: (() => void) | undefined;
 
   constructor(options: SystemOptions) {
     this.#actors = new Population(options.definitions);
@@ -181,6 +186,9 @@ export class ActorSystem {
   stop(): void {
     this.#effects.performing = false;
     this.#deadlines.stop();
+    this.#flushing?.();
+    this.#flushing = undefined;
+    this.#journal?.flush().catch(() => undefined);
   }
 
   // Decide and commit
@@ -213,7 +221,7 @@ export class ActorSystem {
     return { accepted, durable: this.#keep(decision, options) };
   }
 
-  async #keep(decision: Decision, { before }: CommitOptions): Promise<void> {
+  async #keep(decision: Decision, { before, lazy = false }: CommitOptions): Promise<void> {
     const entries = decision.steps
       .filter(({ actor }) => !actor.definition.live)
       .map(({ actor, event }) => entryOf(actor.definition, actor.stream, event));
@@ -225,7 +233,16 @@ export class ActorSystem {
     const sealing = decision.secrets && this.#secrets.decide(decision.secrets);
     this.#secrets.decideForgotten(decision.forgotten);
     this.#pending.push(decision);
-    await this.#journal.append({ at: decision.at, entries, ...sealing, ...(before && { before }) });
+    if (lazy) this.#flushSoon(this.#journal);
+    await this.#journal.append({ at: decision.at, entries, ...sealing, ...(before && { before }), lazy });
+  }
+
+  #flushSoon(journal: Journal): void {
+    this.#flushing ??= this.#clock.at(this.#clock.now() + LAZY_COMMIT_MS, () => {
+      this.#flushing = undefined;
+      // Who waits for it is told by the commit itself.
+      journal.flush().catch(() => undefined);
+    });
   }
 
   /** The journal has these on disk. */

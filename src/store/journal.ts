@@ -14,6 +14,7 @@ import {
   segmentName,
   toCommit,
 } from "./journal-line.ts";
+import { RecentCommits } from "./recent-commits.ts";
 import { type CheckedSegment, recover, SegmentCheck } from "./recovery.ts";
 
 // The journal: append-only segments of commits. What is asked for while one group is written shares the next fdatasync.
@@ -29,6 +30,8 @@ export interface Draft {
   readonly seal?: (number: number) => string;
   /** Runs before the line is written, and must have made durable whatever the events refer to outside the journal. */
   readonly before?: () => Promise<void>;
+  /** It may wait for the next one that may not, or for `flush`: both share one fdatasync then. */
+  readonly lazy?: boolean;
 }
 
 export interface JournalReport {
@@ -79,6 +82,7 @@ export class Journal {
   #file: AppendFile | undefined;
   /** What a group is written into. */
   #bytes = Buffer.allocUnsafe(GROUP_BUFFER_SIZE);
+  readonly #recent = new RecentCommits();
   #queue: (Waiting | (() => Promise<void>))[] = [];
   #writing: Promise<void> | undefined;
   #broken = false;
@@ -140,7 +144,7 @@ export class Journal {
     if (this.#closed) return Promise.reject(new MeshError("closed"));
     return new Promise((resolve, reject) => {
       this.#queue.push({ draft, entries: formatEntries(draft.entries), resolve, reject });
-      this.#wake();
+      if (!draft.lazy) this.#wake();
     });
   }
 
@@ -155,17 +159,27 @@ export class Journal {
     });
   }
 
+  /** Has what may wait written at once. */
+  async flush(): Promise<void> {
+    if (this.#queue.length > 0) await this.exclusive(async () => undefined);
+  }
+
   #wake(): void {
     this.#writing ??= this.#drain().finally(() => {
       this.#writing = undefined;
-      if (this.#queue.length > 0) this.#wake();
+      if (this.#isUrgent) this.#wake();
     });
+  }
+
+  /** Whether anything is asked for that may not wait. */
+  get #isUrgent(): boolean {
+    return this.#queue.some((item) => typeof item === "function" || !item.draft.lazy);
   }
 
   async #drain(): Promise<void> {
     // One turn of the event loop lets callers of the same moment share a group.
     await Promise.resolve();
-    while (this.#queue.length > 0) {
+    while (this.#isUrgent) {
       const first = this.#queue[0];
       if (typeof first === "function") {
         this.#queue.shift();
@@ -227,6 +241,7 @@ export class Journal {
     segment.take(bytes, { last: number, hash: previous }, commits.at(-1)?.place.length ?? 0, digest);
     if (this.#bytes.length > GROUP_BUFFER_KEPT) this.#bytes = Buffer.allocUnsafe(GROUP_BUFFER_SIZE);
     this.head = number;
+    for (const commit of commits) this.#recent.keep(commit);
     this.#publish(commits);
     for (const [index, { resolve }] of group.entries()) {
       const commit = commits[index];
@@ -289,6 +304,8 @@ export class Journal {
 
   /** Reads one commit back. */
   async read(place: Place): Promise<Commit> {
+    const recent = this.#recent.get(place);
+    if (recent) return recent;
     const bytes = await this.#options.disk.readRange(
       joinPath(this.#options.directory, place.segment),
       place.offset,
@@ -301,6 +318,7 @@ export class Journal {
 
   /** Resolves when all that was asked for so far is durable or has failed. */
   async drained(): Promise<void> {
+    await this.flush().catch(() => undefined);
     while (this.#writing) await this.#writing;
   }
 

@@ -21,6 +21,8 @@ function told(kept = KEPT) {
       for (const id of ids) tell(peer, { type: "RECEIVED", id, kind: "chat" });
     },
     worked: (peer: string, id: string) => tell(peer, { type: "RECEIVED", id, kind: "work" }),
+    held: (peer: string) => tell(peer, { type: "HELD" }),
+    admitted: (peer: string) => tell(peer, { type: "ADMITTED" }),
     read: (peer: string, ...ids: string[]) => tell(peer, { type: "READ", ids }),
     sent: (peer: string, ...ids: string[]) => {
       for (const id of ids) tell(peer, { type: "SEND", id, kind: "chat" });
@@ -85,6 +87,20 @@ describe("the index of messages", () => {
     expect(world.messages.outgoing("a", "m4")).toBeUndefined();
     world.read("a", "m3", "m50");
     expect(world.messages.hasUnread("a")).toBe(false);
+  });
+
+  it("gives the unread ones in the order in which they came, and none of who is held", () => {
+    const world = told();
+    const unread = () => [...world.messages.unread()].map(({ peer, id }) => `${peer} ${id}`);
+    world.held("b");
+    world.received("a", "one", "two");
+    world.received("b", "one");
+    world.received("a", "three");
+    world.read("a", "two");
+    expect(unread()).toEqual(["a one", "a three"]);
+    world.restart();
+    world.admitted("b");
+    expect(unread()).toEqual(["a one", "b one", "a three"]);
   });
 
   it("knows what was received when it is listed no more, also after a restart", () => {

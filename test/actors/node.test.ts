@@ -48,6 +48,29 @@ describe("a node that is closed and opened again", () => {
     });
   });
 
+  it("seals a message in the commit that queues it when nothing waits before it, and otherwise in its turn", async () => {
+    const world = await openWorld();
+    const [alice, bob] = [await world.open("alice"), await world.open("bob")];
+    const to = didOf(bob);
+    const send = (message: string) => call(alice, "send", { to, message });
+    // The second one waits behind the first, which waits for a session.
+    await Promise.all([send("one"), send("two")]);
+    await call(alice, "settle", {});
+    await Promise.all([send("three"), send("four")]);
+    await call(alice, "settle", {});
+    await call(bob, "settle", {});
+    expect(bodiesOf(await call(bob, "inbox", {}))).toEqual(["one", "two", "three", "four"]);
+    const commits = await Array.fromAsync(readJournal(realDisk, join(world.home("alice"), "journal")));
+    const sending = commits
+      .map(({ entries }) =>
+        entries.map(({ event }) => event.type).filter((type) => /^(SEND|ENCRYPTED|SEALED)$/.test(type)),
+      )
+      .filter((types) => types.length > 0);
+    const [queued, sealed] = [["SEND"], ["ENCRYPTED", "SEALED"]];
+    const both = [...queued, ...sealed];
+    expect(sending).toEqual([queued, queued, sealed, sealed, both, both]);
+  });
+
   it("has its inbox, read and unread, word for word", async () => {
     const world = await openWorld();
     const [alice, bob] = [await world.open("alice"), await world.open("bob")];

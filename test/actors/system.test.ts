@@ -2,7 +2,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { MeshError } from "../../src/errors.ts";
-import { RETRY_MIN_MS } from "../../src/limits.ts";
+import { LAZY_COMMIT_MS, RETRY_MIN_MS } from "../../src/limits.ts";
 import { realDisk } from "../../src/store/disk.ts";
 import { readJournal } from "../../src/store/journal-reader.ts";
 import { FullDisk, HeldDisk, temporaryDirectory } from "../store/disks.ts";
@@ -52,6 +52,29 @@ describe("decide, commit, publish, perform", () => {
     held.release();
     await settled();
     expect(log).toEqual(["tally/a says 1", "tally/a says 11", "tally/a says 111"]);
+  });
+
+  it("what nobody waits for is decided at once, and on disk with the next commit or a moment later", async () => {
+    const held = new HeldDisk();
+    const { system, clock, log, total } = await openSystem({ disk: held.disk });
+    system.start();
+    const first = system.commit([add(A, 1)], { lazy: true }).durable;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect([system.decided(A)?.snapshot.context.total, total(A) ?? 0, log]).toEqual([1, 0, []]);
+    await system.commit([add(A, 10)]).durable;
+    await first;
+    expect(log).toEqual(["tally/a says 1", "tally/a says 11"]);
+    const second = system.commit([add(A, 100)], { lazy: true }).durable;
+    clock.pass(LAZY_COMMIT_MS - 1);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(total(A)).toBe(11);
+    const syncing = held.hold();
+    clock.pass(1);
+    await syncing;
+    expect(total(A)).toBe(11);
+    held.release();
+    await second;
+    expect(log.at(-1)).toBe("tally/a says 111");
   });
 
   it("events of one commit build on each other, and are durable together", async () => {

@@ -70,12 +70,13 @@ describe("a live system", () => {
 
     await say(alice, bob, "hello");
     const conversation = `conversation/${bob.did}`;
-    const sent = await messages.first(
-      (message) =>
-        message.type === "@xstate.snapshot" &&
-        message.sessionId === conversation &&
-        message.event.type === "TRANSMITTED",
-    );
+    const stateAfter = (event: string) =>
+      messages.first(
+        (message) =>
+          message.type === "@xstate.snapshot" && message.sessionId === conversation && message.event.type === event,
+      );
+    const sent = await stateAfter("TRANSMITTED");
+    await stateAfter("CONFIRMED");
     expect(sent).toMatchObject({ snapshot: { value: "open", context: { sent: 1, outbox: [] } } });
     // A new actor is announced before anything is told of it, and each event stands before the state it made.
     const told = messages.all.filter(({ sessionId }) => sessionId === conversation);

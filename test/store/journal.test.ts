@@ -2,7 +2,7 @@ import { hash } from "node:crypto";
 import { appendFile, mkdir, readdir, readFile, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
-import { SEGMENT_SIZE_MAX } from "../../src/limits.ts";
+import { RECENT_COMMITS_SIZE_MAX, SEGMENT_SIZE_MAX } from "../../src/limits.ts";
 import { type Disk, realDisk } from "../../src/store/disk.ts";
 import { type Commit, type Entry, Journal, type JournalOptions } from "../../src/store/journal.ts";
 import { readJournal } from "../../src/store/journal-reader.ts";
@@ -84,6 +84,26 @@ describe("what is appended is there again", () => {
     const commits = await Promise.all(["ä", "two", "three"].map((text) => journal.append(draft(text))));
     for (const commit of commits) expect(await journal.read(commit.place)).toEqual(commit);
     await journal.close();
+    const { journal: again } = await open(directory);
+    for (const commit of commits) expect(await again.read(commit.place)).toEqual(commit);
+    await again.close();
+  });
+
+  it("what has just been written is read without the disk, what is older from it", async () => {
+    const directory = await temporaryDirectory();
+    let reads = 0;
+    const readRange: Disk["readRange"] = (...range) => {
+      reads++;
+      return realDisk.readRange(...range);
+    };
+    const { journal } = await open(directory, { disk: { ...realDisk, readRange } });
+    const texts = ["a", "b", "c", "d"].map((letter) => letter.repeat(RECENT_COMMITS_SIZE_MAX / 3));
+    const commits = await Promise.all(texts.map((text) => journal.append(draft(text))));
+    for (const [index, commit] of [...commits.entries()].reverse()) {
+      expect(await journal.read(commit.place)).toEqual(commit);
+      expect(reads).toBe(index < 2 ? 2 - index : 0);
+    }
+    await journal.close();
   });
 
   it("a stream can be read beside its owner, without what is half written", async () => {
@@ -133,6 +153,41 @@ describe("group commit", () => {
     await Promise.all([first, ...rest]);
     expect(groups).toEqual([1, 50]);
     await journal.close();
+  });
+
+  it("what may wait shares the fdatasync of what may not, in the order of the calls", async () => {
+    const disk = countingDisk();
+    const { journal } = await open(await temporaryDirectory(), { disk });
+    await journal.append(draft("first"));
+    const before = disk.syncs();
+    const told: string[] = [];
+    const lazy = ["one", "two"].map((text) =>
+      journal.append({ ...draft(text), lazy: true }).then((commit) => told.push(...(said([commit]) as string[]))),
+    );
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect([disk.syncs() - before, told]).toEqual([0, []]);
+    const { number } = await journal.append(draft("three"));
+    await Promise.all(lazy);
+    expect([disk.syncs() - before, told, number]).toEqual([1, ["one", "two"], 4]);
+    await journal.close();
+  });
+
+  it.each<[string, (journal: Journal) => Promise<void>]>([
+    ["a flush", (journal) => journal.flush()],
+    ["exclusive work", (journal) => journal.exclusive(async () => expect(journal.head).toBe(1))],
+    ["waiting for all", (journal) => journal.drained()],
+    ["the close", (journal) => journal.close()],
+  ])("%s makes durable what may wait", async (_, make) => {
+    const directory = await temporaryDirectory();
+    const { journal } = await open(directory);
+    const written = journal.append({ ...draft("one"), lazy: true });
+    await make(journal);
+    expect(journal.head).toBe(1);
+    await written;
+    await journal.close();
+    const { journal: again, recovered } = await open(directory);
+    expect(said(recovered)).toEqual(["one"]);
+    await again.close();
   });
 
   it("nobody is told before the fdatasync has ended", async () => {

@@ -26,9 +26,9 @@ const isOpen = ({ state }: MessageEntry) => state === "held" || state === "unrea
 export class MessageList {
   readonly #kept: number;
   readonly #onLeft: (key: string) => void;
-  #entries = new Map<string, MessageEntry>();
-  /** How many of them nobody waits for any more. */
-  #settled = 0;
+  readonly #entries = new Map<string, MessageEntry>();
+  /** Those of them that somebody waits for, in the same order but for what is taken back. */
+  readonly #open = new Map<string, MessageEntry>();
 
   /**
    * @param kept how many entries that nobody waits for are kept at least; at twice as many the oldest leave
@@ -47,11 +47,21 @@ export class MessageList {
     return this.#entries.values();
   }
 
+  /** Those that somebody still waits for. */
+  open(): MapIterator<MessageEntry> {
+    return this.#open.values();
+  }
+
+  /** How many nobody waits for any more. */
+  get #settled(): number {
+    return this.#entries.size - this.#open.size;
+  }
+
   put(entry: MessageEntry): void {
     const key = keyOf(entry.peer, entry.id);
-    const before = this.#entries.get(key);
     this.#entries.set(key, entry);
-    this.#settled += Number(!isOpen(entry)) - Number(before !== undefined && !isOpen(before));
+    if (isOpen(entry)) this.#open.set(key, entry);
+    else this.#open.delete(key);
     if (this.#settled > 2 * this.#kept) this.#trim();
   }
 
@@ -60,7 +70,6 @@ export class MessageList {
       if (this.#settled <= this.#kept) return;
       if (isOpen(entry)) continue;
       this.#entries.delete(key);
-      this.#settled--;
       this.#onLeft(key);
     }
   }

@@ -99,7 +99,7 @@ export class MessagesProjection implements Projection {
         return;
       case "ADMITTED":
         this.#held.delete(peer);
-        for (const entry of [...this.#incoming.values()])
+        for (const entry of [...this.#incoming.open()])
           if (entry.peer === peer && entry.state === "held") this.#putIncoming({ ...entry, state: "unread" });
         return;
       case "UNDELIVERABLE":
@@ -159,6 +159,11 @@ export class MessagesProjection implements Projection {
   /** Sent messages, oldest first. */
   sent(): IterableIterator<MessageEntry> {
     return this.#outgoing.values();
+  }
+
+  /** Unread messages, oldest first: however many there are that were read. */
+  unread(): IteratorObject<MessageEntry> {
+    return this.#incoming.open().filter(({ state }) => state === "unread");
   }
 
   /** Received messages, oldest first. */
