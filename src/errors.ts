@@ -38,6 +38,8 @@ const sentences = {
   grant_unknown: "No pairing of that name exists. List them with kars-local pair list.",
   input_invalid: "The input is not valid.",
   limit_reached: "A limit was reached.",
+  owner_only:
+    "Only the owner of this OpenClaw decides that. Send it as the owner, or use openclaw mesh on the machine itself.",
   store_locked: "Another process owns this state directory and does not answer. End it, or choose another with --home.",
   store_damaged:
     "The state directory is damaged, and nothing was changed. kars-mesh doctor looks closer; doctor --repair salvages what is sound.",

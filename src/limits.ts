@@ -233,6 +233,12 @@ export const SIGN_OF_LIFE_EVERY_MS = 20 * SECOND_MS;
 export const SANDBOX_STOP_WAIT_MS = 3 * SECOND_MS;
 /** Ended offloads that a tool's answer lists, which an agent reads whole: the rest is counted, and `details` has all. */
 export const OFFLOADS_ENDED_SHOWN_MAX = 20;
+/** Messages that `/mesh inbox` shows, so that they can be read in a chat: the rest is counted. */
+export const CHAT_MESSAGES_MAX = 10;
+/** Characters that `/mesh` shows of what another wrote, for the same reason: the rest is counted, and the command line has all. */
+export const CHAT_WORDS_LENGTH_MAX = 1_000;
+/** Peers or ended offloads that `/mesh` lists, for the same reason: the rest is counted. */
+export const CHAT_LINES_MAX = 20;
 
 // One owner, many callers
 

@@ -17,6 +17,11 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   wire: ["crypto"],
   crypto: [],
 };
+/** Doors in a wall: one file, and the one file of another room that it may import. */
+const DOORS: Readonly<Record<string, string>> = {
+  // `openclaw mesh` is the command line kars-mesh itself, not one like it.
+  "plugin/cli.ts": "cli/mesh.ts",
+};
 /** Anyone may import these, and they import nothing of ours but each other. */
 const LEAVES = ["errors.ts", "limits.ts", "parse.ts"];
 
@@ -75,6 +80,7 @@ describe("the rooms", () => {
         .map(({ from }) => target(path, from))
         .filter((to) => to !== undefined)
         .filter((to) => !LEAVES.includes(to) && ![room, ...allowed].includes(to.split("/")[0] ?? ""))
+        .filter((to) => DOORS[path] !== to)
         .map((to) => `${path} imports ${to}`),
     );
     expect(wrong).toEqual([]);

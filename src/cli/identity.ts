@@ -6,12 +6,13 @@ import { action, type Io } from "./program.ts";
 
 // Who this laptop is, and whom it knows.
 
-export function addIdentity(program: Command): void {
+/** @param pairAs the name that pairing asks for when none is given */
+export function addIdentity(program: Command, pairAs?: string): void {
   program
     .command("pair")
     .description("join a cluster with a token from its operator")
     .argument("<token>", "kars-pair-…")
-    .option("--name <name>", "the name to be found under (default: the one of the grant)")
+    .option("--name <name>", "the name to be found under (default: the one of the grant)", pairAs)
     .action(action(pair));
   program.command("whoami").description("show this laptop's identity and clusters").action(action(whoami));
   program

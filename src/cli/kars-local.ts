@@ -1,4 +1,6 @@
 #!/usr/bin/env -S node --disable-warning=ExperimentalWarning
+import { homedir } from "node:os";
+import { join } from "node:path";
 import { addUp } from "./cluster.ts";
 import { addPairings, addWhatRuns } from "./operator.ts";
 import { createProgram, main } from "./program.ts";
@@ -6,7 +8,12 @@ import { createProgram, main } from "./program.ts";
 const program = createProgram({
   name: "kars-local",
   description: "A mesh cluster on this machine, and its operator's commands.",
-  directory: { flags: "--dir <dir>", variable: "KARS_LOCAL_HOME", below: "local" },
+  directory: {
+    flags: "--dir <dir>",
+    variable: "KARS_LOCAL_HOME",
+    otherwise: join(homedir(), ".kars", "local"),
+    shown: "~/.kars/local",
+  },
 });
 
 addUp(program);

@@ -1,6 +1,5 @@
 import { readFileSync } from "node:fs";
-import { homedir } from "node:os";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { Command, CommanderError, Option } from "commander";
 import { asMeshError, type ErrorCode } from "../errors.ts";
 import { interruptedBy, interruption, unread } from "./interruption.ts";
@@ -61,21 +60,27 @@ function packageVersion(): string {
   return typeof described === "object" && described !== null && "version" in described ? String(described.version) : "";
 }
 
+/** The option that names the state directory. */
+export interface DirectoryOption {
+  readonly flags: string;
+  /** The environment variable that does so too. */
+  readonly variable?: string;
+  /** Where it is when neither is given, and how that is shown. */
+  readonly otherwise: string;
+  readonly shown: string;
+}
+
 /** A command line without its commands. */
 export function createProgram(options: {
   readonly name: string;
   readonly description: string;
-  /** The option that names the state directory, the variable that does so too, and where it is otherwise. */
-  readonly directory: { readonly flags: string; readonly variable: string; readonly below: string };
+  readonly directory: DirectoryOption;
 }): Command {
-  const { flags, variable, below } = options.directory;
+  const { flags, variable, otherwise, shown } = options.directory;
+  const directory = new Option(flags, "the state directory").default(otherwise, shown);
   return new Command(options.name)
     .description(options.description)
-    .addOption(
-      new Option(flags, "the state directory")
-        .env(variable)
-        .default(join(homedir(), ".kars", below), `~/.kars/${below}`),
-    )
+    .addOption(variable === undefined ? directory : directory.env(variable))
     .option("--json", "print one JSON document on stdout, everything else on stderr")
     .version(packageVersion(), "-V, --version", "print the version")
     .helpOption("-h, --help", "print this help")
@@ -88,9 +93,9 @@ export function createProgram(options: {
 /** What commander would have written on stderr. */
 const complaints: string[] = [];
 
-/** Ends with the exit code that the error means, after saying what it is. */
-function report(program: Command, error: unknown): number {
-  const wantsJson = process.argv.includes("--json");
+/** Says what the error is. Returns the exit code that it means. */
+function report(program: Command, words: readonly string[], error: unknown): number {
+  const wantsJson = words.includes("--json");
   const say = (code: ErrorCode, message: string) => {
     if (wantsJson && !documentPrinted) printDocument({ error: { code, message } });
     // It may repeat what others said.
@@ -99,7 +104,7 @@ function report(program: Command, error: unknown): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0;
     if (error.code === "commander.help" && !wantsJson) process.stderr.write(complaints.join(""));
-    else say("input_invalid", usageSentence(program, error));
+    else say("input_invalid", usageSentence(program, words, error));
     return 2;
   }
   const failure = asMeshError(error);
@@ -111,10 +116,10 @@ function report(program: Command, error: unknown): number {
   return 1;
 }
 
-function usageSentence(program: Command, error: CommanderError): string {
+function usageSentence(program: Command, words: readonly string[], error: CommanderError): string {
   let command = program;
   let path = program.name();
-  for (const word of process.argv.slice(2)) {
+  for (const word of words) {
     const next = command.commands.find((each) => each.name() === word);
     if (!next) continue;
     command = next;
@@ -131,8 +136,20 @@ function usageSentence(program: Command, error: CommanderError): string {
 
 const flushed = (stream: NodeJS.WriteStream) => new Promise<void>((resolve) => stream.write("", () => resolve()));
 
-/** Runs what was typed, and ends the process. */
+/** Does what was typed, and says how it went. Returns the exit code that this means. */
+export async function run(program: Command, words: readonly string[]): Promise<number> {
+  documentPrinted = false;
+  try {
+    await program.parseAsync(words, { from: "user" });
+    return Number(process.exitCode ?? 0);
+  } catch (error) {
+    return report(program, words, error);
+  }
+}
+
+/** Does what was typed, and ends the process. */
 export async function main(program: Command): Promise<void> {
+  const words = process.argv.slice(2);
   let lost: Error | undefined;
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
     // Whoever read may have gone: then nothing more need be said. Any other error loses what was asked for.
@@ -150,13 +167,6 @@ export async function main(program: Command): Promise<void> {
     await flushed(process.stderr);
     process.exit(lost ? 1 : code);
   };
-  process.on("uncaughtException", (error) => void end(report(program, error)));
-  let code: number;
-  try {
-    await program.parseAsync();
-    code = Number(process.exitCode ?? 0);
-  } catch (error) {
-    code = report(program, error);
-  }
-  await end(code);
+  process.on("uncaughtException", (error) => void end(report(program, words, error)));
+  await end(await run(program, words));
 }

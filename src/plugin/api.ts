@@ -44,10 +44,74 @@ export interface Service {
   stop(): Promise<void>;
 }
 
+/** What OpenClaw tells about a command that somebody typed in a chat. */
+export interface CommandContext {
+  /** What stands behind the command's name. */
+  readonly args?: string | undefined;
+  /** Told to commands that require scopes. */
+  readonly senderIsOwner?: boolean | undefined;
+  /** Throws when who was the owner as the command began no longer is. */
+  readonly assertOwnerCurrent?: (() => void) | undefined;
+  /** What a client of the gateway may do; absent where a chat is the source. */
+  readonly gatewayClientScopes?: readonly string[] | undefined;
+}
+
+export interface CommandReply {
+  readonly text: string;
+  readonly isError?: boolean;
+}
+
+export interface ChatCommand {
+  readonly name: string;
+  readonly description: string;
+  readonly acceptsArgs: boolean;
+  /** Only for senders that OpenClaw authorises. */
+  readonly requireAuth: boolean;
+  /** What a client of the gateway must be allowed; in a chat it must be the owner who types. */
+  readonly requiredScopes: readonly string[];
+  handler(context: CommandContext): Promise<CommandReply>;
+}
+
+/** The part of a commander command by which one is added to OpenClaw's command line, which brings a commander of its own. */
+export interface HostCommand {
+  command(name: string): HostCommand;
+  description(text: string): HostCommand;
+  argument(flags: string): HostCommand;
+  allowUnknownOption(): HostCommand;
+  passThroughOptions(): HostCommand;
+  helpOption(flags: false): HostCommand;
+  action(run: (words: string[]) => Promise<void>): HostCommand;
+}
+
+export interface CliDescriptor {
+  readonly name: string;
+  readonly description: string;
+  readonly hasSubcommands: boolean;
+  /** Whether standard output is for a program: OpenClaw then writes none of its own notes there. */
+  machineOutput?(invocation: { readonly argv: readonly string[] }): boolean;
+}
+
+/** A request to the gateway by a client of it. */
+export interface GatewayRequest {
+  readonly params: unknown;
+  readonly signal?: AbortSignal | undefined;
+  respond(ok: boolean, payload?: unknown, error?: { readonly code: string; readonly message: string }): void;
+}
+
 export interface PluginApi {
   /** `plugins.entries.kars-mesh.config`. */
   readonly pluginConfig?: unknown;
   readonly logger: Logger;
   registerTool(factory: (context: ToolContext) => Tool, options: { readonly name: string }): void;
   registerService(service: Service): void;
+  registerCommand(command: ChatCommand): void;
+  registerCli(
+    registrar: (context: { readonly program: HostCommand }) => void,
+    options: { readonly commands: readonly string[]; readonly descriptors: readonly CliDescriptor[] },
+  ): void;
+  registerGatewayMethod(
+    name: string,
+    handler: (request: GatewayRequest) => Promise<void>,
+    options: { readonly scope: "operator.read" },
+  ): void;
 }

@@ -1,11 +1,14 @@
 import type { PluginApi } from "./api.ts";
+import { registerCli } from "./cli.ts";
+import { meshCommand } from "./command.ts";
 import { readConfig } from "./config.ts";
+import { registerGatewayMethods } from "./gateway.ts";
 import { nodeAt } from "./node.ts";
 import { toolError } from "./render.ts";
 import { TOOLS } from "./tools.ts";
 
 // The OpenClaw extension. OpenClaw evaluates this module several times in one process and calls `register` in each: neither
-// opens, reads or starts anything. The node opens with the first tool that needs it, or with the service.
+// opens, reads or starts anything. The node opens with the first tool or command that needs it, or with the service.
 
 const id = "kars-mesh";
 
@@ -14,6 +17,9 @@ export function register(api: PluginApi): void {
   const config = configOf(api);
   const node = nodeAt(config.home, (text) => api.logger.info(`${id}: ${text}`), config.acceptFrom);
   for (const tool of TOOLS) api.registerTool((context) => tool.bind(node, config, context), { name: tool.name });
+  api.registerCommand(meshCommand(node));
+  registerGatewayMethods(api, node);
+  registerCli(api, config);
   const start = () =>
     node.keep().catch((error: unknown) => {
       throw toolError(error);

@@ -46,6 +46,8 @@ export interface PluginNode {
   exists(): boolean;
   /** Runs the calls of one tool; `oneShot`: the process ends soon, so the node is settled and let go when the last one ends. */
   during<T>(work: () => Promise<T>, oneShot: boolean): Promise<T>;
+  /** Runs the calls of one who looks in: a node that was opened for them is let go when they have ended. */
+  visit<T>(work: () => Promise<T>): Promise<T>;
   /** Opens the node if there is one, and keeps it up from now on. */
   keep(): Promise<void>;
   close(): Promise<void>;
@@ -107,26 +109,29 @@ export function nodeAt(home: string, onNote: (text: string) => void, acceptFrom?
     await mesh?.close();
   }
 
+  async function during<T>(work: () => Promise<T>, oneShot: boolean): Promise<T> {
+    const slot = slotOf(home);
+    slot.calls++;
+    try {
+      return await work();
+    } finally {
+      slot.calls--;
+      if (oneShot && slot.calls === 0 && !slot.kept && slot.mesh) {
+        const mesh = await slot.mesh.catch(() => undefined);
+        if (mesh?.role === "owner") await mesh.call("settle", {}).catch((error: unknown) => onNote(String(error)));
+        if (slot.calls === 0) await close();
+      }
+    }
+  }
+
   return {
     exists: () => slotOf(home).mesh !== undefined || existsSync(home),
 
     call: (name, params, { repeatable = false, ...options } = {}) =>
       onMesh((mesh) => mesh.call(name, params, options), repeatable),
 
-    async during(work, oneShot) {
-      const slot = slotOf(home);
-      slot.calls++;
-      try {
-        return await work();
-      } finally {
-        slot.calls--;
-        if (oneShot && slot.calls === 0 && !slot.kept && slot.mesh) {
-          const mesh = await slot.mesh.catch(() => undefined);
-          if (mesh?.role === "owner") await mesh.call("settle", {}).catch((error: unknown) => onNote(String(error)));
-          if (slot.calls === 0) await close();
-        }
-      }
-    },
+    during,
+    visit: (work) => during(work, slotOf(home).mesh === undefined),
 
     async keep() {
       slotOf(home).kept = true;

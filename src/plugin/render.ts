@@ -24,7 +24,8 @@ export function toolError(error: unknown): Error {
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not pass
 const HIDDEN = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\u{e0000}-\u{e007f}]/gu;
 
-const visible = (text: string) => text.replaceAll("\r\n", "\n").replaceAll(HIDDEN, "\ufffd");
+/** Foreign text with what cannot be seen made visible. */
+export const visible = (text: string) => text.replaceAll("\r\n", "\n").replaceAll(HIDDEN, "\ufffd");
 
 /** One line of someone else's choosing, in quotation marks. */
 const line = (text: string, max = 200) => {

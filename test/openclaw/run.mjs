@@ -45,5 +45,5 @@ if (!existsSync(installed) || readJson(installed).version !== VERSION) {
 }
 run(process.execPath, [`${root}scripts/build.mjs`]);
 layOut(`${cache}/package`);
-const tests = ["load", "agent"].map((name) => `${root}test/openclaw/${name}.test.ts`);
+const tests = ["load", "command", "agent"].map((name) => `${root}test/openclaw/${name}.test.ts`);
 run(process.execPath, ["--test", "--test-concurrency=1", "--test-timeout=300000", ...tests]);

@@ -1,32 +1,11 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { expect, it, onTestFinished } from "vitest";
-import { openCluster } from "../../src/cluster/local.ts";
-import { openPluginAt, type Plugin, temporaryFolder } from "./world.ts";
+import { expect, it } from "vitest";
+import { openPluginAt, type Plugin, pairTwo, startCluster, temporaryFolder } from "./world.ts";
 
 // The tools against a real cluster on the loopback.
 
 const DID = /^did:mesh:[0-9a-f]{32}$/;
-
-async function startCluster() {
-  const directory = await temporaryFolder();
-  const cluster = await openCluster({ directory, host: "127.0.0.1", port: 0, name: "testbed" });
-  onTestFinished(() => cluster.close());
-  const token = async (name: string) => {
-    const grant = { name, slots: 2, capabilities: ["offload"], expires_ms: 3_600_000 };
-    return (await cluster.call("grant_issue", grant)).token;
-  };
-  return { cluster, token };
-}
-
-async function pairTwo(): Promise<{ alice: Plugin; bob: Plugin; aliceDid: string; bobDid: string }> {
-  const { token } = await startCluster();
-  const alice = openPluginAt(join(await temporaryFolder(), "alice"));
-  const bob = openPluginAt(join(await temporaryFolder(), "bob"), "bob");
-  const first = await alice.call("mesh_pair", { token: await token("alice-laptop"), display_name: "alice" });
-  const second = await bob.call("mesh_pair", { token: await token("bob-laptop") });
-  return { alice, bob, aliceDid: first.details.did, bobDid: second.details.did };
-}
 
 const untilUnread = (plugin: Plugin, number: number) =>
   expect

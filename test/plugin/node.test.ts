@@ -5,7 +5,7 @@ import { expect, it, onTestFinished, vi } from "vitest";
 import { MeshNode } from "../../src/actors/node.ts";
 import { startServer } from "../../src/cluster/server.ts";
 import { register } from "../../src/plugin/index.ts";
-import { openPluginAt, temporaryFolder } from "./world.ts";
+import { API, openPluginAt, temporaryFolder } from "./world.ts";
 
 /** A cluster without a controller, and a state directory that has joined it. */
 async function memberHome(name: string): Promise<string> {
@@ -74,9 +74,8 @@ it("is one node for all evaluations of the modules in a process", async () => {
   let answer: unknown;
   const calls: Promise<unknown>[] = [];
   again.register({
+    ...API,
     pluginConfig: { home },
-    logger: { info: () => undefined, warn: () => undefined },
-    registerService: () => undefined,
     registerTool: (factory, { name }) => {
       if (name === "discover")
         calls.push(

@@ -20,6 +20,8 @@ const Manifest = z.object({
     z.string(),
     z.object({ sideEffecting: z.boolean().optional(), replaySafe: z.boolean().optional() }),
   ),
+  cliCommands: z.array(z.object({ name: z.string(), description: z.string(), hasSubcommands: z.boolean() })),
+  commandAliases: z.array(z.object({ name: z.string(), kind: z.string(), cliCommand: z.string() })),
   configSchema: z.object({ properties: z.record(z.string(), z.unknown()) }),
   uiHints: z.record(z.string(), z.unknown()),
 });
@@ -45,6 +47,25 @@ it("registers the eight tools that the manifest declares, and one service", asyn
   expect(entry.default).toMatchObject({ id: manifest.id, name: manifest.name, description: manifest.description });
   expect(Object.keys(manifest.uiHints)).toEqual(Object.keys(manifest.configSchema.properties));
   expect(manifest.version).toBe(z.object({ version: z.string() }).parse(readJson("package.json")).version);
+});
+
+it("registers /mesh for the owner, the command line that the manifest declares, and methods that only read", () => {
+  const plugin = openPlugin();
+  expect(plugin.command).toMatchObject({
+    name: "mesh",
+    acceptsArgs: true,
+    requireAuth: true,
+    requiredScopes: ["operator.write"],
+  });
+  expect(plugin.cli.descriptors).toEqual(
+    manifest.cliCommands.map((command) => ({ ...command, machineOutput: expect.any(Function) })),
+  );
+  expect(manifest.commandAliases).toEqual([{ name: "mesh", kind: "runtime-slash", cliCommand: "mesh" }]);
+  expect(Object.fromEntries(plugin.methods)).toEqual({
+    "mesh.status": "operator.read",
+    "mesh.inbox": "operator.read",
+    "mesh.offloads": "operator.read",
+  });
 });
 
 it("describes each tool in plain JSON Schema by the fields' own names", () => {
@@ -76,6 +97,9 @@ it("has no effect before a tool is called: it opens nothing and keeps no process
       logger: { info() {}, warn() {} },
       registerTool: (tool, { name }) => tools.push(name),
       registerService() {},
+      registerCommand() {},
+      registerCli() {},
+      registerGatewayMethod() {},
     });
     const own = Object.getOwnPropertySymbols(globalThis).filter((symbol) => String(symbol).includes("kars"));
     console.log(JSON.stringify({ tools: tools.length, open: process.getActiveResourcesInfo(), own: own.length }));

@@ -58,7 +58,7 @@ export const meshInbox = defineTool({
           : `${count(messages.length, "message")}, ${news.length} of ${unread} unread${mark_read ? ", marked as read now" : ""}.`,
         more > 0 ? `${more} more did not fit: ${rest}.` : undefined,
         strangers > 0
-          ? `${count(strangers, "agent")} waiting to be accepted. Only the person decides that: kars-mesh peers, kars-mesh accept <peer>.`
+          ? `${count(strangers, "agent")} waiting to be accepted. Only the person decides that: /mesh peers, /mesh accept <peer>.`
           : undefined,
         messages.length > 0 ? quoteMessages(messages) : undefined,
       ),

@@ -1,0 +1,34 @@
+import type { CliDescriptor, PluginApi } from "./api.ts";
+import type { PluginConfig } from "./config.ts";
+
+// `openclaw mesh …`: the command line kars-mesh, on the plugin's state directory. OpenClaw's commander hands over what was
+// typed as it is, so options, help, errors and exit codes are the same in both. Nothing of it is loaded before it is asked for.
+
+/** openclaw.plugin.json says the same. */
+export const CLI = {
+  name: "mesh",
+  description: "This agent on the mesh: pair, messages, peers, offloads, doctor",
+  hasSubcommands: true,
+} as const;
+
+const machineOutput: NonNullable<CliDescriptor["machineOutput"]> = ({ argv }) => argv.includes("--json");
+
+export function registerCli(api: PluginApi, config: PluginConfig): void {
+  api.registerCli(
+    ({ program }) => {
+      program
+        .command(CLI.name)
+        .description(CLI.description)
+        .argument("[words...]")
+        .allowUnknownOption()
+        .passThroughOptions()
+        .helpOption(false)
+        .action(async (words) => {
+          const { runInOpenClaw } = await import("../cli/mesh.ts");
+          // OpenClaw ends its own process.
+          process.exitCode = await runInOpenClaw(words, config);
+        });
+    },
+    { commands: [CLI.name], descriptors: [{ ...CLI, machineOutput }] },
+  );
+}
