@@ -245,7 +245,11 @@ export class OutgoingMail {
     };
     const outbox = contextOf(this.#core, peer)?.outbox ?? [];
     const after = outbox[outbox.findIndex((candidate) => candidate.id === id) + 1]?.id;
+    const { nonce } = item.sealed;
     link.transmit(frame, (proof) => {
+      // Sealed anew meanwhile, it goes in another frame: of that the relay has said nothing.
+      const now = contextOf(this.#core, peer)?.outbox.find((candidate) => candidate.id === id);
+      if (now?.sealed?.nonce !== nonce) return;
       this.#frames.delete(`${peer} ${id}`);
       if (proof === "accepted") this.#accepted(peer, id);
       else this.#transmitted(peer, [id], proof);

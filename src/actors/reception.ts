@@ -139,9 +139,10 @@ export class Reception {
       throw new MeshError("internal", `Message ${id} of ${peer} met a machine that refused it.`);
     for (const id of disproved?.ids ?? []) keyring.forgot(id);
     keyring.moved(session, { ...ratchet, state: result.state, skipped: applySkipped(ratchet.skipped, result) });
-    if (isKnown) return durable;
     this.#arriving.set(key, durable);
-    return durable.finally(() => this.#arriving.delete(key));
+    return durable.finally(() => {
+      if (this.#arriving.get(key) === durable) this.#arriving.delete(key);
+    });
   }
 
   /** What a message tells the conversation: its words, or what became of ours. */

@@ -12,6 +12,7 @@ import {
   blobsOf,
   givenUp,
   idsOf,
+  movedTo,
   proved,
   provedBodies,
   reframed,
@@ -213,7 +214,7 @@ const conversation = setup({
     ESTABLISHED: {
       target: ".open",
       reenter: true,
-      actions: [assign(({ event }) => ({ session: event.session })), "payReceipts"],
+      actions: [assign(({ context, event }) => movedTo(context, event.session)), "payReceipts"],
     },
     RECEIVED: [{ guard: "isWork", actions: ["prove", "takeWork"] }, { actions: ["prove", "takeChat"] }],
     CONFIRMED: { guard: "isNews", actions: "prove" },

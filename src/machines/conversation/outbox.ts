@@ -71,6 +71,25 @@ export function unsent(context: Context, ids: readonly string[]): Partial<Contex
   };
 }
 
+/**
+ * Another session sends now. What was sealed in one that the peer has not shown to hold goes in this one, before all that comes:
+ * if that one turned out to be lost later, it would be overtaken. A peer that knows message ids takes it once; of a plain one
+ * that is not to be had.
+ */
+export function movedTo(context: Context, session: string): Partial<Context> {
+  if (!context.extensions.includes("resends")) return { session };
+  const isDoubtful = (item: Outgoing) =>
+    item.sealed !== undefined && item.sealed.session !== session && !isProved(context, item);
+  const back = context.unconfirmed.filter(isDoubtful);
+  const again = ({ sealed, ...item }: Outgoing): Outgoing => ({ ...item, again: true });
+  return {
+    session,
+    unconfirmed: without(context.unconfirmed, idsOf(back)),
+    outbox: [...back, ...context.outbox].map((item) => (isDoubtful(item) ? again(item) : item)),
+    sent: context.sent - counted(back),
+  };
+}
+
 /** The relay took this one, and the peer could not read it: it goes again, before all that is queued. */
 export function returned(context: Context, { id, kind, body, at }: Pick<Outgoing, "id" | "kind" | "body" | "at">) {
   const item: Outgoing = { id, kind, body, at, again: true };

@@ -109,6 +109,25 @@ describe("a message is sent", () => {
       .then({ state: "open", effects: [["seal", { peer, ids: ["m1"] }]], context: { outbox: [{ id: "m1" }] } });
   });
 
+  it("when another session sends, what was sealed in one that is not proved goes in that one, first", () => {
+    const ours = { type: "ANNOUNCED", extensions: ["resends"] };
+    const sent = [send("m1"), send("m2"), established("old"), sealed("m1", "old"), sealed("m2", "old")];
+    conversationWith(ours, ...sent, transmitted("m1"), send("m3"))
+      .when(established("new"))
+      .then({
+        state: "open",
+        effects: [["seal", { peer, ids: ["m1", "m2", "m3"] }]],
+        context: { unconfirmed: [], sent: 0 },
+      });
+    conversationWith(ours, ...sent, transmitted("m1"), confirmed("old"))
+      .when(established("new"))
+      .then({ state: "open", effects: [], context: { sent: 1, outbox: [{ id: "m2", sealed: { session: "old" } }] } });
+    // A plain peer would take it for another message.
+    conversationWith(...sent, transmitted("m1"))
+      .when(established("new"))
+      .then({ state: "open", effects: [], context: { unconfirmed: [{ id: "m1" }] } });
+  });
+
   it("and with none that sends another one is opened for it", () => {
     const sent = [send("m1"), established("old"), sealed("m1", "old"), transmitted("m1"), established("new")];
     const closed = conversationWith(...sent, lost("new"), { type: "UNSENT", ids: ["m1"] });
