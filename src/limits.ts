@@ -101,9 +101,8 @@ export const INBOX_PAGE_MAX = 200;
 export const MESSAGES_KEPT = 5_000;
 /** Message text that one inbox answer carries: the rest is told and left unread. */
 export const INBOX_CHARACTERS_MAX = 100_000;
-/** Strangers whose knocks are kept for the person to decide on, so that none can fill the home: further ones are put off. */
+/** Strangers, and messages of each, that wait for the person to decide: further knocks are put off, messages left at the relay. */
 export const STRANGERS_HELD_MAX = 32;
-/** Messages of one stranger that are kept meanwhile: further ones are left at the relay. */
 export const STRANGER_MESSAGES_MAX = 16;
 /** How long a controller's word that an agent is of its cluster counts, which bounds how long it outlives a revocation. */
 export const MEMBERSHIP_MS = 10 * MINUTE_MS;
@@ -116,9 +115,8 @@ export const UNREADABLE_EVERY_MS = 30 * SECOND_MS;
 export const REFRAMED_KEPT = 256;
 /** How long receipts are gathered before they are sent: one message tells of many. */
 export const RECEIPT_DELAY_MS = SECOND_MS;
-/** Messages that one receipt tells of: with so many it is sent at once. */
+/** Messages of which a peer is told at once when so many are owed; and that may be owed while it is away: the oldest are forgotten. */
 export const RECEIPT_IDS = 250;
-/** Messages of which one peer has not been told yet, which is away, or whose session is: of the oldest it is never told. */
 export const RECEIPTS_OWED_MAX = 4 * RECEIPT_IDS;
 /** Senders that one await may name: more are refused with `input_invalid`. */
 export const AWAIT_SENDERS_MAX = 32;
@@ -156,9 +154,8 @@ export const RECENT_COMMITS_SIZE_MAX = 512 * KiB;
 export const GROUP_BUFFER_KEPT = 2 * MiB;
 /** A sealed body in a journal line, which every restart reads: a larger one of work goes to a blob file. */
 export const BODY_INLINE_SIZE_MAX = 32 * KiB;
-/** A body that repeats itself too little to be worth deflating: a smaller one is sealed as it is. */
+/** Below the first a body gains too little to be deflated; up to the second it gains as much with little memory and less search. */
 export const DEFLATE_SIZE_MIN = 64;
-/** A body that is deflated with little memory and less search, which gains as much: a larger one is deflated thoroughly. */
 export const DEFLATE_SHORT_SIZE_MAX = 4 * KiB;
 /** Characters of a passphrase that protects the store key: a shorter one is refused, a longer one is not what was meant. */
 export const PASSPHRASE_LENGTH_MIN = 8;
@@ -196,10 +193,7 @@ export const HEARTBEAT_MS = 30 * SECOND_MS;
 export const RELAY_IDLE_MS = 90 * SECOND_MS;
 /** Time to open the relay's socket and be taken for connected: then the attempt has failed, and the next one follows. */
 export const LINK_OPEN_TIMEOUT_MS = 10 * SECOND_MS;
-/**
- * Time for a proxy to open a tunnel, and for TLS with the destination behind it: less than a link or a request may take, so that
- * the attempt fails by itself and says why.
- */
+/** Time for a proxy's tunnel and TLS behind it: less than a link or a request may take, so that the attempt fails and says why. */
 export const TUNNEL_TIMEOUT_MS = 8 * SECOND_MS;
 /** Reconnect delays, so that a relay that comes back is not overrun: doubled from the first to the last, with jitter. */
 export const LINK_BACKOFF_MIN_MS = 250;
@@ -233,11 +227,9 @@ export const SIGN_OF_LIFE_EVERY_MS = 20 * SECOND_MS;
 export const SANDBOX_STOP_WAIT_MS = 3 * SECOND_MS;
 /** Ended offloads that a tool's answer lists, which an agent reads whole: the rest is counted, and `details` has all. */
 export const OFFLOADS_ENDED_SHOWN_MAX = 20;
-/** Messages that `/mesh inbox` shows, so that they can be read in a chat: the rest is counted. */
+/** Messages, characters of each, and peers or ended offloads that `/mesh` shows, so that it can be read in a chat: the rest is counted. */
 export const CHAT_MESSAGES_MAX = 10;
-/** Characters that `/mesh` shows of what another wrote, for the same reason: the rest is counted, and the command line has all. */
 export const CHAT_WORDS_LENGTH_MAX = 1_000;
-/** Peers or ended offloads that `/mesh` lists, for the same reason: the rest is counted. */
 export const CHAT_LINES_MAX = 20;
 
 // One owner, many callers
