@@ -19,7 +19,7 @@ it("a message whose knock could not be judged waits at the relay, also where ano
       fetch: async (url, init) => {
         if (!url.endsWith(`/v1/agents/${encodeURIComponent(aliceDid ?? "")}`)) return realNetwork.fetch(url, init);
         asked.resolve();
-        return new Response("{}", { status: 404 });
+        return new Response("{}", { status: 503 });
       },
     }),
   );
