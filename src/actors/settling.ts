@@ -2,6 +2,7 @@ import { type ConversationContext, isHeld } from "../machines/conversation/event
 import type { OffloadContext } from "../machines/offload/events.ts";
 import { until } from "./inbox.ts";
 import type { MeshNode } from "./node.ts";
+import type { Clock } from "./ports.ts";
 
 // Settling: what a process that will not stay gives its node before it goes.
 
@@ -35,6 +36,14 @@ function isBusy(node: MeshNode): boolean {
   return false;
 }
 
+/** Resolves when the work has ended, or at that time. */
+function noLaterThan(clock: Clock, time: number, work: Promise<void>): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const disarm = clock.at(time, resolve);
+    work.then(resolve, reject).finally(disarm);
+  });
+}
+
 const KINDS: ReadonlySet<string> = new Set(["conversation", "session", "offload", "link"]);
 
 /** Fetches what waits at the relay and sends what is queued, for so long at the most. */
@@ -46,7 +55,8 @@ export async function settle(node: MeshNode, waitMs: number, signal: AbortSignal
   // What was fetched may want an answer, which is queued in its turn.
   while (node.membership.current && ports.clock.now() < deadline) {
     if (!(await until(node, isSettled, { timeoutMs: deadline - ports.clock.now(), signal, concerns }))) return;
-    await lanes.idle();
+    // What asks a registry that does not answer runs for as long as that lasts.
+    await noLaterThan(ports.clock, deadline, lanes.idle());
     await node.journal.drained();
     if (!node.receipts.flush() && isSettled()) return;
   }

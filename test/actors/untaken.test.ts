@@ -12,12 +12,14 @@ it("a message whose knock could not be judged waits at the relay, also where ano
   );
   const { did: aliceDid } = await call(alice, "whoami", {});
   const asked = Promise.withResolvers<void>();
+  let isAway = false;
   const bob = await world.open(
     "bob",
     realPorts({
       ...realNetwork,
       fetch: async (url, init) => {
-        if (!url.endsWith(`/v1/agents/${encodeURIComponent(aliceDid ?? "")}`)) return realNetwork.fetch(url, init);
+        if (!isAway || !url.endsWith(`/v1/agents/${encodeURIComponent(aliceDid ?? "")}`))
+          return realNetwork.fetch(url, init);
         asked.resolve();
         return new Response("{}", { status: 503 });
       },
@@ -26,6 +28,7 @@ it("a message whose knock could not be judged waits at the relay, also where ano
   const { did: bobDid } = await call(bob, "whoami", {});
   await call(bob, "send", { to: aliceDid ?? "", message: "from bob", id: "b1" });
   expect(await call(bob, "sent", { to: aliceDid ?? "", id: "b1", wait_ms: 10_000 })).toMatchObject({ state: "sent" });
+  isAway = true;
 
   await call(alice, "send", { to: bobDid ?? "", message: "from alice", id: "a1" });
   expect(await call(alice, "sent", { to: bobDid ?? "", id: "a1", wait_ms: 10_000 })).toMatchObject({ state: "sent" });
