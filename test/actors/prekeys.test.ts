@@ -13,12 +13,12 @@ import {
   SIGNED_PREKEY_MS,
 } from "../../src/limits.ts";
 import type { SessionContext } from "../../src/machines/session/events.ts";
-import { ManualClock } from "./systems.ts";
+import { CalendarClock } from "./systems.ts";
 import { call, openWorld, plain } from "./world.ts";
 
 /** Nodes and a relay with its registry, on one clock that the test moves. */
 async function openAges() {
-  const clock = new ManualClock(Date.parse("2026-03-01T12:00:00.000Z"));
+  const clock = new CalendarClock(Date.parse("2026-03-01T12:00:00.000Z"));
   const world = await openWorld({ now: () => clock.now(), every: () => () => undefined });
   const open = async (name: string, as: (ports: Ports) => Ports = (ports) => ports) => {
     // Connects of one identity have different times.

@@ -6,6 +6,7 @@ import { z } from "zod";
 import type { Clock } from "../../src/actors/ports.ts";
 import type { Projection } from "../../src/actors/projection.ts";
 import { ActorSystem } from "../../src/actors/system.ts";
+import { LAZY_COMMIT_MS } from "../../src/limits.ts";
 import { effect, type MachineDefinition, Resumed } from "../../src/machines/definition.ts";
 import { type Disk, realDisk } from "../../src/store/disk.ts";
 import { Journal } from "../../src/store/journal.ts";
@@ -40,6 +41,15 @@ export class ManualClock implements Clock {
     const due = this.#due.filter(({ time }) => time <= this.time).sort((a, b) => a.time - b.time);
     this.#due = this.#due.filter(({ time }) => time > this.time);
     for (const { callback } of due) callback();
+  }
+}
+
+/** The same for whole nodes: what is to happen in a moment, such as a commit that nobody waits for, happens by itself. */
+export class CalendarClock extends ManualClock {
+  override at(time: number, callback: () => void): () => void {
+    if (time - this.time > LAZY_COMMIT_MS) return super.at(time, callback);
+    const timer = setTimeout(callback, LAZY_COMMIT_MS);
+    return () => clearTimeout(timer);
   }
 }
 

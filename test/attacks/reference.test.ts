@@ -8,7 +8,7 @@ import { preKeysContext } from "../../src/actors/prekeys.ts";
 import { base64, base64url, identityFromSeed, sha256, sign, utf8 } from "../../src/crypto/index.ts";
 import { EARLY_FRAMES_MAX, HEARTBEAT_MS, LINK_BACKOFF_MAX_MS, SIGNED_PREKEY_MS } from "../../src/limits.ts";
 import { CLOSE } from "../../src/wire/frame.ts";
-import { ManualClock } from "../actors/systems.ts";
+import { CalendarClock } from "../actors/systems.ts";
 import { call, filtered, openNode, openWorld, plain } from "../actors/world.ts";
 import { connectFrame, openSocket } from "../cluster/world.ts";
 import { comes, didOf, heard, inbox, lying, openPair, say, sessionsOf, tapped } from "./world.ts";
@@ -137,7 +137,7 @@ describe("4. nothing is acked before it is kept, and two who knock at once both 
 
 describe("5. a signed prekey that is replaced", () => {
   it("opens the session of a knock that was under way", async () => {
-    const clock = new ManualClock(Date.now());
+    const clock = new CalendarClock(Date.now());
     const world = await openWorld({ now: () => clock.now(), every: () => () => undefined });
     const ports = { ...realPorts(realNetwork), clock };
     const bob = await world.open("bob", ports);
@@ -299,7 +299,7 @@ describe("11. the link", () => {
     await alice.close();
     for (const code of [4005, 4006]) {
       const { dials, frames, network } = relay();
-      const clock = new ManualClock(Date.now());
+      const clock = new CalendarClock(Date.now());
       const node = await openNode({ home: world.home("alice"), ports: { ...realPorts(network), clock } });
       node.start();
       dials[0]?.opened();
@@ -324,7 +324,7 @@ describe("11. the link", () => {
     const { world, alice } = await openPair();
     await alice.close();
     const { dials, frames, network } = relay();
-    const clock = new ManualClock(Date.now());
+    const clock = new CalendarClock(Date.now());
     const node = await openNode({ home: world.home("alice"), ports: { ...realPorts(network), clock } });
     node.start();
     const connected = (dial: SocketEvents | undefined) => {
