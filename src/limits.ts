@@ -145,7 +145,7 @@ export const SYNC_IN_PLACE_SIZE_MAX = 64 * KiB;
 /** A sync that takes less is waited for in place the next time; one that takes longer goes to another thread again. */
 export const SYNC_IN_PLACE_MAX_MS = 1;
 /** How long a commit that nobody waits for may wait for another to share its sync with: then it is written by itself. */
-export const LAZY_COMMIT_MS = 20;
+export const LAZY_COMMIT_MS = 2;
 /** Events that one fdatasync covers, which are in memory twice: what waits beyond goes with the next. */
 export const GROUP_SIZE_MAX = 32 * MiB;
 /** The newest lines whose events stay in memory, since what has just come is read next: older ones are read from the disk. */
