@@ -1,6 +1,5 @@
 import { Admission } from "../../src/actors/admission.ts";
 import { IncomingMail } from "../../src/actors/incoming.ts";
-import { Link } from "../../src/actors/link.ts";
 import { Receipts } from "../../src/actors/receipts.ts";
 import { Registry } from "../../src/actors/registry.ts";
 import { ActorSystem } from "../../src/actors/system.ts";
@@ -36,6 +35,7 @@ function underway(system: ActorSystem, stream: string): string[] {
 export const ADMISSION_MUTANTS: readonly Mutant[] = [
   {
     name: "unsent-dropped",
+    isRare: true,
     breakage: "what the relay took in a session that is lost is not sent again",
     apply: without(({ type }) => type === "UNSENT"),
   },
@@ -50,11 +50,6 @@ export const ADMISSION_MUTANTS: readonly Mutant[] = [
         return [entry, { stream, event: { type: "CONFIRMED", session: event.session } }];
       }),
     ),
-  },
-  {
-    name: "late-word-counts",
-    breakage: "the relay's word for a frame that was lost counts for the one in which the message goes then",
-    apply: replacing(Link.prototype, "disown", () => () => undefined),
   },
   {
     name: "receipt-for-all",

@@ -157,6 +157,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "keyring-not-rolled-back",
+    isRare: true,
     breakage: "the ratchets in memory outlive a commit that was lost",
     apply: replacing(Keyring.prototype, "rollBack", () => () => undefined),
   },

@@ -178,7 +178,8 @@ export class SimulatedNetwork {
     }
     const signal = init?.signal;
     if (signal?.aborted) reject(signal.reason);
-    else signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
+    const onAbort = () => reject(signal?.reason);
+    signal?.addEventListener("abort", onAbort);
     try {
       const { status, headers, text } = await promise;
       process.mayDie();
@@ -187,6 +188,9 @@ export class SimulatedNetwork {
     } catch (error) {
       if (!process.isAlive) return never;
       throw error;
+    } finally {
+      // A signal with a listener is never collected, and the whole world with it.
+      signal?.removeEventListener("abort", onAbort);
     }
   }
 }
