@@ -47,6 +47,10 @@ export const CAPABILITIES_MAX = 32;
 export const CAPABILITY_LENGTH_MAX = 64;
 /** The clock difference that a signed timestamp may have: bounds how long a signature can be replayed; beyond it, it is refused. */
 export const AUTH_SKEW_MAX_MS = 5 * MINUTE_MS;
+/** Where something was asked for, as its asker writes it down (a chat, a session): a longer one is refused with `input_invalid`. */
+export const ORIGIN_LENGTH_MAX = 2_000;
+/** News that one question may name as known, each of which is looked up: more are refused with `input_invalid`. */
+export const NEWS_KNOWN_MAX = 10_000;
 /** Agents that one discover answer lists, which an agent reads whole: the answer says that there may be more. */
 export const DISCOVER_AGENTS_MAX = 200;
 /** Candidates that an ambiguous name is answered with, so that it can be read: the rest is counted. */
@@ -124,10 +128,6 @@ export const AWAIT_SENDERS_MAX = 32;
 export const WAIT_MAX_MS = 600 * SECOND_MS;
 /** The same, as tools and people say it. */
 export const WAIT_MAX_SECONDS = WAIT_MAX_MS / SECOND_MS;
-/** How long a sent message is given to leave before a tool calls it queued: what is queued leaves later by itself. */
-export const LEAVE_WAIT_MS = 2 * SECOND_MS;
-/** How long a tool waits for what comes after a token was taken: then it answers, and joining goes on by itself. */
-export const JOIN_WAIT_MS = 60 * SECOND_MS;
 
 // The store
 
@@ -225,12 +225,6 @@ export const SUMMARY_LENGTH_MAX = 64 * KiB;
 export const SIGN_OF_LIFE_EVERY_MS = 20 * SECOND_MS;
 /** How long a sandbox's processes have to end by themselves: then they are killed. */
 export const SANDBOX_STOP_WAIT_MS = 3 * SECOND_MS;
-/** Ended offloads that a tool's answer lists, which an agent reads whole: the rest is counted, and `details` has all. */
-export const OFFLOADS_ENDED_SHOWN_MAX = 20;
-/** Messages, characters of each, and peers or ended offloads that `/mesh` shows, so that it can be read in a chat: the rest is counted. */
-export const CHAT_MESSAGES_MAX = 10;
-export const CHAT_WORDS_LENGTH_MAX = 1_000;
-export const CHAT_LINES_MAX = 20;
 
 // One owner, many callers
 

@@ -7,6 +7,7 @@ import type { PayloadOf } from "../wire/payload.ts";
 import type { Admission } from "./admission.ts";
 import { type Core, isoNow } from "./core.ts";
 import { inspectFiles, readInspected } from "./files.ts";
+import { asking } from "./news.ts";
 import { OffloadNews, told } from "./offload-news.ts";
 import { type OffloadView, offloadOf, Request, viewOffload } from "./offload-view.ts";
 import { compose, type Draft, entriesOnly, join } from "./outgoing.ts";
@@ -44,6 +45,8 @@ export class Offloads {
     readonly files: readonly string[];
     readonly target: { readonly name?: string | undefined; readonly capability?: string | undefined };
     readonly timeoutMinutes?: number | undefined;
+    /** Where it is asked for, so that its end is told there. */
+    readonly origin?: string | undefined;
   }): Promise<string> {
     if (Buffer.byteLength(options.task) > TASK_SIZE_MAX)
       throw new MeshError("limit_reached", `A task has at most ${TASK_SIZE_MAX} bytes.`);
@@ -61,7 +64,8 @@ export class Offloads {
       files: files.length,
       bytes: files.reduce((sum, file) => sum + file.size, 0),
     };
-    await this.#core.system.commit([{ stream: offloadOf(id), event }], { secrets, before }).durable;
+    const entries = [{ stream: offloadOf(id), event }, ...asking(this.#core, offloadOf(id), options.origin)];
+    await this.#core.system.commit(entries, { secrets, before }).durable;
     return id;
   }
 

@@ -3,6 +3,7 @@ import { admissionDefinition } from "../machines/admission/machine.ts";
 import { conversationDefinition } from "../machines/conversation/machine.ts";
 import type { MachineDefinition } from "../machines/definition.ts";
 import { linkDefinition } from "../machines/link/machine.ts";
+import { noticeDefinition } from "../machines/notice/machine.ts";
 import { offloadDefinition } from "../machines/offload/machine.ts";
 import { pairingDefinition } from "../machines/pairing/machine.ts";
 import { prekeysDefinition } from "../machines/prekeys/machine.ts";
@@ -85,6 +86,7 @@ export const NODE_DEFINITIONS: readonly MachineDefinition[] = [
   sessionDefinition,
   conversationDefinition,
   offloadDefinition,
+  noticeDefinition,
   linkDefinition,
 ];
 

@@ -15,11 +15,13 @@ import {
   TOKEN_LENGTH_MAX,
   WAIT_MAX_MS,
 } from "../limits.ts";
+import { Origin } from "../machines/notice/events.ts";
 import { Id, Name } from "../wire/text.ts";
 import { conversationOf } from "./core.ts";
 import { diagnose } from "./diagnosis.ts";
 import { discover, nameOfPeer, resolvePeer } from "./directory.ts";
 import { awaitMessages, markRead, readInbox, until } from "./inbox.ts";
+import { asking, newsOperations } from "./news.ts";
 import type { MeshNode } from "./node.ts";
 import { isOver, type OffloadView, offloadOf } from "./offloads.ts";
 import { operation, Peer } from "./operation.ts";
@@ -91,8 +93,8 @@ export const operations = {
   ),
 
   send: operation(
-    z.object({ to: Peer, message: z.string().min(1), id: Id.optional() }),
-    async ({ to, message, id }, { node }) => {
+    z.object({ to: Peer, message: z.string().min(1), id: Id.optional(), origin: Origin.optional() }),
+    async ({ to, message, id, origin }, { node }) => {
       if (Buffer.byteLength(message) > MESSAGE_SIZE_MAX) {
         throw new MeshError(
           "limit_reached",
@@ -112,7 +114,8 @@ export const operations = {
         const admitted = node.admission.isHeld(peer)
           ? [{ stream: conversationOf(peer), event: { type: "ADMITTED" } }]
           : [];
-        const { accepted, durable } = node.outgoing.send(peer, composed, admitted);
+        const more = [...admitted, ...asking(core, conversationOf(peer), origin)];
+        const { accepted, durable } = node.outgoing.send(peer, composed, more);
         if (!accepted[0]) throw new MeshError("limit_reached", `Too many messages wait for ${nameOfPeer(core, peer)}.`);
         return { peer, state: "queued" as const, durable: { written: durable } };
       });
@@ -211,6 +214,7 @@ export const operations = {
   ),
 
   ...peerOperations,
+  ...newsOperations,
 
   offload: operation(
     z.object({
@@ -221,8 +225,9 @@ export const operations = {
       timeout_minutes: z.number().positive().max(OFFLOAD_TIMEOUT_MINUTES_MAX).optional(),
       /** Chosen by the caller, so that asking again is the same offload again. */
       id: z.uuid().optional(),
+      origin: Origin.optional(),
     }),
-    async ({ task, files, to, capability, timeout_minutes, id: chosen }, { node }) => {
+    async ({ task, files, to, capability, timeout_minutes, id: chosen, origin }, { node }) => {
       const id = await node.offloads.begin({
         id: chosen,
         controller: membershipOf(node).controller,
@@ -230,6 +235,7 @@ export const operations = {
         files,
         target: { ...(to === undefined ? {} : { name: to }), ...(capability === undefined ? {} : { capability }) },
         timeoutMinutes: timeout_minutes,
+        origin,
       });
       return node.offloads.view(id);
     },

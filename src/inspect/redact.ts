@@ -236,6 +236,10 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       FAILED: { code, note: body },
     },
   },
+  notice: {
+    context: { origin: hidden, told: count },
+    events: { ASKED: { origin: hidden }, TOLD: { mark: count } },
+  },
   link: {
     context: {
       url: host,

@@ -5,8 +5,20 @@ export interface Logger {
   warn(message: string): void;
 }
 
+/** A chat: where answers of a session go. */
+export interface DeliveryContext {
+  readonly channel?: string | undefined;
+  readonly to?: string | undefined;
+  readonly accountId?: string | undefined;
+  readonly threadId?: string | number | undefined;
+}
+
 /** What OpenClaw tells about the run that a tool is made for. */
 export interface ToolContext {
+  readonly sessionKey?: string | undefined;
+  readonly agentId?: string | undefined;
+  /** The chat behind the session. */
+  readonly deliveryContext?: DeliveryContext | undefined;
   readonly workspaceDir?: string | undefined;
   /** The agent's own tools run in a container: it may not reach the host's files. */
   readonly sandboxed?: boolean | undefined;
@@ -98,7 +110,48 @@ export interface GatewayRequest {
   respond(ok: boolean, payload?: unknown, error?: { readonly code: string; readonly message: string }): void;
 }
 
+interface Wake {
+  readonly sessionKey: string;
+  readonly agentId?: string;
+  readonly reason: string;
+  /** Where the answer of the turn goes: to the session's last chat. */
+  readonly heartbeat: { readonly target: "last" };
+}
+
+/** How events come to sessions: kept in memory until the session's next turn, which may be asked for. */
+export interface HostSystem {
+  enqueueSystemEvent(
+    text: string,
+    options: {
+      readonly sessionKey: string;
+      readonly agentId?: string;
+      readonly contextKey: string;
+      /** The pending event with the same key goes. */
+      readonly replace: boolean;
+      readonly deliveryContext?: DeliveryContext;
+    },
+  ): unknown;
+  requestHeartbeat?(wake: Wake & { readonly source: "other"; readonly intent: "event" }): void;
+  /** What older ones have in its place. */
+  requestHeartbeatNow?(wake: Wake): void;
+}
+
+/** What a turn of an agent tells: `lifecycle` with the phases `start`, `end`, `error`. */
+export interface AgentEvent {
+  readonly runId: string;
+  readonly stream: string;
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly sessionKey?: string | undefined;
+}
+
+export interface HostEvents {
+  onAgentEvent(listener: (event: AgentEvent) => void): () => void;
+}
+
 export interface PluginApi {
+  /** OpenClaw's whole configuration. */
+  readonly config?: unknown;
+  readonly runtime?: { readonly system?: HostSystem; readonly events?: HostEvents } | undefined;
   /** `plugins.entries.kars-mesh.config`. */
   readonly pluginConfig?: unknown;
   readonly logger: Logger;

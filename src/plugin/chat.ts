@@ -4,7 +4,7 @@ import type { ResultOf } from "../actors/operation.ts";
 import type { Operations } from "../actors/operations.ts";
 import type { PeerView } from "../actors/peers.ts";
 import type { Verification } from "../actors/verification.ts";
-import { CHAT_LINES_MAX, CHAT_WORDS_LENGTH_MAX } from "../limits.ts";
+import { CHAT_LINES_MAX, CHAT_WORDS_LENGTH_MAX } from "./limits.ts";
 import { count, isRunning, paragraphs, type Quotation, quote, visible } from "./render.ts";
 
 // Results as a person reads them in a chat. A chat renders Markdown, and OpenClaw attaches the file that a line `MEDIA:…` of a

@@ -1,5 +1,5 @@
 import { MeshError } from "../errors.ts";
-import { CHAT_MESSAGES_MAX, SETTLE_MS } from "../limits.ts";
+import { SETTLE_MS } from "../limits.ts";
 import type { ChatCommand, CommandContext } from "./api.ts";
 import {
   code,
@@ -11,6 +11,7 @@ import {
   statusInChat,
   verificationInChat,
 } from "./chat.ts";
+import { CHAT_MESSAGES_MAX } from "./limits.ts";
 import { type PluginNode, requirePaired } from "./node.ts";
 import { count, isRunning, toolError } from "./render.ts";
 

@@ -8,6 +8,10 @@ import { Name } from "../wire/text.ts";
 
 // The plugin's configuration, `plugins.entries.kars-mesh.config`. openclaw.plugin.json describes the same fields.
 
+/** What sessions are told without asking: nothing; with their next turn; at once, by a turn of its own. */
+const NotifyPolicy = z.enum(["off", "mention", "wake"]);
+export type NotifyPolicy = z.infer<typeof NotifyPolicy>;
+
 const Config = z.strictObject({
   home: z
     .string()
@@ -16,6 +20,7 @@ const Config = z.strictObject({
     .optional(),
   name: Name.optional(),
   acceptFrom: KnockPolicy.optional(),
+  notify: NotifyPolicy.default("wake"),
 });
 
 export interface PluginConfig {
@@ -25,6 +30,7 @@ export interface PluginConfig {
   readonly name: string | undefined;
   /** Whose knocks are taken; what the state directory says, when it is not given. */
   readonly acceptFrom: KnockPolicy | undefined;
+  readonly notify: NotifyPolicy;
 }
 
 function defaultHome(): string {
@@ -43,6 +49,6 @@ export function readConfig(raw: unknown): PluginConfig {
     const field = ["plugins.entries.kars-mesh.config", ...(issue?.path ?? [])].join(".");
     throw new MeshError("input_invalid", `${field}: ${issue?.message ?? "not valid"}.`);
   }
-  const { home, name, acceptFrom } = parsed.data;
-  return { home: home === undefined ? defaultHome() : resolve(expandTilde(home)), name, acceptFrom };
+  const { home, name, acceptFrom, notify } = parsed.data;
+  return { home: home === undefined ? defaultHome() : resolve(expandTilde(home)), name, acceptFrom, notify };
 }

@@ -1,9 +1,11 @@
 import type { PluginApi } from "./api.ts";
 import { registerCli } from "./cli.ts";
 import { meshCommand } from "./command.ts";
-import { readConfig } from "./config.ts";
+import { type PluginConfig, readConfig } from "./config.ts";
 import { registerGatewayMethods } from "./gateway.ts";
-import { nodeAt } from "./node.ts";
+import { nodeAt, type PluginNode } from "./node.ts";
+import { Notifier } from "./notifier.ts";
+import { mainSession } from "./origin.ts";
 import { toolError } from "./render.ts";
 import { TOOLS } from "./tools.ts";
 
@@ -20,11 +22,36 @@ export function register(api: PluginApi): void {
   api.registerCommand(meshCommand(node));
   registerGatewayMethods(api, node);
   registerCli(api, config);
-  const start = () =>
-    node.keep().catch((error: unknown) => {
-      throw toolError(error);
-    });
-  api.registerService({ id, start, stop: () => node.close() });
+  registerService(api, node, config);
+}
+
+function registerService(api: PluginApi, node: PluginNode, { notify }: PluginConfig): void {
+  let stopping = new AbortController();
+  let telling: Promise<void> | undefined;
+  api.registerService({
+    id,
+    async start() {
+      stopping = new AbortController();
+      const notifier = notify === "off" ? undefined : notifierOf(api, node, notify);
+      telling = notifier?.run(stopping.signal);
+      await node.keep().catch((error: unknown) => {
+        throw toolError(error);
+      });
+    },
+    async stop() {
+      stopping.abort();
+      await telling;
+      await node.close();
+    },
+  });
+}
+
+/** Undefined where OpenClaw has no way to tell a session something. */
+function notifierOf(api: PluginApi, node: PluginNode, policy: "mention" | "wake"): Notifier | undefined {
+  const { system, events } = api.runtime ?? {};
+  if (!system) return undefined;
+  const note = (text: string) => api.logger.warn(`${id}: ${text}`);
+  return new Notifier({ node, system, events, policy, main: () => mainSession(api.config), note });
 }
 
 function configOf(api: PluginApi) {

@@ -17,15 +17,23 @@ interface Slot {
   kept: boolean;
   /** Calls that run now. */
   calls: number;
+  /** Who waits until a node opens. */
+  readonly awaiting: Set<() => void>;
 }
 
 /** Counts up when the shape of a slot changes: an older evaluation must not meet a newer one's. */
-const SLOTS = Symbol.for("@kars/mesh/nodes/1");
+const SLOTS = Symbol.for("@kars/mesh/nodes/2");
 
 function slotOf(home: string): Slot {
   const shared = globalThis as typeof globalThis & { [SLOTS]?: Map<string, Slot> };
   shared[SLOTS] ??= new Map();
-  const slot = shared[SLOTS].get(home) ?? { mesh: undefined, released: undefined, kept: false, calls: 0 };
+  const slot = shared[SLOTS].get(home) ?? {
+    mesh: undefined,
+    released: undefined,
+    kept: false,
+    calls: 0,
+    awaiting: new Set(),
+  };
   shared[SLOTS].set(home, slot);
   return slot;
 }
@@ -44,6 +52,8 @@ export interface PluginNode {
   ): Promise<ResultOf<Operations, N>>;
   /** Whether there is anything to open. */
   exists(): boolean;
+  /** Resolves when there is a node in this process: one to ask without opening it. @throws the signal's reason */
+  opened(signal: AbortSignal): Promise<void>;
   /** Runs the calls of one tool; `oneShot`: the process ends soon, so the node is settled and let go when the last one ends. */
   during<T>(work: () => Promise<T>, oneShot: boolean): Promise<T>;
   /** Runs the calls of one who looks in: a node that was opened for them is let go when they have ended. */
@@ -66,6 +76,7 @@ export function nodeAt(home: string, onNote: (text: string) => void, acceptFrom?
       return mesh;
     });
     slot.mesh = opening;
+    for (const tell of slot.awaiting) tell();
     opening.then(
       async (mesh) => {
         await mesh.closed;
@@ -129,6 +140,23 @@ export function nodeAt(home: string, onNote: (text: string) => void, acceptFrom?
 
     call: (name, params, { repeatable = false, ...options } = {}) =>
       onMesh((mesh) => mesh.call(name, params, options), repeatable),
+
+    async opened(signal) {
+      const slot = slotOf(home);
+      if (slot.mesh) return;
+      signal.throwIfAborted();
+      await new Promise<void>((resolve, reject) => {
+        const end = (settle: () => void) => () => {
+          slot.awaiting.delete(opens);
+          signal.removeEventListener("abort", aborts);
+          settle();
+        };
+        const opens = end(resolve);
+        const aborts = end(() => reject(signal.reason));
+        slot.awaiting.add(opens);
+        signal.addEventListener("abort", aborts);
+      });
+    },
 
     during,
     visit: (work) => during(work, slotOf(home).mesh === undefined),

@@ -204,6 +204,7 @@ const HELD: Readonly<Record<string, string>> = {
   "conversation.unconfirmed": "the nonce of what is sealed",
   "conversation.extensions": "words of the peer that this program does not know",
   "offload.stage": "the sandbox's own words",
+  "notice.origin": "which chat it was is between the person and OpenClaw",
   "offload.results": "the hash of a file tells whoever has the file",
   "link.closed": "the relay's own words",
   "link.extensions": "words of the relay that this program does not know",

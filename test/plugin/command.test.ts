@@ -3,8 +3,8 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Command } from "commander";
 import { expect, it, onTestFinished, vi } from "vitest";
-import { CHAT_WORDS_LENGTH_MAX } from "../../src/limits.ts";
 import type { CommandContext } from "../../src/plugin/api.ts";
+import { CHAT_WORDS_LENGTH_MAX } from "../../src/plugin/limits.ts";
 import { openPluginAt, type Plugin, pairTwo, temporaryFolder } from "./world.ts";
 
 // What people reach without a model turn: /mesh, the gateway's methods and `openclaw mesh`, against a real cluster.

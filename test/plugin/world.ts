@@ -67,8 +67,8 @@ export const API: Omit<PluginApi, "pluginConfig"> = {
 
 export const RESERVED = ["status", "ok", "success", "error", "timedOut", "exitCode"];
 
-/** Registers the plugin with this configuration. */
-export function openPlugin(pluginConfig?: unknown): Plugin {
+/** Registers the plugin with this configuration. @param host what else of OpenClaw there is */
+export function openPlugin(pluginConfig?: unknown, host: Pick<PluginApi, "config" | "runtime"> = {}): Plugin {
   const factories = new Map<string, (context: ToolContext) => Tool>();
   const services: Service[] = [];
   const log: string[] = [];
@@ -76,6 +76,7 @@ export function openPlugin(pluginConfig?: unknown): Plugin {
   const clis: Plugin["cli"][] = [];
   const methods = new Map<string, { readonly scope: string; readonly handler: (request: GatewayRequest) => unknown }>();
   register({
+    ...host,
     pluginConfig,
     logger: { info: (text) => log.push(text), warn: (text) => log.push(text) },
     registerTool: (factory, { name }) => {

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
-import { LEAVE_WAIT_MS } from "../../limits.ts";
 import { MeshAwaitParameters, MeshInboxParameters, MeshSendParameters } from "../../wire/tool.ts";
+import { LEAVE_WAIT_MS } from "../limits.ts";
+import { originOf } from "../origin.ts";
 import { count, paragraphs, quoteMessages } from "../render.ts";
 import { defineTool } from "../tool.ts";
 
@@ -15,8 +16,10 @@ export const meshSend = defineTool({
   description:
     "Use to write to another agent on the mesh (“message alice's agent”, “reply to bob”), by name or DID. End-to-end encrypted; it waits for agents that are offline. Its answer comes to mesh_inbox or mesh_await.",
   parameters: MeshSendParameters,
-  async run({ to, message }, { node, signal }) {
-    const sent = await node.call("send", { to, message, id: randomUUID() }, { signal, repeatable: true });
+  async run({ to, message }, { node, context, signal }) {
+    const origin = originOf(context);
+    const params = { to, message, id: randomUUID(), ...(origin === undefined ? {} : { origin }) };
+    const sent = await node.call("send", params, { signal, repeatable: true });
     const { id, to: did } = sent;
     // The message is accepted, whatever becomes of the question where it is now.
     const { state } = await node

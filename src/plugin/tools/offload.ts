@@ -1,8 +1,11 @@
-import type { OffloadView } from "../../actors/offloads.ts";
-import { OFFLOADS_ENDED_SHOWN_MAX, WAIT_MAX_MS } from "../../limits.ts";
+import { OVER_MARK } from "../../actors/news.ts";
+import { type OffloadView, offloadOf } from "../../actors/offloads.ts";
+import { WAIT_MAX_MS } from "../../limits.ts";
 import { CloudOffloadParameters, OffloadCancelParameters, OffloadStatusParameters } from "../../wire/tool.ts";
 import { resolveFiles } from "../files.ts";
+import { OFFLOADS_ENDED_SHOWN_MAX } from "../limits.ts";
 import type { PluginNode } from "../node.ts";
+import { originOf } from "../origin.ts";
 import { count, isRunning, paragraphs, renderOffload, renderOffloadLine } from "../render.ts";
 import { type Answer, defineTool } from "../tool.ts";
 
@@ -21,6 +24,7 @@ export const cloudOffload = defineTool({
     "Use to hand a heavy or long task to the paired cluster (“offload this”, “run it in the cloud”, “ask my cluster”). Returns an offload_id at once; the task runs in a governed sandbox, follow it with offload_status. Never put secrets in the task.",
   parameters: CloudOffloadParameters,
   async run({ task, files = [], to, capability, timeout_minutes }, { node, config, context, signal }) {
+    const origin = originOf(context);
     const view = await node.call(
       "offload",
       {
@@ -29,6 +33,7 @@ export const cloudOffload = defineTool({
         ...(to === undefined ? {} : { to }),
         ...(capability === undefined ? {} : { capability }),
         ...(timeout_minutes === undefined ? {} : { timeout_minutes }),
+        ...(origin === undefined ? {} : { origin }),
       },
       { signal },
     );
@@ -39,6 +44,14 @@ export const cloudOffload = defineTool({
     };
   },
 });
+
+/** Who has seen how these ended needs not to be told. */
+async function seen(node: PluginNode, views: readonly OffloadView[]): Promise<void> {
+  const told = views
+    .filter((view) => !isRunning(view))
+    .map(({ offload_id }) => ({ subject: offloadOf(offload_id), mark: OVER_MARK }));
+  if (told.length > 0) await node.call("told", { told }, { repeatable: true });
+}
 
 const listOf = async (node: PluginNode, signal: AbortSignal | undefined): Promise<readonly OffloadView[]> => {
   const result = await node.call("offload_status", {}, { signal, repeatable: true });
@@ -93,7 +106,9 @@ export const offloadStatus = defineTool({
       const params = { id: offload_id, wait_ms, until_over: until_done };
       const onProgress = (news: unknown) => isView(news) && update(answer(news));
       const view = await node.call("offload_status", params, { signal, repeatable: true, onProgress });
-      return "offloads" in view ? { text: renderList(view.offloads), details: view } : answer(view);
+      if ("offloads" in view) return { text: renderList(view.offloads), details: view };
+      await seen(node, [view]);
+      return answer(view);
     }
     const deadline = Date.now() + wait_ms;
     for (;;) {

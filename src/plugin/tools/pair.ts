@@ -1,6 +1,6 @@
 import { MeshError } from "../../errors.ts";
-import { JOIN_WAIT_MS } from "../../limits.ts";
 import { MeshPairParameters } from "../../wire/tool.ts";
+import { JOIN_WAIT_MS } from "../limits.ts";
 import { count, paragraphs } from "../render.ts";
 import { defineTool } from "../tool.ts";
 
