@@ -41,10 +41,10 @@ export function parseOrigin(text: string | null): Origin | null {
   }
 }
 
-const Agent = z.object({ id: z.string(), default: z.boolean().optional() });
+const Agent = z.object({ id: z.string().optional(), default: z.boolean().optional() });
 const Config = z.object({
   agents: z
-    .object({ list: z.array(Agent), entries: z.record(z.string(), z.unknown()) })
+    .object({ list: z.array(Agent), entries: z.record(z.string(), Agent) })
     .partial()
     .optional(),
   session: z.object({ scope: z.string(), mainKey: z.string() }).partial().optional(),
@@ -53,8 +53,9 @@ const Config = z.object({
 /** Where what nobody asked for is told: the main session of the default agent, as OpenClaw's configuration has them. */
 export function mainSession(config: unknown): Origin {
   const { agents, session } = safeParse(Config, config ?? {}).data ?? {};
-  const listed = agents?.list?.find((agent) => agent.default) ?? agents?.list?.[0];
-  const agent = listed?.id ?? Object.keys(agents?.entries ?? {})[0] ?? "main";
+  const entries = Object.entries(agents?.entries ?? {}).map(([id, entry]) => ({ ...entry, id }));
+  const all = [...entries, ...(agents?.list ?? [])];
+  const agent = (all.find((each) => each.default) ?? all[0])?.id ?? "main";
   return session?.scope === "global"
     ? { session: "global", agent }
     : { session: `agent:${agent}:${session?.mainKey ?? "main"}`, agent };

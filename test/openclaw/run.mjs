@@ -1,7 +1,7 @@
 // Proves the plugin in the real OpenClaw: installs it beside the project if it is not there, builds the plugin, and runs the
 // tests of this folder. Not part of `npm test`: the first run downloads 650 MB.
 //
-//   node test/openclaw/run.mjs
+//   node test/openclaw/run.mjs [load|command|agent|push…]
 import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -45,5 +45,7 @@ if (!existsSync(installed) || readJson(installed).version !== VERSION) {
 }
 run(process.execPath, [`${root}scripts/build.mjs`]);
 layOut(`${cache}/package`);
-const tests = ["load", "command", "agent"].map((name) => `${root}test/openclaw/${name}.test.ts`);
+const SUITES = ["load", "command", "agent", "push"];
+const chosen = process.argv.slice(2);
+const tests = (chosen.length > 0 ? chosen : SUITES).map((name) => `${root}test/openclaw/${name}.test.ts`);
 run(process.execPath, ["--test", "--test-concurrency=1", "--test-timeout=300000", ...tests]);
