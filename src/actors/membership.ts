@@ -6,6 +6,7 @@ import { decodeToken, pairedProofText } from "../wire/pair.ts";
 import { AGENT_EXTENSIONS, EXTENSIONS_ENTRY } from "../wire/registry.ts";
 import type { Core } from "./core.ts";
 import { Keyring } from "./keyring.ts";
+import type { Places } from "./places.ts";
 import { freshIds, heldPreKeys, PreKeys } from "./prekeys.ts";
 import { type HttpPorts, pair, Registry } from "./registry.ts";
 import type { ActorState } from "./state.ts";
@@ -29,9 +30,11 @@ export class Membership {
   readonly #core: Core;
   readonly #http: HttpPorts;
   readonly preKeys: PreKeys;
+  readonly #places: Places;
 
-  constructor(core: Core) {
+  constructor(core: Core, places: Places = {}) {
     this.#core = core;
+    this.#places = places;
     this.#http = { network: core.ports.network, clock: core.ports.clock, signal: core.signal };
     this.preKeys = new PreKeys(core, (controller) => this.registryOf(this.#context(pairingOf(controller))));
     core.system.perform("pairing", {
@@ -50,7 +53,7 @@ export class Membership {
 
   registryOf(context: PairingContext | undefined): Registry {
     if (!context?.registryUrl) throw new MeshError("not_paired");
-    return new Registry(this.#http, context.registryUrl);
+    return new Registry(this.#http, this.#places.registryUrl ?? context.registryUrl);
   }
 
   /**
@@ -224,9 +227,10 @@ export class Membership {
     const { link } = this.#core;
     const context = this.#context(stream);
     if (context === this.current && context.relayUrl) {
-      const wanted = `${context.relayUrl.replace(/\/+$/, "")}/ws`;
+      const relayUrl = this.#places.relayUrl ?? context.relayUrl;
+      const wanted = `${relayUrl.replace(/\/+$/, "")}/ws`;
       if (link.value !== "down" && link.context?.url !== wanted) link.disconnect();
-      link.connect(context.relayUrl);
+      link.connect(relayUrl);
     }
     // Of a home that joined before they were looked after.
     const adoption = this.preKeys.adoption(context);

@@ -17,6 +17,7 @@ import { realNetwork } from "./network.ts";
 import { Offloads } from "./offloads.ts";
 import { type OpenOptions, openStore, type Store, type StoreLimits } from "./opening.ts";
 import { OutgoingMail } from "./outgoing.ts";
+import type { Places } from "./places.ts";
 import { type Ports, realPorts } from "./ports.ts";
 import { Receipts } from "./receipts.ts";
 import { Sessions } from "./sessions.ts";
@@ -39,6 +40,8 @@ export interface NodeOptions extends OpenOptions {
   readonly onWork?: WorkHandler;
   /** The relay's access token, where it asks for one; of a laptop's node KARS_MESH_RELAY_TOKEN names it. */
   readonly relayToken?: string | undefined;
+  /** Where relay and registry are reached from here, in place of what the cluster says. */
+  readonly places?: Places | undefined;
 }
 
 export class MeshNode {
@@ -104,7 +107,7 @@ export class MeshNode {
       signal: this.signal,
       registry: () => this.membership.registryOf(this.membership.current),
     };
-    this.membership = new Membership(this.core);
+    this.membership = new Membership(this.core, options.places);
     this.admission = new Admission(this.core, () => this.membership.current);
     this.sessions = new Sessions(this.core, this.admission);
     const unreadable = new Unreadable(this.core, journal);

@@ -37,6 +37,7 @@ async function doctor(io: Io, { repair: wanted = false }: { repair?: boolean }):
     home: io.directory,
     network: realNetwork,
     clock: realClock,
+    places: io.places,
     ...(unlock && { unlock }),
   });
   const checks = repaired ? [...repaired.checks, ...report.checks] : report.checks;

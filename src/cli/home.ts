@@ -54,7 +54,7 @@ export async function openHome(io: Io): Promise<Mesh> {
     if (text !== latest) io.note(line(text));
     latest = text;
   };
-  return unlocking(io, (unlock) => openMesh({ home: io.directory, onNote, unlock }));
+  return unlocking(io, (unlock) => openMesh({ home: io.directory, places: io.places, onNote, unlock }));
 }
 
 /**

@@ -1,4 +1,5 @@
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
+import type { Places } from "../actors/places.ts";
 import { addAdmission } from "./admission.ts";
 import { addDemo } from "./demonstration.ts";
 import { addDoctor } from "./doctor.ts";
@@ -12,6 +13,9 @@ import { addRun } from "./online.ts";
 import { createProgram, type DirectoryOption, run } from "./program.ts";
 import { addVerify } from "./verify.ts";
 
+const place = (flags: string, what: string, variable: string) =>
+  new Option(flags, `where the ${what} is reached from here, in place of what the cluster says`).env(variable);
+
 // The laptop's command line: `kars-mesh`, and `openclaw mesh` in OpenClaw's own.
 
 /** @param options.pairAs the name that pairing asks for when none is given */
@@ -19,10 +23,13 @@ export function createMeshProgram(options: {
   readonly name: string;
   readonly directory: DirectoryOption;
   readonly pairAs?: string | undefined;
+  readonly places?: Places | undefined;
 }): Command {
-  const { name, directory, pairAs } = options;
+  const { name, directory, pairAs, places = {} } = options;
   const description = "This laptop as a peer on an end-to-end encrypted agent mesh.";
-  const program = createProgram({ name, description, directory });
+  const program = createProgram({ name, description, directory })
+    .addOption(place("--relay <url>", "relay", "KARS_MESH_RELAY_URL").default(places.relayUrl))
+    .addOption(place("--registry <url>", "registry", "KARS_MESH_REGISTRY_URL").default(places.registryUrl));
   program.commandsGroup("Identity:");
   addIdentity(program, pairAs);
   addVerify(program);
@@ -50,8 +57,8 @@ export function createMeshProgram(options: {
  */
 export function runInOpenClaw(
   words: readonly string[],
-  { home, name }: { readonly home: string; readonly name: string | undefined },
+  { home, name, places }: { readonly home: string; readonly name: string | undefined; readonly places: Places },
 ): Promise<number> {
   const directory = { flags: "--home <dir>", otherwise: home, shown: home };
-  return run(createMeshProgram({ name: "openclaw mesh", directory, pairAs: name }), words);
+  return run(createMeshProgram({ name: "openclaw mesh", directory, pairAs: name, places }), words);
 }

@@ -2,9 +2,12 @@ import { homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 import { z } from "zod";
 import { KnockPolicy } from "../actors/admission.ts";
+import { type Places, placesOf, RegistryUrl, RelayUrl } from "../actors/places.ts";
 import { MeshError } from "../errors.ts";
+import { FILES_MAX, PATH_LENGTH_MAX } from "../limits.ts";
 import { safeParse } from "../parse.ts";
 import { Name } from "../wire/text.ts";
+import { UPLOAD_ROOTS_MAX } from "./limits.ts";
 
 // The plugin's configuration, `plugins.entries.kars-mesh.config`. openclaw.plugin.json describes the same fields.
 
@@ -12,15 +15,26 @@ import { Name } from "../wire/text.ts";
 const NotifyPolicy = z.enum(["off", "mention", "wake"]);
 export type NotifyPolicy = z.infer<typeof NotifyPolicy>;
 
+const Path = z
+  .string()
+  .max(PATH_LENGTH_MAX)
+  .refine((path) => isAbsolute(path) || /^~[/\\]/.test(path), "must be an absolute path, or start with ~/");
+
 const Config = z.strictObject({
-  home: z
-    .string()
-    .max(4096)
-    .refine((path) => isAbsolute(path) || /^~[/\\]/.test(path), "must be an absolute path, or start with ~/")
-    .optional(),
+  home: Path.optional(),
   name: Name.optional(),
   acceptFrom: KnockPolicy.optional(),
   notify: NotifyPolicy.default("wake"),
+  uploadRoots: z.array(Path).max(UPLOAD_ROOTS_MAX).optional(),
+  relayUrl: RelayUrl.optional(),
+  registryUrl: RegistryUrl.optional(),
+  limits: z
+    .strictObject({
+      filesPerOffload: z.int().min(0).max(FILES_MAX).optional(),
+      megabytesPerOffload: z.number().positive().optional(),
+      runningOffloads: z.int().min(1).optional(),
+    })
+    .default({}),
 });
 
 export interface PluginConfig {
@@ -31,6 +45,18 @@ export interface PluginConfig {
   /** Whose knocks are taken; what the state directory says, when it is not given. */
   readonly acceptFrom: KnockPolicy | undefined;
   readonly notify: NotifyPolicy;
+  /** Folders outside of the workspace whose files may go to a cluster, absolute; undefined where every open one may. */
+  readonly uploadRoots: readonly string[] | undefined;
+  /** Where relay and registry are reached from here. */
+  readonly places: Places;
+  readonly limits: OffloadLimits;
+}
+
+/** What one offload may take, and how many may run, as far as the person bounds it. */
+export interface OffloadLimits {
+  readonly filesPerOffload?: number | undefined;
+  readonly megabytesPerOffload?: number | undefined;
+  readonly runningOffloads?: number | undefined;
 }
 
 function defaultHome(): string {
@@ -49,6 +75,20 @@ export function readConfig(raw: unknown): PluginConfig {
     const field = ["plugins.entries.kars-mesh.config", ...(issue?.path ?? [])].join(".");
     throw new MeshError("input_invalid", `${field}: ${issue?.message ?? "not valid"}.`);
   }
-  const { home, name, acceptFrom, notify } = parsed.data;
-  return { home: home === undefined ? defaultHome() : resolve(expandTilde(home)), name, acceptFrom, notify };
+  const { home, uploadRoots, relayUrl, registryUrl, name, acceptFrom, notify, limits } = parsed.data;
+  return {
+    home: home === undefined ? defaultHome() : resolve(expandTilde(home)),
+    name,
+    acceptFrom,
+    notify,
+    uploadRoots: uploadRoots?.map((root) => resolve(expandTilde(root))),
+    places: placesOf(
+      {
+        relayUrl: relayUrl ?? process.env.KARS_MESH_RELAY_URL,
+        registryUrl: registryUrl ?? process.env.KARS_MESH_REGISTRY_URL,
+      },
+      { relay: "KARS_MESH_RELAY_URL", registry: "KARS_MESH_REGISTRY_URL" },
+    ),
+    limits,
+  };
 }

@@ -1,11 +1,13 @@
-import { realpath } from "node:fs/promises";
+import { realpath, stat } from "node:fs/promises";
 import { isAbsolute, relative, resolve, sep } from "node:path";
 import { MeshError } from "../errors.ts";
+import { FILES_MAX } from "../limits.ts";
 import type { ToolContext } from "./api.ts";
-import { expandTilde } from "./config.ts";
+import { expandTilde, type PluginConfig } from "./config.ts";
 
 // Which files an agent may hand to a cluster. What a message talked it into must not carry the user's keys away.
 
+const MEGABYTE = 1_000_000;
 const DEVICES = /^[/](proc|sys|dev)([/]|$)/;
 
 const isInside = (folder: string, path: string) => {
@@ -23,22 +25,34 @@ async function realpathOf(path: string): Promise<string> {
   }
 }
 
+/** Whether a part of the way from a folder is hidden. */
+const isHidden = (folder: string, path: string) =>
+  relative(folder, path)
+    .split(sep)
+    .some((part) => part.startsWith("."));
+
 /**
  * The real paths of files, which are relative to the agent's workspace. Inside the workspace every file may go; elsewhere
- * none that is hidden or lies in a hidden folder (keys, credentials, histories), and none at all where the agent is kept to its
- * workspace. The state directory of this node never.
- * @throws MeshError `input_invalid`, `file_unreadable`
+ * none that is hidden or lies in a hidden folder (keys, credentials, histories), none outside of the upload roots where the person
+ * named some, and none at all where the agent is kept to its workspace. The state directory of this node never.
+ * @throws MeshError `input_invalid`, `file_unreadable`, `file_too_large`
  */
 export async function resolveFiles(
   files: readonly string[],
   { workspaceDir, sandboxed, fsPolicy }: ToolContext,
-  home: string,
+  { home, uploadRoots, limits }: Pick<PluginConfig, "home" | "uploadRoots" | "limits">,
 ): Promise<string[]> {
   if (files.length === 0) return [];
+  const { filesPerOffload: most = FILES_MAX, megabytesPerOffload } = limits;
+  if (files.length > most)
+    throw new MeshError("input_invalid", `files: ${files.length} are given, and one offload takes at most ${most}.`);
   const workspace = await realpathOf(resolve(workspaceDir ?? process.cwd()));
   const state = await realpath(home).catch(() => resolve(home));
   const confined = sandboxed === true || fsPolicy?.workspaceOnly === true;
-  return Promise.all(
+  // A root that is not there holds nothing.
+  const roots =
+    uploadRoots && (await Promise.all(uploadRoots.map((root) => realpath(root).catch(() => resolve(root)))));
+  const paths = await Promise.all(
     files.map(async (file, index) => {
       const path = await realpathOf(resolve(workspace, expandTilde(file)));
       const refuse = (reason: string) => new MeshError("input_invalid", `files.${index}: ${path} ${reason}.`);
@@ -46,9 +60,23 @@ export async function resolveFiles(
       if (isInside(workspace, path)) return path;
       if (confined) throw refuse(`lies outside the workspace ${workspace}`);
       if (DEVICES.test(path)) throw refuse("is not a stored file");
-      if (path.split(sep).some((part) => part.startsWith(".")))
+      const root = roots?.find((each) => isInside(each, path));
+      if (roots && root === undefined)
+        throw refuse(`lies outside the workspace and the folders of uploadRoots (${roots.join(", ") || "none"})`);
+      // A hidden folder that the person named is meant.
+      if (isHidden(root ?? sep, path))
         throw refuse(`is hidden, or in a hidden folder; copy it to the workspace ${workspace} if it is really meant`);
       return path;
     }),
   );
+  if (megabytesPerOffload !== undefined) {
+    const sizes = await Promise.all(paths.map(async (path) => (await stat(path)).size));
+    const total = sizes.reduce((sum, size) => sum + size, 0);
+    if (total > megabytesPerOffload * MEGABYTE)
+      throw new MeshError(
+        "file_too_large",
+        `files: together ${total} bytes, and one offload takes at most ${megabytesPerOffload} MB.`,
+      );
+  }
+  return paths;
 }

@@ -17,7 +17,7 @@ const id = "kars-mesh";
 /** @throws Error that names the field when the plugin's configuration is not valid */
 export function register(api: PluginApi): void {
   const config = configOf(api);
-  const node = nodeAt(config.home, (text) => api.logger.info(`${id}: ${text}`), config.acceptFrom);
+  const node = nodeAt(config, (text) => api.logger.info(`${id}: ${text}`));
   for (const tool of TOOLS) api.registerTool((context) => tool.bind(node, config, context), { name: tool.name });
   api.registerCommand(meshCommand(node));
   registerGatewayMethods(api, node);

@@ -18,3 +18,5 @@ export const NEWS_GATHER_MS = SECOND_MS;
 export const NEWS_LINES_MAX = 8;
 /** How long after a failure news is looked for again: a home that fails is not asked in a loop. */
 export const NEWS_RETRY_MS = 10 * SECOND_MS;
+/** Upload roots that a configuration names, each of which is looked at for each file: more are an error of the configuration. */
+export const UPLOAD_ROOTS_MAX = 32;

@@ -1,9 +1,9 @@
 import { existsSync } from "node:fs";
-import type { KnockPolicy } from "../actors/admission.ts";
 import { type CallOptions, type Mesh, openMesh } from "../actors/mesh.ts";
 import type { ParamsOf, ResultOf } from "../actors/operation.ts";
 import type { Operations } from "../actors/operations.ts";
 import { MeshError } from "../errors.ts";
+import type { PluginConfig } from "./config.ts";
 import { failureOf } from "./render.ts";
 
 // The one node of this process. OpenClaw evaluates the plugin's modules several times in one process, so the node is found
@@ -63,15 +63,15 @@ export interface PluginNode {
   close(): Promise<void>;
 }
 
-/**
- * The node of a state directory. Nothing is opened before the first call.
- * @param acceptFrom the policy that is set when it is opened
- */
-export function nodeAt(home: string, onNote: (text: string) => void, acceptFrom?: KnockPolicy): PluginNode {
+/** The node of a state directory, as the configuration wants it. Nothing is opened before the first call. */
+export function nodeAt(
+  { home, acceptFrom, places }: Pick<PluginConfig, "home" | "acceptFrom" | "places">,
+  onNote: (text: string) => void,
+): PluginNode {
   function open(): Promise<Mesh> {
     const slot = slotOf(home);
     if (slot.mesh) return slot.mesh;
-    const opening = openMesh({ home, onNote }).then(async (mesh) => {
+    const opening = openMesh({ home, places, onNote }).then(async (mesh) => {
       if (acceptFrom) await mesh.call("knock_policy", { policy: acceptFrom });
       return mesh;
     });

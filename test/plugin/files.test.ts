@@ -4,6 +4,8 @@ import { expect, it } from "vitest";
 import { resolveFiles } from "../../src/plugin/files.ts";
 import { temporaryFolder } from "./world.ts";
 
+const ANY = { uploadRoots: undefined, limits: {} };
+
 async function place() {
   const root = await realpath(await temporaryFolder());
   const [workspace, home] = [join(root, "workspace"), join(root, "workspace", "mesh")];
@@ -16,11 +18,9 @@ async function place() {
 
 it("resolves against the workspace of the run, and takes what the user keeps elsewhere", async () => {
   const { root, workspace, home } = await place();
-  expect(await resolveFiles(["a.txt", ".env", "../other/b.txt"], { workspaceDir: workspace }, home)).toEqual([
-    join(workspace, "a.txt"),
-    join(workspace, ".env"),
-    join(root, "other", "b.txt"),
-  ]);
+  expect(
+    await resolveFiles(["a.txt", ".env", "../other/b.txt"], { workspaceDir: workspace }, { ...ANY, home }),
+  ).toEqual([join(workspace, "a.txt"), join(workspace, ".env"), join(root, "other", "b.txt")]);
 });
 
 it.each([
@@ -32,7 +32,7 @@ it.each([
 ])("refuses %s", async (_, file, message) => {
   const { root, workspace, home } = await place();
   await expect(
-    resolveFiles([join(file.startsWith("/") ? "/" : root, file)], { workspaceDir: workspace }, home),
+    resolveFiles([join(file.startsWith("/") ? "/" : root, file)], { workspaceDir: workspace }, { ...ANY, home }),
   ).rejects.toThrow(message);
 });
 
@@ -41,7 +41,35 @@ it("keeps to the workspace an agent that is kept to it", async () => {
   const file = join(root, "other", "b.txt");
   for (const confined of [{ sandboxed: true }, { fsPolicy: { workspaceOnly: true } }]) {
     const context = { workspaceDir: workspace, ...confined };
-    await expect(resolveFiles([file], context, home)).rejects.toThrow(/lies outside the workspace/);
-    expect(await resolveFiles(["a.txt"], context, home)).toEqual([join(workspace, "a.txt")]);
+    await expect(resolveFiles([file], context, { ...ANY, home })).rejects.toThrow(/lies outside the workspace/);
+    expect(await resolveFiles(["a.txt"], context, { ...ANY, home })).toEqual([join(workspace, "a.txt")]);
   }
+});
+
+it("takes from outside of the workspace only what lies in an upload root, where the person named some", async () => {
+  const { root, workspace, home } = await place();
+  await mkdir(join(root, "other", ".git"));
+  await writeFile(join(root, "other", ".git", "config"), "");
+  const take = (file: string, uploadRoots: string[]) =>
+    resolveFiles([join(root, file)], { workspaceDir: workspace }, { ...ANY, home, uploadRoots });
+  const b = join(root, "other", "b.txt");
+  expect(await take("other/b.txt", [join(root, "none"), join(root, "other")])).toEqual([b]);
+  await expect(take("other/b.txt", [])).rejects.toThrow(
+    /outside the workspace and the folders of uploadRoots \(none\)/,
+  );
+  await expect(take("other/b.txt", [join(root, "oth")])).rejects.toThrow(/uploadRoots/);
+  await expect(take("other/.git/config", [join(root, "other")])).rejects.toThrow(/is hidden/);
+  // A hidden folder that was named is meant; the node's own never is.
+  expect(await take(".ssh/key", [join(root, ".ssh")])).toEqual([join(root, ".ssh", "key")]);
+  await expect(take("workspace/mesh/vault", [home])).rejects.toThrow(/belongs to the mesh node itself/);
+  expect(await take("workspace/a.txt", [])).toEqual([join(workspace, "a.txt")]);
+});
+
+it("takes no more files, and no larger ones, than the person allows", async () => {
+  const { root, workspace, home } = await place();
+  const take = (limits: object) =>
+    resolveFiles(["a.txt", join(root, "other", "b.txt")], { workspaceDir: workspace }, { ...ANY, home, limits });
+  expect(await take({ filesPerOffload: 2, megabytesPerOffload: 0.001 })).toHaveLength(2);
+  await expect(take({ filesPerOffload: 1 })).rejects.toThrow(/2 are given, and one offload takes at most 1/);
+  await expect(take({ megabytesPerOffload: 0.00001 })).rejects.toThrow(/file_too_large|together 26 bytes.*0\.00001 MB/);
 });

@@ -69,7 +69,7 @@ it("is one node for all evaluations of the modules in a process", async () => {
   vi.resetModules();
   const again = await import("../../src/plugin/index.ts");
   expect(again.register).not.toBe(register);
-  const slots = Reflect.get(globalThis, Symbol.for("@kars/mesh/nodes/1"));
+  const slots = Reflect.get(globalThis, Symbol.for("@kars/mesh/nodes/2"));
   const mesh = slots.get(home).mesh;
   let answer: unknown;
   const calls: Promise<unknown>[] = [];
@@ -129,7 +129,7 @@ it("is up from the start of the service if there is a home, takes over, and is f
   const plugin = openPluginAt(home);
   await plugin.service.start();
   await owner.end();
-  const slots = Reflect.get(globalThis, Symbol.for("@kars/mesh/nodes/1"));
+  const slots = Reflect.get(globalThis, Symbol.for("@kars/mesh/nodes/2"));
   await expect.poll(async () => (await slots.get(home).mesh)?.role, { timeout: 10_000 }).toBe("owner");
   await plugin.service.stop();
   const next = await ownerProcess(home);

@@ -119,16 +119,47 @@ it("has no effect before a tool is called: it opens nothing and keeps no process
   expect(existsSync(home)).toBe(false);
 });
 
-it("reads its configuration, and names the field that is wrong", () => {
+it("reads its configuration", () => {
   expect(readConfig({ home: "~/elsewhere", name: "alice" })).toEqual({
     home: join(homedir(), "elsewhere"),
     name: "alice",
+    notify: "wake",
+    places: {},
+    limits: {},
   });
-  expect(() => openPlugin({ home: "relative" })).toThrow(
-    /^\[input_invalid\] plugins\.entries\.kars-mesh\.config\.home: must be an absolute/,
-  );
-  expect(() => openPlugin({ name: "not a name" })).toThrow(/config\.name: a name is/);
-  expect(() => openPlugin({ nmae: "x" })).toThrow(/config: .*nmae/);
+  const all = {
+    acceptFrom: "verified",
+    notify: "mention",
+    uploadRoots: ["~/data", "/srv"],
+    limits: { filesPerOffload: 3, megabytesPerOffload: 1.5, runningOffloads: 2 },
+    relayUrl: "ws://127.0.0.1:1",
+    registryUrl: "http://127.0.0.1:1",
+  };
+  const { uploadRoots, relayUrl, registryUrl, ...others } = all;
+  expect(readConfig(all)).toMatchObject({
+    ...others,
+    uploadRoots: [join(homedir(), "data"), "/srv"],
+    places: { relayUrl, registryUrl },
+  });
+  // What the manifest names is what is read.
+  expect(Object.keys({ home: "", name: "", ...all })).toEqual(Object.keys(manifest.configSchema.properties));
+});
+
+it.each([
+  [{ home: "relative" }, /^\[input_invalid\] plugins\.entries\.kars-mesh\.config\.home: must be an absolute/],
+  [{ name: "not a name" }, /config\.name: a name is/],
+  [{ nmae: "x" }, /config: .*nmae/],
+  [{ acceptFrom: "all" }, /config\.acceptFrom: /],
+  [{ notify: "loudly" }, /config\.notify: /],
+  [{ uploadRoots: ["/a", "b"] }, /config\.uploadRoots\.1: must be an absolute/],
+  [{ limits: { filesPerOffload: 65 } }, /config\.limits\.filesPerOffload: /],
+  [{ limits: { megabytesPerOffload: 0 } }, /config\.limits\.megabytesPerOffload: /],
+  [{ limits: { runningOffloads: 0.5 } }, /config\.limits\.runningOffloads: /],
+  [{ limits: { files: 1 } }, /config\.limits: .*files/],
+  [{ relayUrl: "https://relay" }, /config\.relayUrl: must be a ws:\/\/ or wss:\/\/ address/],
+  [{ registryUrl: "registry" }, /config\.registryUrl: must be an http:\/\/ or https:\/\/ address/],
+])("names the field of the configuration that is wrong: %j", (config, message) => {
+  expect(() => openPlugin(config)).toThrow(message);
 });
 
 it("takes the home of KARS_MESH_HOME, else ~/.kars/mesh", () => {

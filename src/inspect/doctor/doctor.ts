@@ -7,6 +7,7 @@ import { repairedBeside } from "../../actors/opening.ts";
 import type { Operations } from "../../actors/operations.ts";
 import { LOCK_FILE, lockHome, type Ownership } from "../../actors/owner.ts";
 import { placeOfOwner } from "../../actors/owner-socket.ts";
+import type { Places } from "../../actors/places.ts";
 import type { Unlock } from "../../actors/unlock.ts";
 import { asMeshError } from "../../errors.ts";
 import { DOCTOR_WAIT_MS } from "../../limits.ts";
@@ -29,6 +30,7 @@ export interface DoctorReport {
 
 export interface DoctorOptions extends Reach {
   readonly home: string;
+  readonly places?: Places;
   /** How a store key that does not lie in the open is come by: by the environment, unless given. */
   readonly unlock?: Unlock;
 }
@@ -52,7 +54,7 @@ const absence = (home: string): Finding =>
     ? problem(`A repair of ${home} was interrupted: kars-mesh doctor --repair finishes it.`)
     : note(`There is nothing at ${home} yet. Pair with a token from a cluster's operator: kars-mesh pair <token>.`);
 
-async function examineHome({ home, network, clock, unlock }: DoctorOptions): Promise<Check[]> {
+async function examineHome({ home, network, clock, unlock, places = {} }: DoctorOptions): Promise<Check[]> {
   const { finding, owner, ownership } = await findOwner(home);
   const checks: Check[] = [{ name: "ownership", ...finding }];
   const said = owner === "silent" ? undefined : owner;
@@ -73,7 +75,10 @@ async function examineHome({ home, network, clock, unlock }: DoctorOptions): Pro
   }
   checks.push({ name: "pairing", ...pairingFinding(standing) });
   checks.push({ name: "prekeys", ...prekeysFinding(standing, oneTimePreKeys) });
-  const { relay_url: relay = null, registry_url: registry = null } = standing?.pairing ?? {};
+  const { relay_url = null, registry_url = null } = standing?.pairing ?? {};
+  // Of a home that belongs to no cluster there is nothing to reach.
+  const relay = relay_url && (places.relayUrl ?? relay_url);
+  const registry = registry_url && (places.registryUrl ?? registry_url);
   const found = await reach({ network, clock }, { relay, registry }, said?.link);
   for (const name of ["registry", "relay", "clock"] as const) checks.push({ name, ...found[name] });
   return checks;

@@ -1,5 +1,6 @@
 import { OVER_MARK } from "../../actors/news.ts";
 import { type OffloadView, offloadOf } from "../../actors/offloads.ts";
+import { MeshError } from "../../errors.ts";
 import { WAIT_MAX_MS } from "../../limits.ts";
 import { CloudOffloadParameters, OffloadCancelParameters, OffloadStatusParameters } from "../../wire/tool.ts";
 import { resolveFiles } from "../files.ts";
@@ -25,11 +26,12 @@ export const cloudOffload = defineTool({
   parameters: CloudOffloadParameters,
   async run({ task, files = [], to, capability, timeout_minutes }, { node, config, context, signal }) {
     const origin = originOf(context);
+    await requireRoom(node, config.limits.runningOffloads, signal);
     const view = await node.call(
       "offload",
       {
         task,
-        files: await resolveFiles(files, context, config.home),
+        files: await resolveFiles(files, context, config),
         ...(to === undefined ? {} : { to }),
         ...(capability === undefined ? {} : { capability }),
         ...(timeout_minutes === undefined ? {} : { timeout_minutes }),
@@ -44,6 +46,17 @@ export const cloudOffload = defineTool({
     };
   },
 });
+
+/** @throws MeshError `limit_reached` when as many run as the person allows */
+async function requireRoom(node: PluginNode, most: number | undefined, signal: AbortSignal | undefined): Promise<void> {
+  if (most === undefined) return;
+  const running = (await listOf(node, signal)).filter(isRunning).length;
+  if (running >= most)
+    throw new MeshError(
+      "limit_reached",
+      `${count(running, "offload")} running, and the configuration of this plugin allows ${most} at once. Wait for one to end, or cancel one.`,
+    );
+}
 
 /** Who has seen how these ended needs not to be told. */
 async function seen(node: PluginNode, views: readonly OffloadView[]): Promise<void> {
