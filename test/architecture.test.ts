@@ -21,6 +21,8 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
 const DOORS: Readonly<Record<string, string>> = {
   // `openclaw mesh` is the command line kars-mesh itself, not one like it.
   "plugin/cli.ts": "cli/mesh.ts",
+  // What a viewer may see is decided in one place.
+  "plugin/inspector.ts": "inspect/page.ts",
 };
 /** Anyone may import these, and they import nothing of ours but each other. */
 const LEAVES = ["errors.ts", "limits.ts", "parse.ts"];

@@ -293,6 +293,11 @@ export const operations = {
   /** What only the owner of the state directory knows, for `doctor`. */
   diagnose: operation(z.object({}), async (_, { node }) => diagnose(node)),
 
+  /** Every actor with its state, with all words sealed. */
+  actors: operation(z.object({}), async (_, { node }) => ({
+    actors: [...node.core.system.streams()].map(([stream, state]) => ({ stream, state: persist(state) })),
+  })),
+
   /** Tells of every durable change until the caller ends the call: states and events, with all words sealed. */
   watch: operation(z.object({}), async (_, { node, signal, progress }) => {
     const { system } = node.core;

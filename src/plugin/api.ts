@@ -1,3 +1,5 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+
 // The slice of OpenClaw's plugin API that is used here, as our own types: the plugin is built without OpenClaw.
 
 export interface Logger {
@@ -148,6 +150,26 @@ export interface HostEvents {
   onAgentEvent(listener: (event: AgentEvent) => void): () => void;
 }
 
+export interface HttpRoute {
+  readonly path: string;
+  /** The gateway's own authentication stands before it. */
+  readonly auth: "gateway";
+  readonly match: "exact";
+  /** Whether it was answered here. */
+  handler(request: IncomingMessage, response: ServerResponse): Promise<boolean>;
+}
+
+/** A page in OpenClaw's dashboard. */
+export interface DashboardTab {
+  readonly surface: "tab";
+  readonly id: string;
+  readonly label: string;
+  readonly description: string;
+  readonly path: string;
+  readonly group: "agent";
+  readonly requiredScopes: readonly string[];
+}
+
 export interface PluginApi {
   /** OpenClaw's whole configuration. */
   readonly config?: unknown;
@@ -167,4 +189,8 @@ export interface PluginApi {
     handler: (request: GatewayRequest) => Promise<void>,
     options: { readonly scope: "operator.read" },
   ): void;
+  registerHttpRoute?(route: HttpRoute): void;
+  readonly session?: {
+    readonly controls?: { registerControlUiDescriptor?(descriptor: DashboardTab): void } | undefined;
+  };
 }

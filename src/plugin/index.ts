@@ -3,6 +3,7 @@ import { registerCli } from "./cli.ts";
 import { meshCommand } from "./command.ts";
 import { type PluginConfig, readConfig } from "./config.ts";
 import { registerGatewayMethods } from "./gateway.ts";
+import { registerInspector } from "./inspector.ts";
 import { nodeAt, type PluginNode } from "./node.ts";
 import { Notifier } from "./notifier.ts";
 import { mainSession } from "./origin.ts";
@@ -22,6 +23,7 @@ export function register(api: PluginApi): void {
   api.registerCommand(meshCommand(node));
   registerGatewayMethods(api, node);
   registerCli(api, config);
+  registerInspector(api, node);
   registerService(api, node, config);
 }
 

@@ -10,6 +10,7 @@ import type {
   CommandReply,
   GatewayRequest,
   HostCommand,
+  HttpRoute,
   PluginApi,
   Service,
   Tool,
@@ -34,6 +35,7 @@ export interface Plugin {
   readonly cli: { readonly descriptors: readonly CliDescriptor[]; add(program: HostCommand): void };
   /** The methods of the gateway, and what a client must be allowed to call them. */
   readonly methods: ReadonlyMap<string, string>;
+  readonly routes: readonly HttpRoute[];
   /** Types `/mesh …` as the owner, or as `context` says. */
   type(args: string, context?: CommandContext): Promise<CommandReply>;
   /** Calls a method of the gateway: its payload, or the error that it answers. */
@@ -74,6 +76,7 @@ export function openPlugin(pluginConfig?: unknown, host: Pick<PluginApi, "config
   const log: string[] = [];
   const commands: ChatCommand[] = [];
   const clis: Plugin["cli"][] = [];
+  const routes: HttpRoute[] = [];
   const methods = new Map<string, { readonly scope: string; readonly handler: (request: GatewayRequest) => unknown }>();
   register({
     ...host,
@@ -90,6 +93,9 @@ export function openPlugin(pluginConfig?: unknown, host: Pick<PluginApi, "config
     },
     registerCli: (registrar, { descriptors }) => {
       clis.push({ descriptors, add: (program) => registrar({ program }) });
+    },
+    registerHttpRoute: (route) => {
+      routes.push(route);
     },
     registerGatewayMethod: (name, handler, { scope }) => {
       methods.set(name, { scope, handler });
@@ -110,6 +116,7 @@ export function openPlugin(pluginConfig?: unknown, host: Pick<PluginApi, "config
   return {
     names: [...factories.keys()],
     service,
+    routes,
     log,
     command,
     cli: one(clis, "command lines"),
