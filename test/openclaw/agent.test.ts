@@ -52,3 +52,39 @@ test("a model reaches the mesh from a one-shot run, which ends, and from a gatew
   assert.match(read.join(), /message/);
   await gateway.stop();
 });
+
+test("a model that must look for its tools finds them, and pairs, writes, offloads and waits with them", async (context) => {
+  const model = await startModel(context);
+  const { token } = await startCluster(context);
+  const openclaw = await openOpenClaw(context, { ...model.config, tools: {} });
+  const bob = await openMesh({ home: await temporaryFolder(context) });
+  context.after(() => bob.close());
+  await bob.call("pair", { token: await token("bob-laptop"), name: "bob" });
+  const call = (id: string, args: object) => ({ name: "tool_call", arguments: { id, args } });
+  const steps = [
+    { name: "tool_search", arguments: { query: "message another agent" } },
+    call("mesh_pair", { token: await token("alice-laptop") }),
+    call("mesh_send", { to: "bob", message: "found it" }),
+    call("cloud_offload", { task: "a task that nobody reads" }),
+    call("offload_status", { until_done: true }),
+    call("mesh_await", { from: ["bob"], timeout_seconds: 60 }),
+  ];
+  model.answer = (request) => {
+    const step = steps[toolResults(request).length];
+    return step ? [step] : "All done.";
+  };
+  const run = openclaw.run(["agent", "--local", "--session-key", "agent:main:search", "--message", "go"]);
+  await model.asked((request) => toolResults(request).length === 3);
+  const { messages } = await bob.call("await", { from: ["alice"], timeout_ms: 20_000 });
+  assert.equal(messages[0]?.body, "found it");
+  await bob.call("send", { to: "alice", message: "so it seems" });
+  const { code, stdout, stderr } = await run;
+  assert.equal(code, 0, `${stdout}\n${stderr}`);
+  const results = toolResults(model.requests.at(-1) ?? { messages: [] });
+  assert.equal(results.length, steps.length, results.join("\n"));
+  assert.ok(!model.requests[0]?.tools?.some((tool) => tool.function.name === "mesh_send"));
+  assert.match(results[0] ?? "", /mesh_send/);
+  assert.match(results[1] ?? "", /Paired with the cluster testbed/);
+  assert.match(results[4] ?? "", /: done/);
+  assert.match(results[5] ?? "", /so it seems/);
+});

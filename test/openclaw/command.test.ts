@@ -103,6 +103,14 @@ test("openclaw mesh, /mesh and the gateway's methods show one node", async (cont
   // A client that may write is not the owner.
   assert.match(await type("/mesh decline bob"), /^\[owner_only\] /);
 
+  // The gateway's own authentication stands before the page.
+  const page = await gateway.get("/kars-mesh/inspect");
+  assert.equal(page.status, 200, gateway.log());
+  assert.match(page.text, /<h2>conversation \(1\)<\/h2>/);
+  assert.doesNotMatch(page.text, /hostname/);
+  assert.match((await gateway.get("/kars-mesh/inspect/actors")).text, /^\{"actors":\[\{"stream":"pairing\//);
+  assert.equal((await gateway.get("/kars-mesh/inspect", false)).status, 401);
+
   const beside = await openclaw.run(["mesh", "whoami", "--json"]);
   assert.equal(beside.code, 0, beside.stderr);
   assert.equal(z.object({ did: z.string() }).parse(JSON.parse(beside.stdout)).did, did);

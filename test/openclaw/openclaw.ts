@@ -42,11 +42,15 @@ export interface OpenClaw {
   /** The state directory of the plugin. */
   readonly home: string;
   run(args: readonly string[]): Promise<Output>;
+  /** A shell script that does the same with its arguments, for a process that runs elsewhere. */
+  readonly script: string;
   /** Starts a gateway; `invoke` calls a tool in it. */
   gateway(): Promise<Gateway>;
 }
 
 export interface Gateway {
+  /** Asks for a page, with the gateway's token or without. */
+  get(path: string, withToken?: boolean): Promise<{ readonly status: number; readonly text: string }>;
   invoke(tool: string, args: object): Promise<{ readonly status: number; readonly body: unknown }>;
   /** What it has logged so far. */
   log(): string;
@@ -57,10 +61,17 @@ const endOf = async (child: ChildProcess) => {
   if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
 };
 
-/** @param extra further configuration, beside gateway and plugin */
-export async function openOpenClaw(test: TestContext, extra: object = {}): Promise<OpenClaw> {
+/**
+ * @param extra further configuration, beside gateway and plugin
+ * @param plugin the name of the agent on the mesh, and the plugin's state directory if it is another one's
+ */
+export async function openOpenClaw(
+  test: TestContext,
+  extra: object = {},
+  plugin: { readonly name?: string; readonly home?: string } = {},
+): Promise<OpenClaw> {
   const folder = await temporaryFolder(test);
-  const home = join(folder, "mesh");
+  const { name = "alice", home = join(folder, "mesh") } = plugin;
   const port = await freePort();
   const config = {
     gateway: { mode: "local", port, bind: "loopback", auth: { mode: "token", token: GATEWAY_TOKEN } },
@@ -69,7 +80,7 @@ export async function openOpenClaw(test: TestContext, extra: object = {}): Promi
     plugins: {
       allow: ["kars-mesh"],
       load: { paths: [join(cache, "package")] },
-      entries: { "kars-mesh": { enabled: true, config: { home, name: "alice" } } },
+      entries: { "kars-mesh": { enabled: true, config: { home, name } } },
     },
     ...extra,
   };
@@ -83,6 +94,11 @@ export async function openOpenClaw(test: TestContext, extra: object = {}): Promi
     OPENCLAW_CONFIG_PATH: join(folder, "openclaw.json"),
     OPENCLAW_SKIP_CHANNELS: "1",
   };
+  const script = join(folder, "openclaw.sh");
+  const quoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
+  const setting = Object.entries(env).map(([variable, value]) => `${variable}=${quoted(value ?? "")}`);
+  const words = [...setting, quoted(process.execPath), quoted(program)];
+  await writeFile(script, `cd ${quoted(folder)} && exec env -i ${words.join(" ")} "$@"\n`);
   const start = (args: readonly string[]) => {
     const child = spawn(process.execPath, [program, ...args], { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
     const output = { stdout: "", stderr: "" };
@@ -102,6 +118,7 @@ export async function openOpenClaw(test: TestContext, extra: object = {}): Promi
   return {
     folder,
     home,
+    script,
     async run(args) {
       const { child, output } = start(args);
       await once(child, "close");
@@ -124,6 +141,11 @@ export async function openOpenClaw(test: TestContext, extra: object = {}): Promi
       }
       return {
         log,
+        async get(path, withToken = true) {
+          const headers = withToken ? { authorization: `Bearer ${GATEWAY_TOKEN}` } : {};
+          const response = await fetch(url + path, { headers });
+          return { status: response.status, text: await response.text() };
+        },
         async invoke(tool, args) {
           const response = await fetch(`${url}/tools/invoke`, {
             method: "POST",
@@ -142,9 +164,9 @@ export async function openOpenClaw(test: TestContext, extra: object = {}): Promi
 }
 
 /** A local cluster, and tokens for it. */
-export async function startCluster(test: TestContext) {
+export async function startCluster(test: TestContext, options: { readonly runner?: string } = {}) {
   const directory = await temporaryFolder(test);
-  const cluster = await openCluster({ directory, host: "127.0.0.1", port: 0, name: "testbed" });
+  const cluster = await openCluster({ directory, host: "127.0.0.1", port: 0, name: "testbed", ...options });
   test.after(() => cluster.close());
   return {
     token: async (name: string): Promise<string> => {

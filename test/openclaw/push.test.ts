@@ -42,17 +42,13 @@ test("an idle agent is woken by what comes, in the session that it concerns, onc
   assert.equal(asked.code, 0, `${asked.stdout}\n${asked.stderr}`);
   const offload = /offload_id: ([0-9a-f-]{36})/.exec(toolResults(model.requests.at(-1) ?? woken).join())?.[1];
   assert.ok(offload);
-  const told = model.asked(isTold(CHAT, `Offload ${offload} is done`));
   model.answer = () => "NO_REPLY";
-  await told;
-  model.requests.length = 0;
-  await say("an answer");
-  await model.asked(isTold(CHAT, "1 unread message from"));
+  await model.asked(isTold(CHAT, `Offload ${offload} is done`));
   await gateway.stop();
 
   model.requests.length = 0;
   await say("while nobody listened");
   const next = await openclaw.gateway();
-  await model.asked(isTold(CHAT, "2 unread messages from"));
+  await model.asked(isTold(CHAT, "1 unread message from"));
   await next.stop();
 });

@@ -45,7 +45,7 @@ if (!existsSync(installed) || readJson(installed).version !== VERSION) {
 }
 run(process.execPath, [`${root}scripts/build.mjs`]);
 layOut(`${cache}/package`);
-const SUITES = ["load", "command", "agent", "push"];
+const SUITES = ["load", "command", "agent", "push", "peers", "runner", "restart"];
 const chosen = process.argv.slice(2);
 const tests = (chosen.length > 0 ? chosen : SUITES).map((name) => `${root}test/openclaw/${name}.test.ts`);
 run(process.execPath, ["--test", "--test-concurrency=1", "--test-timeout=300000", ...tests]);
