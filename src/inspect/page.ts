@@ -53,9 +53,9 @@ body { margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
 h1 { font-size: 1.3rem; } h2 { font-size: 1rem; margin: 2rem 0 .5rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { border-bottom: 1px solid color-mix(in srgb, currentcolor 20%, transparent); padding: .35rem .75rem .35rem 0; text-align: left; vertical-align: top; }
-th { font-weight: 600; } .id, pre { font-family: ui-monospace, monospace; overflow-wrap: anywhere; white-space: pre-wrap; }
-pre { font-size: 12px; margin: .5rem 0; } .state { background: color-mix(in srgb, currentcolor 10%, transparent); border-radius: .4rem; padding: .1rem .5rem; }
-summary { cursor: pointer; } p { opacity: .75; }`;
+th { font-weight: 600; } th:last-child { width: 16rem; } .id, pre { font-family: ui-monospace, monospace; overflow-wrap: anywhere; white-space: pre-wrap; }
+pre { font-size: 12px; margin: .5rem 0; } a { color: inherit; } .state { background: color-mix(in srgb, currentcolor 10%, transparent); border-radius: .4rem; padding: .1rem .5rem; }
+p { opacity: .75; }`;
 
 /** What a response with the page says of what it may do: nothing but its own style. */
 export const PAGE_HEADERS: Readonly<Record<string, string>> = {
@@ -66,13 +66,23 @@ export const PAGE_HEADERS: Readonly<Record<string, string>> = {
   "referrer-policy": "no-referrer",
 };
 
-const rowOf = ({ id, state, context }: ShownActor) => `<tr>
-<td><details><summary class="id">${escaped(id)}</summary><pre>${escaped(JSON.stringify(context, null, 2))}</pre></details></td>
+const rowOf = ({ stream, id, state }: ShownActor) => `<tr>
+<td class="id"><a href="?stream=${escaped(encodeURIComponent(stream))}">${escaped(id)}</a></td>
 <td><span class="state">${escaped(state)}</span></td>
 </tr>`;
 
-/** The page, as HTML. @param at when the states were looked at, epoch milliseconds */
-export function renderPage(actors: readonly ShownActor[], at: number): string {
+const closeUp = ({ stream, state, context }: ShownActor) => `<p><a href="?">All actors</a></p>
+<h2 class="id">${escaped(stream)}</h2>
+<p><span class="state">${escaped(state)}</span></p>
+<pre>${escaped(JSON.stringify(context, null, 2))}</pre>`;
+
+/**
+ * The page, as HTML.
+ * @param at when the states were looked at, epoch milliseconds
+ * @param chosen the stream of one actor that is shown alone, with its context
+ */
+export function renderPage(actors: readonly ShownActor[], at: number, chosen: string | null = null): string {
+  const one = actors.find(({ stream }) => stream === chosen);
   const kinds = Map.groupBy(actors, ({ kind }) => kind);
   const sections = [...kinds].map(
     ([kind, those]) => `<h2>${escaped(kind)} (${those.length})</h2>
@@ -86,7 +96,7 @@ ${those.map(rowOf).join("\n")}
 <style>${STYLE}</style></head><body>
 <h1>Kars Mesh: ${actors.length} actors</h1>
 <p>As of ${new Date(at).toISOString()}. Words, keys and tokens are held back.</p>
-${sections.join("\n") || "<p>Nothing is here yet: pair with a cluster.</p>"}
+${one ? closeUp(one) : sections.join("\n") || "<p>Nothing is here yet: pair with a cluster.</p>"}
 </body></html>
 `;
 }

@@ -18,7 +18,7 @@ export function registerInspector(api: PluginApi, node: PluginNode): void {
   const look = async () =>
     node.exists() ? (await node.visit(() => node.call("actors", {}, { repeatable: true }))).actors : [];
   async function handle({ method, url = "/" }: IncomingMessage, response: ServerResponse): Promise<boolean> {
-    const { pathname } = new URL(url, "http://gateway");
+    const { pathname, searchParams } = new URL(url, "http://gateway");
     if (pathname !== PAGE && pathname !== ACTORS) return false;
     // Who never looks loads nothing of it.
     const { PAGE_HEADERS, renderPage, showActors } = await import("../inspect/page.ts");
@@ -30,7 +30,7 @@ export function registerInspector(api: PluginApi, node: PluginNode): void {
     try {
       const actors = showActors(await look());
       if (pathname === ACTORS) answer(response, 200, json, JSON.stringify({ actors }));
-      else answer(response, 200, PAGE_HEADERS, renderPage(actors, Date.now()));
+      else answer(response, 200, PAGE_HEADERS, renderPage(actors, Date.now(), searchParams.get("stream")));
     } catch (error) {
       answer(response, 503, json, JSON.stringify({ error: failureOf(error) }));
     }

@@ -31,7 +31,11 @@ it("shows every actor and how it stands, and none of what was said", async () =>
   const page = await fetch(url);
   expect(page.headers.get("content-security-policy")).toContain("default-src 'none'");
   const html = await page.text();
-  expect(html).toContain(`${bobDid}</summary>`);
+  const [, link = ""] = new RegExp(`<a href="([^"]*)">${bobDid}</a>`).exec(html) ?? [];
+  const one = await (await fetch(url + link)).text();
+  expect(one).toContain(`conversation/${bobDid}</h2>`);
+  expect(one).toMatch(/&quot;received&quot;: 0/);
+  expect(one).not.toMatch(/canary|<script/);
   expect(html).toMatch(/<span class="state">paired<\/span>/);
   expect(html).not.toMatch(/canary|<script/);
   const { actors } = (await (await fetch(`${url}/actors`)).json()) as { actors: { stream: string; state: string }[] };
