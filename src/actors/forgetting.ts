@@ -1,6 +1,7 @@
 import { join as joinPath } from "node:path";
 import { MeshError } from "../errors.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
+import { counted } from "../machines/conversation/outbox.ts";
 import type { OffloadContext } from "../machines/offload/events.ts";
 import { conversationOf } from "./core.ts";
 import { knownPeer } from "./directory.ts";
@@ -53,7 +54,7 @@ export function forgettable(node: MeshNode, text: string): Forgotten {
     did,
     name,
     messages: sent + received,
-    undelivered: outbox.length,
+    undelivered: counted(outbox),
     offloads: offloads.length,
     folders: offloads.filter(({ ownsFiles }) => ownsFiles).length,
   };
@@ -102,5 +103,5 @@ async function destroy(node: MeshNode, did: string): Promise<Forgotten> {
   keyring.forgotWords(did, sessions);
   for (const offload of offloads) keyring.forgotWords(offload);
   await durable;
-  return { ...forgotten, undelivered: ids.length };
+  return forgotten;
 }

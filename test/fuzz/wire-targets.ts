@@ -149,7 +149,7 @@ const authorization: Target = {
 
 const OPERATION_SAMPLES: Readonly<Partial<Record<keyof typeof operations, readonly unknown[]>>> = {
   pair: [{ token, name: "a" }],
-  send: [{ to: DID, message: "hello", id: ID }],
+  send: [{ to: DID, message: "hello", id: ID, origin: "chat" }],
   sent: [{ to: DID, id: ID, wait_ms: 5, until: "read" }],
   sent_messages: [{ limit: 5, to: DID }],
   inbox: [{ all: true, limit: 5, from: DID, mark_read: true }],
@@ -163,6 +163,8 @@ const OPERATION_SAMPLES: Readonly<Partial<Record<keyof typeof operations, readon
   forget: [{ peer: DID, preview: true }],
   accept: [{ peer: DID }],
   decline: [{ peer: "bob" }],
+  news: [{ known: [{ subject: `conversation/${DID}`, mark: 3 }], wait_ms: 5 }],
+  told: [{ told: [{ subject: `offload/${ID}`, mark: 1 }] }],
   knock_policy: [{ policy: "circle" }],
   verify: [{ peer: DID, number: "12345 67890", record: "verified" }],
   change_key: [{ protection: "file" }, { protection: "passphrase", passphrase: "words" }],

@@ -240,7 +240,7 @@ const prekeys: Scenario = async (directory) => {
 const ENDLESS = `console.log("10 % waiting"); setInterval(() => undefined, 1000);`;
 const COPY = `import { copyFileSync } from "node:fs"; console.log("50 % copying"); copyFileSync("data.bin", "out/back.bin");`;
 
-/** Errands: one with files to its result, one that is cancelled, one whose sandbox dies, one refused; then all are forgotten. */
+/** Errands: one with files to its result, which is told, one that is cancelled, one whose sandbox dies, one refused; then all are forgotten. */
 const offloads: Scenario = async (directory) => {
   const cluster = await openCluster({ directory: join(directory, "cluster"), port: 0 });
   const home = join(directory, "laptop");
@@ -252,7 +252,8 @@ const offloads: Scenario = async (directory) => {
     await writeFile(join(errand, name), content);
     return join(errand, name);
   };
-  const begin = async (task: string, files: string[]) => (await laptop.call("offload", { task, files })).offload_id;
+  const begin = async (task: string, files: string[]) =>
+    (await laptop.call("offload", { task, files, origin: task })).offload_id;
   const ended = async (id: string) => {
     await laptop.call("offload_status", { id, wait_ms: WAIT_MS, until_over: true });
     // The slot is free again.
@@ -263,6 +264,8 @@ const offloads: Scenario = async (directory) => {
 
   const data = await file("data.bin", new Uint8Array(600_000));
   await ended(await begin("run copy.mjs", [await file("copy.mjs", COPY), data]));
+  const { news } = await laptop.call("news", {});
+  await laptop.call("told", { told: news.map(({ subject, mark }) => ({ subject, mark })) });
   const endless = await file("endless.mjs", ENDLESS);
   const cancelled = await begin("run endless.mjs", [endless]);
   await runs(cancelled);

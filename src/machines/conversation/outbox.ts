@@ -16,7 +16,7 @@ export const without = <T extends Items[number]>(items: readonly T[], ids: reado
 export const blobsOf = (items: readonly (Items[number] & { readonly body: Body })[], ids: readonly string[]) =>
   items.filter((item) => ids.includes(item.id) && "blob" in item.body).map((item) => item.body);
 /** A receipt is no message that anybody counts. */
-const counted = (items: readonly Outgoing[]) => items.filter(({ kind }) => kind !== "receipt").length;
+export const counted = (items: readonly Outgoing[]) => items.filter(({ kind }) => kind !== "receipt").length;
 
 const isProved = ({ proved }: Context, { sealed }: Outgoing) => sealed !== undefined && proved.includes(sealed.session);
 
