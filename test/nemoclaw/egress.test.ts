@@ -13,7 +13,7 @@ import { CalendarClock } from "../actors/systems.ts";
 import { call, openNode } from "../actors/world.ts";
 import { documentOf, run, tidyUp } from "../cli/harness.ts";
 import { temporaryDirectory } from "../store/disks.ts";
-import { readPreset, setup } from "./preset.ts";
+import { type Endpoint, readPreset, setup } from "./preset.ts";
 import { type NamedCluster, openNamedCluster, startEnforcing } from "./sandbox.ts";
 
 // A home in a sandbox whose proxy refuses what the rendered preset does not name, and one outside.
@@ -142,4 +142,71 @@ describe("the preset", () => {
     );
     expect([...proxy.passed].toSorted()).toEqual(allowed.toSorted());
   });
+});
+
+describe("who has no policy, or not all of it", () => {
+  const FIRST = "its policy must let this through first, in NemoClaw as nemoclaw/README.md says";
+
+  it("is told that a proxy refuses, and what to do, when pairing and by the doctor", async () => {
+    const cluster = await openNamedCluster(NAMES);
+    const policy = { endpoints: [] as readonly Endpoint[] };
+    const proxy = await startEnforcing(policy);
+    const home = join(await temporaryDirectory(), "home");
+    const mesh = (...args: readonly string[]) =>
+      run("kars-mesh", ["--home", home, ...args, "--json"], { env: proxy.environment });
+    const token = await cluster.token("alice");
+    const refusal = await mesh("pair", token);
+    expect([refusal.code, documentOf(refusal)]).toMatchObject([
+      1,
+      {
+        error: {
+          code: "cluster_unreachable",
+          message: expect.stringContaining(`does not answer: proxy ${proxy.url}: it answers 403 Forbidden; ${FIRST}.`),
+        },
+      },
+    ]);
+
+    policy.endpoints = (await presetFor(cluster)).endpoints;
+    expect(await mesh("pair", token)).toMatchObject({ code: 0 });
+    policy.endpoints = [];
+    const told = await mesh("doctor");
+    const because = expect.stringContaining(`(proxy ${proxy.url}: it answers 403 Forbidden; ${FIRST})`);
+    expect([told.code, documentOf(told)]).toMatchObject([
+      1,
+      {
+        checks: expect.arrayContaining(
+          ["registry", "relay"].map((name) => expect.objectContaining({ name, status: "problem", message: because })),
+        ),
+      },
+    ]);
+  }, 60_000);
+
+  it("is told which request is denied on the way", async () => {
+    const cluster = await openNamedCluster(ONE_NAME);
+    const { endpoints } = await presetFor(cluster);
+    const policy = { endpoints };
+    const proxy = await startEnforcing(policy);
+    const { node } = await openPaired(cluster, "alice", proxy.environment);
+    policy.endpoints = endpoints.map((endpoint) =>
+      "rules" in endpoint && endpoint.protocol === "rest"
+        ? { ...endpoint, rules: endpoint.rules.filter(({ allow }) => allow.path !== "/v1/discover") }
+        : endpoint,
+    );
+    await expect(call(node, "discover", {})).rejects.toMatchObject({
+      code: "registry_unreachable",
+      message: expect.stringContaining(`A proxy denies GET /v1/discover at ${cluster.registry}: ${FIRST}.`),
+    });
+  });
+});
+
+it("a plain tunnel to the relay serves as well", async () => {
+  const cluster = await openNamedCluster(NAMES);
+  const proxy = await startEnforcing(await presetFor(cluster, "--tunnel"));
+  const bob = await openOutside(cluster, "bob");
+  const { node: alice } = await openPaired(cluster, "alice", proxy.environment);
+  await call(alice, "send", { to: didOf(bob), message: "through a tunnel" });
+  const { messages } = await call(bob, "await", { from: [didOf(alice)], timeout_ms: 20_000 });
+  expect(messages).toMatchObject([{ body: "through a tunnel" }]);
+  expect(proxy.passed).toContain(cluster.relay.replace("ws://", ""));
+  expect([...proxy.refused]).toEqual([]);
 });

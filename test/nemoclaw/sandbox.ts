@@ -10,7 +10,7 @@ import { openHousehold } from "../../src/cluster/local.ts";
 import { spawnProcess } from "../../src/cluster/sandbox-process.ts";
 import { type ServerOptions, startServer } from "../../src/cluster/server.ts";
 import { MeshError } from "../../src/errors.ts";
-import { listen } from "../actors/proxies.ts";
+import { lead, listen } from "../actors/proxies.ts";
 import { temporaryDirectory } from "../store/disks.ts";
 import { TextMessages } from "./frames.ts";
 import { type Endpoint, endpointFor, ruleFor } from "./preset.ts";
@@ -19,7 +19,7 @@ export interface EnforcingProxy {
   readonly url: string;
   /** The environment of a sandbox: everything goes through the proxy but what stays in it. */
   readonly environment: Readonly<Record<string, string>>;
-  /** What was asked for and let through, as `host:port METHOD pattern of the rule`. */
+  /** What was asked for and let through, as `host:port METHOD pattern of the rule`; `host:port` where nobody looks into it. */
   readonly passed: Set<string>;
   /** What was asked for and refused. */
   readonly refused: Set<string>;
@@ -34,8 +34,11 @@ interface Tunnel {
   readonly endpoints: readonly Endpoint[];
 }
 
-/** Leads every host of the policy to this machine, as OpenShell's does: CONNECT alone, and a look at each request within. */
-export async function startEnforcing(policy: { readonly endpoints: readonly Endpoint[] }): Promise<EnforcingProxy> {
+/**
+ * Leads every host of the policy to this machine: by CONNECT alone, and it looks at each request within, as OpenShell's does.
+ * @param policy read anew for each connection
+ */
+export async function startEnforcing(policy: { endpoints: readonly Endpoint[] }): Promise<EnforcingProxy> {
   const passed = new Set<string>();
   const refused = new Set<string>();
   const tunnels = new WeakMap<Duplex, Tunnel>();
@@ -99,12 +102,18 @@ export async function startEnforcing(policy: { readonly endpoints: readonly Endp
     refused.add(`${asked.method} ${asked.url}`);
     answer.writeHead(403).end();
   });
-  outside.on("connect", ({ url: authority = "" }: IncomingMessage, client: Duplex) => {
+  outside.on("connect", (asked: IncomingMessage, client: Duplex) => {
+    const { url: authority = "" } = asked;
     const endpoints = policy.endpoints.filter(({ host, port }) => authority === `${host}:${port}`);
     const [first] = endpoints;
     if (!first) {
       refused.add(authority);
       client.end("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");
+      return;
+    }
+    if ("access" in first) {
+      passed.add(authority);
+      lead(asked, client);
       return;
     }
     tunnels.set(client, { authority, port: first.port, endpoints });
