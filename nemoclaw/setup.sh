@@ -2,6 +2,7 @@
 # Renders the policy preset that lets a sandboxed OpenClaw reach one cluster, and installs or applies it.
 # Runs on the machine where NemoClaw is, with bash 3.2 or newer. README.md beside it says what the rules are for.
 set -euo pipefail
+export LC_ALL=C # What is checked against a-z is ASCII.
 
 usage() {
   cat <<'HELP'
@@ -178,6 +179,8 @@ pair_host=$host pair_port=$port pair_path=$base
 
 # --- The preset. ---
 
+[ -r "$HERE/preset.yaml" ] || fail "preset.yaml is missing in $HERE: it belongs beside setup.sh."
+
 shared=no
 pairs=elsewhere
 [ "$relay_host:$relay_port" != "$registry_host:$registry_port" ] || shared=yes
@@ -265,7 +268,7 @@ trap '[ -z "$scratch" ] || rm -rf "$scratch"' EXIT
 install_preset() {
   local folder=$directory target
   if [ -z "$folder" ]; then
-    folder=${NEMOCLAW_HOME:-$HOME/.nemoclaw}/source/nemoclaw-blueprint/policies/presets
+    folder=${NEMOCLAW_HOME:-${HOME:-}/.nemoclaw}/source/nemoclaw-blueprint/policies/presets
     [ -d "$folder" ] || fail "NemoClaw's presets are not in $folder: name their folder with --dir."
   fi
   mkdir -p "$folder" 2>/dev/null || fail "$folder cannot be made: name a folder of yours with --dir."

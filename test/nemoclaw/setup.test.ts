@@ -144,6 +144,7 @@ describe("what is wrong ends with 2, names the option and says what to do", () =
     [["--relay", "wss://*.example.org"], /: --relay: ".*" is no host/],
     [["--relay", "wss://relay.example.org."], /: --relay: ".*" is no host/],
     [["--relay", "wss://relay..org"], /: --relay: ".*" is no host/],
+    [["--relay", "wss://relé.org"], /: --relay: ".*" is no host/],
     [["--relay", "wss://-relay.org"], /: --relay: ".*" is no host/],
     [["--relay", "wss://256.1.1.1"], /: --relay: ".*" is no host/],
     [["--relay", `wss://${"a".repeat(64)}.org`], /: --relay: ".*" is no host/],
