@@ -28,6 +28,9 @@ export class ProxyError extends Error {
   override readonly name = "ProxyError";
 }
 
+/** What to do when a proxy lets through only what its policy names. */
+export const POLICY_ADVICE = "its policy must let this through first, in NemoClaw as nemoclaw/README.md says";
+
 /** A host as sockets take it: an IPv6 address without brackets. */
 export const hostOf = ({ hostname }: URL): string => hostname.replace(/^\[|\]$/g, "");
 

@@ -10,7 +10,7 @@ import {
 import { type ErrorCode, isErrorCode, MeshError } from "../errors.ts";
 import { HTTP_BODY_SIZE_MAX, HTTP_TIMEOUT_MS, NAME_LENGTH_MAX } from "../limits.ts";
 import { safeParse } from "../parse.ts";
-import { ErrorResponse, PairResponse, pairProofText } from "../wire/pair.ts";
+import { ErrorResponse, PairResponse, PolicyDenied, pairProofText } from "../wire/pair.ts";
 import {
   AgentRecord,
   AUTH_SCHEME,
@@ -21,7 +21,7 @@ import {
   type RegisterRequest,
 } from "../wire/registry.ts";
 import type { Clock, Network } from "./ports.ts";
-import { ProxyError } from "./proxy.ts";
+import { POLICY_ADVICE, ProxyError } from "./proxy.ts";
 
 // What the node asks over HTTP: the registry, and the controller's `POST /v1/pair`. Every answer is parsed with bounds.
 
@@ -104,6 +104,10 @@ async function request(
       `${new URL(url).origin} answered ${response.status} with something that is not JSON.`,
       { cause },
     );
+  }
+  if (response.status === 403 && safeParse(PolicyDenied, json).success) {
+    const { origin, pathname } = new URL(url);
+    throw new MeshError(unreachable, `A proxy denies ${method} ${pathname} at ${origin}: ${POLICY_ADVICE}.`);
   }
   if (response.status >= 500) throw new MeshError(unreachable, `${new URL(url).origin} answered ${response.status}.`);
   return { status: response.status, json };

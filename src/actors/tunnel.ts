@@ -3,7 +3,16 @@ import { request, STATUS_CODES } from "node:http";
 import { connect, isIP, type Socket } from "node:net";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
 import { TUNNEL_TIMEOUT_MS } from "../limits.ts";
-import { hostOf, isSecure, type NamedProxy, type ProxyAddress, ProxyError, parseProxy, portOf } from "./proxy.ts";
+import {
+  hostOf,
+  isSecure,
+  type NamedProxy,
+  POLICY_ADVICE,
+  type ProxyAddress,
+  ProxyError,
+  parseProxy,
+  portOf,
+} from "./proxy.ts";
 
 // A connection through an HTTP proxy, by CONNECT (RFC 9110, 9.3.6), whether the destination speaks TLS or not: proxies pass
 // WebSockets on in no other way.
@@ -11,6 +20,10 @@ import { hostOf, isSecure, type NamedProxy, type ProxyAddress, ProxyError, parse
 /** TLS to a host, whose certificate is checked against its name or address. */
 const tls = (host: string, options: ConnectionOptions) =>
   connectTls({ ...options, host, servername: isIP(host) === 0 ? host : "", ALPNProtocols: ["http/1.1"] });
+
+/** What can be done about an answer of a proxy. */
+const advice = (status: number, variable: string) =>
+  status === 407 ? `; check the credentials in ${variable}` : status === 403 ? `; ${POLICY_ADVICE}` : "";
 
 /** Asks a proxy to connect to `authority` (host:port). */
 function ask(proxy: ProxyAddress, authority: string, variable: string, signal: AbortSignal): Promise<Socket> {
@@ -31,8 +44,8 @@ function ask(proxy: ProxyAddress, authority: string, variable: string, signal: A
           return;
         }
         socket.destroy();
-        const advice = statusCode === 407 ? `; check the credentials in ${variable}` : "";
-        reject(new Error(`it answers ${statusCode} ${STATUS_CODES[statusCode] ?? ""}`.trimEnd() + advice));
+        const answer = `it answers ${statusCode} ${STATUS_CODES[statusCode] ?? ""}`.trimEnd();
+        reject(new Error(answer + advice(statusCode, variable)));
       })
       .on("error", reject)
       .end();

@@ -84,3 +84,6 @@ export const pairedProofText = (did: string, relayUrl: string, registryUrl: stri
 export const ErrorResponse = z.looseObject({
   error: z.object({ code: z.enum(ERROR_CODES).or(z.string().max(64)), message: z.string().max(1000) }),
 });
+
+/** What a proxy that looks into requests answers with 403 in the server's place, as OpenShell does. */
+export const PolicyDenied = z.looseObject({ error: z.literal("policy_denied") });

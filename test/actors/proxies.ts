@@ -43,7 +43,7 @@ export interface TestProxy {
 }
 
 /** Leads to 127.0.0.1, whatever the host is called. */
-function lead({ url = "" }: IncomingMessage, client: Duplex): void {
+export function lead({ url = "" }: IncomingMessage, client: Duplex): void {
   const server = connect(Number(url.split(":").at(-1)), "127.0.0.1", () => {
     client.write("HTTP/1.1 200 Connection established\r\n\r\n");
     client.pipe(server).pipe(client);

@@ -8,7 +8,7 @@ import { until } from "../../src/actors/inbox.ts";
 import { networkOf } from "../../src/actors/network.ts";
 import type { MeshNode } from "../../src/actors/node.ts";
 import { type Network, realClock, realPorts } from "../../src/actors/ports.ts";
-import { type Environment, proxyFor } from "../../src/actors/proxy.ts";
+import { type Environment, POLICY_ADVICE, proxyFor } from "../../src/actors/proxy.ts";
 import { pair } from "../../src/actors/registry.ts";
 import { openTunnel } from "../../src/actors/tunnel.ts";
 import { agent } from "../cluster/world.ts";
@@ -173,7 +173,9 @@ describe("two nodes whose relay and registry are behind a proxy", () => {
     );
     await expect(asked).rejects.toMatchObject({
       code: "cluster_unreachable",
-      message: expect.stringContaining(`does not answer: proxy ${proxy.url}: it answers 403 Forbidden.`),
+      message: expect.stringContaining(
+        `does not answer: proxy ${proxy.url}: it answers 403 Forbidden; ${POLICY_ADVICE}.`,
+      ),
     });
     expect(proxy.asked).toEqual(["controller.test:443"]);
   });
@@ -212,7 +214,7 @@ describe("a proxy that does not lead anywhere is named, without its credentials"
   });
 
   it.each([
-    ["a refusal", "HTTP/1.1 403 Forbidden\r\n\r\n", "it answers 403 Forbidden"],
+    ["a refusal", "HTTP/1.1 403 Forbidden\r\n\r\n", `it answers 403 Forbidden; ${POLICY_ADVICE}`],
     [
       "a destination that it does not reach",
       "HTTP/1.1 502 x\r\ncontent-length: 0\r\n\r\n",

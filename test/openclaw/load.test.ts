@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
+import { cp, mkdir, symlink } from "node:fs/promises";
+import { join } from "node:path";
 import { test } from "node:test";
 import { z } from "zod";
 import { openMesh } from "../../src/actors/mesh.ts";
-import { openOpenClaw, startCluster, temporaryFolder } from "./openclaw.ts";
+import { openOpenClaw, packageFolder, startCluster, temporaryFolder } from "./openclaw.ts";
 
 const TOOLS = [
   "mesh_pair",
@@ -56,6 +58,27 @@ test("OpenClaw loads the plugin with its tools, its service and its skill", asyn
   const told = await openclaw.run(["skills", "info", "mesh-federation", "--json"]);
   assert.equal(Skill.parse(JSON.parse(told.stdout)).always, true);
 });
+
+for (const [place, link] of [
+  ["state/extensions", false],
+  [".openclaw-data/extensions", true],
+] as const)
+  test(`a folder dropped into ${place} loads without configuration`, async (context) => {
+    const openclaw = await openOpenClaw(context, { plugins: {} });
+    await cp(packageFolder, join(openclaw.folder, place, "kars-mesh"), { recursive: true });
+    if (link) {
+      // As images of NemoClaw and kars have it: what may be written lies beside what may not.
+      await mkdir(join(openclaw.folder, "state"), { recursive: true });
+      await symlink(join(openclaw.folder, place), join(openclaw.folder, "state/extensions"));
+    }
+    const inspected = await openclaw.run(["plugins", "inspect", "kars-mesh", "--runtime", "--json"]);
+    const { plugin, tools } = Inspection.parse(JSON.parse(inspected.stdout));
+    assert.equal(plugin.status, "loaded", inspected.stdout);
+    assert.deepEqual(
+      tools.flatMap(({ names }) => names),
+      TOOLS,
+    );
+  });
 
 test("a gateway pairs, discovers, sends, receives and awaits", async (context) => {
   const { token } = await startCluster(context);

@@ -11,6 +11,8 @@ import { openCluster } from "../../src/cluster/local.ts";
 // The real OpenClaw in a folder of its own, with the plugin's package as run.mjs has laid it out.
 
 const cache = fileURLToPath(new URL("../../.cache/openclaw", import.meta.url));
+/** The package, as it is installed. */
+export const packageFolder = join(cache, "package");
 const program = join(cache, "node_modules/openclaw/openclaw.mjs");
 const GATEWAY_TOKEN = "test-gateway-token";
 const START_WAIT_MS = 60_000;
@@ -79,7 +81,7 @@ export async function openOpenClaw(
     tools: { toolSearch: false },
     plugins: {
       allow: ["kars-mesh"],
-      load: { paths: [join(cache, "package")] },
+      load: { paths: [packageFolder] },
       entries: { "kars-mesh": { enabled: true, config: { home, name } } },
     },
     ...extra,

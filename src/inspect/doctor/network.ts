@@ -1,4 +1,5 @@
 import type { Clock, Network } from "../../actors/ports.ts";
+import { ProxyError } from "../../actors/proxy.ts";
 import { AUTH_SKEW_MAX_MS, DOCTOR_WAIT_MS } from "../../limits.ts";
 import { counted, type Finding, note, ok, problem } from "./check.ts";
 
@@ -29,7 +30,9 @@ async function get({ network, clock }: Reach, url: string): Promise<Answer> {
     const middle = (asked + clock.now()) / 2;
     return { status: response.status, reason: "", ahead: Number.isNaN(date) ? undefined : date + 500 - middle };
   } catch (error) {
-    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
+    // The platform's fetch says why in its cause, and a proxy's error which proxy it was.
+    const known = error instanceof ProxyError || !(error instanceof Error) || !(error.cause instanceof Error);
+    const cause = known ? error : error.cause;
     const reason = cause instanceof Error ? cause.message : String(cause);
     return { status: undefined, reason: reason || "no answer", ahead: undefined };
   }
