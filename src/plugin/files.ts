@@ -46,12 +46,12 @@ export async function resolveFiles(
   const { filesPerOffload: most = FILES_MAX, megabytesPerOffload } = limits;
   if (files.length > most)
     throw new MeshError("input_invalid", `files: ${files.length} are given, and one offload takes at most ${most}.`);
-  const workspace = await realpathOf(resolve(workspaceDir ?? process.cwd()));
-  const state = await realpath(home).catch(() => resolve(home));
+  // A folder that is not there yet holds nothing.
+  const placeOf = (folder: string) => realpath(folder).catch(() => resolve(folder));
+  const workspace = await placeOf(workspaceDir ?? process.cwd());
+  const state = await placeOf(home);
   const confined = sandboxed === true || fsPolicy?.workspaceOnly === true;
-  // A root that is not there holds nothing.
-  const roots =
-    uploadRoots && (await Promise.all(uploadRoots.map((root) => realpath(root).catch(() => resolve(root)))));
+  const roots = uploadRoots && (await Promise.all(uploadRoots.map(placeOf)));
   const paths = await Promise.all(
     files.map(async (file, index) => {
       const path = await realpathOf(resolve(workspace, expandTilde(file)));

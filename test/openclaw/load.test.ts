@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { cp, mkdir, symlink } from "node:fs/promises";
+import { cp, mkdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { z } from "zod";
@@ -120,6 +120,30 @@ test("a gateway pairs, discovers, sends, receives and awaits", async (context) =
   assert.equal(details.outcome, "received");
   assert.match(text, /\nHello, OpenClaw\n----- /);
   assert.match((await invoke("mesh_inbox", {})).text, /^No unread messages/);
+
+  const script = join(openclaw.folder, "endless.mjs");
+  await writeFile(script, "setInterval(() => undefined, 1000);");
+  const offloaded = await invoke("cloud_offload", { task: "run endless.mjs", files: [script] });
+  const { offload_id } = offloaded.details;
+  assert.match((await invoke("offload_status", { offload_id })).text, /: (?:pending|running), phase /);
+  await invoke("offload_cancel", { offload_id });
+  const cancelled = await invoke("offload_status", { offload_id, until_done: true });
+  assert.equal(cancelled.details.offload_status, "cancelled");
+
+  // The gateway tells who calls that a tool failed, and its log why.
+  for (const [tool, args, code] of [
+    ["mesh_pair", { token: "hello" }, "token_mangled"],
+    ["mesh_send", { to: "nobody", message: "hi" }, "peer_unknown"],
+    ["mesh_send", { to: "bob" }, "input_invalid"],
+    ["mesh_await", { from: "nobody" }, "peer_unknown"],
+    ["cloud_offload", { task: "t", files: ["/none"] }, "file_unreadable"],
+    ["offload_status", { offload_id: "none" }, "offload_unknown"],
+    ["offload_cancel", { offload_id }, "offload_over"],
+  ] as const) {
+    const { status } = await gateway.invoke(tool, args);
+    assert.equal(status, 500, `${tool} ${code}`);
+    assert.match(gateway.log(), new RegExp(`\\[${code}\\]`), `${tool} ${code}`);
+  }
 
   await gateway.stop();
 

@@ -36,6 +36,12 @@ it.each([
   ).rejects.toThrow(message);
 });
 
+it("takes what lies elsewhere also before there is a workspace", async () => {
+  const { root, home } = await place();
+  const b = join(root, "other", "b.txt");
+  expect(await resolveFiles([b], { workspaceDir: join(root, "none") }, { ...ANY, home })).toEqual([b]);
+});
+
 it("keeps to the workspace an agent that is kept to it", async () => {
   const { root, workspace, home } = await place();
   const file = join(root, "other", "b.txt");
