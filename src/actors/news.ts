@@ -51,12 +51,14 @@ export const OVER_MARK = 1;
 
 function ofConversation(core: Core, context: ConversationContext): News | undefined {
   const { peer, unread, received, admission } = context;
+  // Of most there is none.
+  if (unread === 0 && admission !== "held") return undefined;
   const subject = conversationOf(peer);
   const { told = null, origin = null } = noticed(core, subject) ?? {};
-  const about = { subject, origin, did: peer, name: nameOfPeer(core, peer) };
-  if (admission === "held" && told === null) return { ...about, kind: "stranger", mark: STRANGER_MARK };
+  const about = () => ({ subject, origin, did: peer, name: nameOfPeer(core, peer) });
+  if (admission === "held" && told === null) return { ...about(), kind: "stranger", mark: STRANGER_MARK };
   if (isHeld(context) || unread === 0 || received <= (told ?? 0)) return undefined;
-  return { ...about, kind: "messages", unread, mark: received };
+  return { ...about(), kind: "messages", unread, mark: received };
 }
 
 /** Of an offload that was asked for by whoever can be told. Who cancelled one knows that it ended. */
