@@ -4,17 +4,7 @@ import { test } from "node:test";
 import { z } from "zod";
 import { openMesh } from "../../src/actors/mesh.ts";
 import { openOpenClaw, startCluster, temporaryFolder } from "./openclaw.ts";
-
-const TOOLS = [
-  "mesh_pair",
-  "cloud_offload",
-  "offload_status",
-  "offload_cancel",
-  "mesh_send",
-  "mesh_inbox",
-  "mesh_await",
-  "discover",
-];
+import { TOOLS } from "./tools.ts";
 
 const Inspection = z.object({
   plugin: z.object({ status: z.string() }),
