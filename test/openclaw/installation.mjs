@@ -22,8 +22,14 @@ export function run(command, args, cwd = root) {
 /** Where a release is, installed or not. */
 export const cacheOf = (version) => `${root}.cache/openclaw${version === NEWEST ? "" : `-${version}`}`;
 
-/** What is left out or held back: the first comes from a git host (WhatsApp needs it), later ones of the second need a package that
- * not every registry has. */
+/** Older releases name a package of a git host, by which they speak WhatsApp's cryptography: this stands in for it. */
+const ABSENT = {
+  "package.json": JSON.stringify({ name: "absent", version: "0.0.0", type: "module", main: "index.js" }),
+  "index.js": "export {};",
+  "src/crypto.js": "export const [calculateMAC, deriveSecrets, encrypt, decrypt] = [];",
+  "src/curve.js": "export const [calculateSignature, verifySignature, generateKeyPair] = [];",
+};
+/** Later versions of linkedom need a package that not every registry has. */
 const OVERRIDES = { libsignal: "file:./absent", linkedom: "0.18.12" };
 
 /** Installs a release unless it is there. @returns its folder */
@@ -33,8 +39,8 @@ export function install(version) {
   const manifest = `${folder}/package.json`;
   if (existsSync(manifest) && readJson(manifest).version === version) return folder;
   console.error(`Installing OpenClaw ${version} into ${cache}…`);
-  mkdirSync(`${cache}/absent`, { recursive: true });
-  writeFileSync(`${cache}/absent/package.json`, JSON.stringify({ name: "absent", version: "0.0.0" }));
+  mkdirSync(`${cache}/absent/src`, { recursive: true });
+  for (const [name, text] of Object.entries(ABSENT)) writeFileSync(`${cache}/absent/${name}`, text);
   const overrides = version === NEWEST ? {} : OVERRIDES;
   writeFileSync(`${cache}/package.json`, JSON.stringify({ name: "openclaw-cache", private: true, overrides }));
   run("npm", ["install", `openclaw@${version}`, "--no-audit", "--no-fund", "--loglevel=error"], cache);
