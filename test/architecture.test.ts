@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
+import { z } from "zod";
 
 const source = join(import.meta.dirname, "../src");
 
@@ -153,6 +154,95 @@ describe("the native primitives", () => {
     expect(names.length).toBeGreaterThan(0);
     expect(names.filter((name) => !PURE.test(name))).toEqual([]);
     expect(file?.imports.map(({ from }) => from)).toEqual(["node:crypto", "./primitives.ts"]);
+  });
+});
+
+describe("the plugin keeps to what OpenClaw offers", () => {
+  /** Objects that everything in the process shares. */
+  const SHARED =
+    "(?:process(?:\\.std(?:in|out|err))?|console|Math|JSON|Date|Promise|Object|Array|Reflect|Buffer|crypto|performance|https?|net|tls|dns|fs|undici)";
+  const assigns = String.raw`\s*(?:\?\?|\|\||&&|[-+*/])?=(?![=>])`;
+
+  /** What it must not do, by which it is known, and a sample of each. */
+  const REACHES: readonly (readonly [what: string, known: RegExp, samples: readonly string[]])[] = [
+    [
+      "keeps anything on the global object",
+      /\bglobalThis\b|\bglobal\s*[.[]/,
+      ["globalThis.x = 1", "globalThis[KEY] ??= 1", "const shared = globalThis", "global.fetch = mine"],
+    ],
+    [
+      "replaces a global",
+      new RegExp(
+        String.raw`^\s*(?:fetch|WebSocket|Date|set(?:Timeout|Interval|Immediate)|queueMicrotask)${assigns}`,
+        "m",
+      ),
+      ["fetch = mine", "  setTimeout = mine"],
+    ],
+    [
+      "changes a prototype",
+      /\.prototype\b|\b__proto__\b|\bsetPrototypeOf\b/,
+      ["Array.prototype.at = f", "x.__proto__ = y"],
+    ],
+    [
+      "changes what everything in the process shares",
+      new RegExp(
+        String.raw`\b${SHARED}\.(?!exitCode\b)\w+${assigns}|\b(?:Object|Reflect)\.(?:define\w+|assign|set)\(\s*${SHARED}\b`,
+      ),
+      [
+        "process.emit = mine",
+        "process.on = mine",
+        "process.stdout.write = mine",
+        "console.log = mine",
+        "http.request = mine",
+        "https.globalAgent = mine",
+        "Object.assign(process, mine)",
+        "Object.defineProperty(JSON, name, mine)",
+      ],
+    ],
+    [
+      "takes listeners of others away",
+      /\bprocess\.(?:removeAllListeners|emit|setUncaughtExceptionCaptureCallback)\b/,
+      ["process.removeAllListeners()"],
+    ],
+    [
+      "intercepts modules",
+      /\brequire\s*[.(]|\bcreateRequire\b|\bModule\._|\bregisterHooks\b|\bsyncBuiltinESMExports\b/,
+      ["require.cache[path] = mine", "require(name)", "Module._load = mine", "registerHooks(mine)"],
+    ],
+    [
+      "intercepts transport",
+      /\bsetGlobalDispatcher\b|\bglobalAgent\b|\bsetGlobalProxyFromEnv\b/,
+      ["setGlobalDispatcher(mine)", "const agent = http.globalAgent"],
+    ],
+  ];
+  /** The one slot of ours, under a registered symbol: OpenClaw evaluates the plugin several times in one process. */
+  const SLOT = "const shared = globalThis as typeof globalThis & { [SLOTS]?: Map<string, Slot> };";
+  const ofOpenClaw = (from: string) => /^@?openclaw(?:\/|$)/.test(from);
+
+  it.each(REACHES)("it never %s", (_, known, samples) => {
+    for (const sample of samples) expect(sample).toMatch(known);
+    expect(files.filter(({ code }) => known.test(code.replace(SLOT, ""))).map(({ path }) => path)).toEqual([]);
+  });
+
+  it("has one slot on the global object", () => {
+    expect(files.filter(({ code }) => code.includes(SLOT)).map(({ path }) => path)).toEqual(["plugin/node.ts"]);
+  });
+
+  it("it imports nothing of OpenClaw, and does not depend on it", () => {
+    for (const sample of ["openclaw", "openclaw/plugin-sdk", "@openclaw/core"]) expect(ofOpenClaw(sample)).toBe(true);
+    expect(files.flatMap(({ imports }) => imports.map(({ from }) => from)).filter(ofOpenClaw)).toEqual([]);
+    const manifest: unknown = JSON.parse(readFileSync(join(source, "../package.json"), "utf8"));
+    const names = z.record(z.string(), z.unknown());
+    const {
+      dependencies,
+      peerDependencies,
+      optionalDependencies = {},
+    } = z
+      .object({ dependencies: names, peerDependencies: names, optionalDependencies: names.optional() })
+      .parse(manifest);
+    const needed = [dependencies, peerDependencies, optionalDependencies].flatMap((each) => Object.keys(each));
+    expect(needed).toContain("xstate");
+    expect(needed.filter(ofOpenClaw)).toEqual([]);
   });
 });
 

@@ -92,7 +92,8 @@ export interface HostCommand {
   description(text: string): HostCommand;
   argument(flags: string): HostCommand;
   allowUnknownOption(): HostCommand;
-  passThroughOptions(): HostCommand;
+  /** @throws Error where the command above takes options anywhere */
+  passThroughOptions(passThrough?: false): HostCommand;
   helpOption(flags: false): HostCommand;
   action(run: (words: string[]) => Promise<void>): HostCommand;
 }

@@ -16,18 +16,23 @@ const machineOutput: NonNullable<CliDescriptor["machineOutput"]> = ({ argv }) =>
 export function registerCli(api: PluginApi, config: PluginConfig): void {
   api.registerCli(
     ({ program }) => {
-      program
+      const command = program
         .command(CLI.name)
         .description(CLI.description)
         .argument("[words...]")
         .allowUnknownOption()
-        .passThroughOptions()
         .helpOption(false)
         .action(async (words) => {
           const { runInOpenClaw } = await import("../cli/mesh.ts");
           // OpenClaw ends its own process.
           process.exitCode = await runInOpenClaw(words, config);
         });
+      try {
+        command.passThroughOptions();
+      } catch {
+        // Before March 2026 OpenClaw reads options of its own behind the command, too: what it does not know still comes here.
+        command.passThroughOptions(false);
+      }
     },
     { commands: [CLI.name], descriptors: [{ ...CLI, machineOutput }] },
   );

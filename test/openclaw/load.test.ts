@@ -6,17 +6,7 @@ import { test } from "node:test";
 import { z } from "zod";
 import { openMesh } from "../../src/actors/mesh.ts";
 import { openOpenClaw, packageFolder, startCluster, temporaryFolder } from "./openclaw.ts";
-
-const TOOLS = [
-  "mesh_pair",
-  "cloud_offload",
-  "offload_status",
-  "offload_cancel",
-  "mesh_send",
-  "mesh_inbox",
-  "mesh_await",
-  "discover",
-];
+import { TOOLS } from "./tools.ts";
 
 const Inspection = z.object({
   plugin: z.object({ status: z.string() }),
@@ -59,26 +49,21 @@ test("OpenClaw loads the plugin with its tools, its service and its skill", asyn
   assert.equal(Skill.parse(JSON.parse(told.stdout)).always, true);
 });
 
-for (const [place, link] of [
-  ["state/extensions", false],
-  [".openclaw-data/extensions", true],
-] as const)
-  test(`a folder dropped into ${place} loads without configuration`, async (context) => {
-    const openclaw = await openOpenClaw(context, { plugins: {} });
-    await cp(packageFolder, join(openclaw.folder, place, "kars-mesh"), { recursive: true });
-    if (link) {
-      // As images of NemoClaw and kars have it: what may be written lies beside what may not.
-      await mkdir(join(openclaw.folder, "state"), { recursive: true });
-      await symlink(join(openclaw.folder, place), join(openclaw.folder, "state/extensions"));
-    }
-    const inspected = await openclaw.run(["plugins", "inspect", "kars-mesh", "--runtime", "--json"]);
-    const { plugin, tools } = Inspection.parse(JSON.parse(inspected.stdout));
-    assert.equal(plugin.status, "loaded", inspected.stdout);
-    assert.deepEqual(
-      tools.flatMap(({ names }) => names),
-      TOOLS,
-    );
-  });
+test("a folder dropped into .openclaw-data/extensions loads where the extensions are a link to it", async (context) => {
+  const openclaw = await openOpenClaw(context, { plugins: {} });
+  // As images of NemoClaw and kars have it: what may be written lies beside what may not.
+  const place = join(openclaw.folder, ".openclaw-data/extensions");
+  await cp(packageFolder, join(place, "kars-mesh"), { recursive: true });
+  await mkdir(join(openclaw.folder, "state"), { recursive: true });
+  await symlink(place, join(openclaw.folder, "state/extensions"));
+  const inspected = await openclaw.run(["plugins", "inspect", "kars-mesh", "--runtime", "--json"]);
+  const { plugin, tools } = Inspection.parse(JSON.parse(inspected.stdout));
+  assert.equal(plugin.status, "loaded", inspected.stdout);
+  assert.deepEqual(
+    tools.flatMap(({ names }) => names),
+    TOOLS,
+  );
+});
 
 test("a gateway pairs, discovers, sends, receives and awaits", async (context) => {
   const { token } = await startCluster(context);

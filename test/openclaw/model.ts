@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { TestContext } from "node:test";
 import { z } from "zod";
-import { freePort } from "./openclaw.ts";
+import { type Extra, freePort } from "./openclaw.ts";
 
 // A model of the tests' own, as OpenClaw talks to one: it asks for tools, and sees what they answer.
 
@@ -22,7 +22,7 @@ export type Answer = (request: ModelRequest) => string | readonly ToolCall[];
 
 export interface Model {
   /** OpenClaw's configuration for it. */
-  readonly config: object;
+  readonly config: Extra;
   /** Every request so far. */
   readonly requests: ModelRequest[];
   answer: Answer;
@@ -33,6 +33,9 @@ export interface Model {
 /** The results of tools among the messages of a request, as text. */
 export const toolResults = ({ messages }: ModelRequest): string[] =>
   messages.filter(({ role }) => role === "tool").map(({ content }) => JSON.stringify(content));
+
+/** What a request offers. */
+export const offered = ({ tools = [] }: ModelRequest): string[] => tools.map((tool) => tool.function.name);
 
 /** Asks for these tools, and ends with words when it has seen what any tool answered. */
 export const callOnce =

@@ -155,9 +155,11 @@ it("answers clients of the gateway with what the node says, and changes nothing 
 });
 
 /** Types a command line into a host that carries the plugin's. */
-async function typeInHost(plugin: Plugin, ...words: string[]) {
-  const program = new Command("openclaw").enablePositionalOptions().exitOverride();
-  plugin.cli.add(program);
+const typeInHost = (plugin: Plugin, ...words: string[]) =>
+  typeIn(new Command("openclaw").enablePositionalOptions(), plugin, ...words);
+
+async function typeIn(program: Command, plugin: Plugin, ...words: string[]) {
+  plugin.cli.add(program.exitOverride());
   const written = { stdout: "", stderr: "" };
   for (const stream of ["stdout", "stderr"] as const) {
     const spy = vi.spyOn(process[stream], "write").mockImplementation((text) => {
@@ -196,4 +198,14 @@ it("is kars-mesh in OpenClaw's command line, on the plugin's state directory", a
   const other = await typeInHost(alice, "peers", "--home", elsewhere, "--json");
   expect(JSON.parse(other.stdout)).toEqual({ peers: [], malformed: 0 });
   expect(JSON.parse((await typeInHost(alice, "peers", "--json")).stdout).peers).toMatchObject([{ did: bobDid }]);
+});
+
+it("is the same in an older command line, whose own options may stand anywhere", async () => {
+  const home = join(await temporaryFolder(), "home");
+  const host = () => new Command("openclaw").option("--profile <name>");
+  const peers = await typeIn(host(), openPluginAt(home), "peers", "--json");
+  expect(peers.code).toBe(0);
+  expect(JSON.parse(peers.stdout)).toEqual({ peers: [], malformed: 0 });
+  const wrong = await typeIn(host(), openPluginAt(home), "send", "--receipt", "1s", "bob", "--json");
+  expect(wrong).toMatchObject({ code: 2, stdout: expect.stringContaining("See openclaw mesh send --help.") });
 });
