@@ -213,6 +213,9 @@ export const OFFLOAD_CANCEL_MS = 30 * SECOND_MS;
 export const OFFLOAD_TIMEOUT_MINUTES = 60;
 /** The longest that it may name: a longer one is refused with `input_invalid`, and cut by the controller. */
 export const OFFLOAD_TIMEOUT_MINUTES_MAX = 24 * 60;
+/** When an offload for which the cluster had no slot asks again: doubled from the first to the last. */
+export const SLOT_RETRY_MIN_MS = SECOND_MS;
+export const SLOT_RETRY_MAX_MS = 30 * SECOND_MS;
 /** A sandbox's output that is kept as its log, so that none fills the disk: the rest is dropped. */
 export const RUN_LOG_SIZE_MAX = 1 * MiB;
 /** Time between two progress messages of a sandbox, each of which is a commit: those between are left out, but for a new stage. */

@@ -114,7 +114,7 @@ export class MeshNode {
     this.#unreadable = unreadable;
     this.knocks = new Knocks(this.core, this.membership, this.sessions, this.admission, unreadable);
     this.receipts = new Receipts(this.core);
-    this.offloads = new Offloads(this.core, this.admission, options.home);
+    this.offloads = new Offloads(this.core, this.admission, options.home, () => this.membership.current?.grant?.slots);
     this.outgoing = new OutgoingMail(this.core);
     const onWork = async (work: Work) => (await options.onWork?.(work)) ?? this.offloads.handle(work);
     const handling = new Handling(this.core, onWork);

@@ -25,6 +25,8 @@ export interface OffloadView {
   readonly offload_id: string;
   readonly status: OffloadStatus;
   readonly phase: string;
+  /** Its place in the queue, from 1; null when it is not in it. */
+  readonly position: number | null;
   readonly progress: { readonly stage: string | null; readonly pct: number | null; readonly message: string | null };
   readonly summary: string | null;
   readonly files: readonly {
@@ -42,7 +44,14 @@ export interface OffloadView {
   readonly folder: string;
 }
 
-const PENDING: ReadonlySet<string> = new Set(["new", "requested", "accepted", "spawning", "ready"]);
+/** The offloads that wait for a slot, by their ids, the one that is first before the others. */
+export function queueOf(states: Iterable<ActorState>): string[] {
+  const queued = [...states].filter(({ snapshot }) => snapshot.matches("queued"));
+  const contexts = queued.map(({ snapshot }): OffloadContext => snapshot.context);
+  return contexts.sort((a, b) => a.requestedAt - b.requestedAt).map(({ id }) => id);
+}
+
+const PENDING: ReadonlySet<string> = new Set(["new", "queued", "requested", "accepted", "spawning", "ready"]);
 
 export const phaseOf = ({ snapshot }: ActorState): string => {
   const { value } = snapshot;
@@ -77,6 +86,7 @@ export async function viewOffload(core: Core, folder: string, id: string): Promi
     offload_id: id,
     status,
     phase,
+    position: phase === "queued" ? queueOf(core.system.states("offload")).indexOf(id) + 1 : null,
     progress: { stage: context.stage, pct: status === "done" ? 100 : context.pct, message: note },
     summary: isForgotten && status === "done" ? FORGOTTEN : await peek(context.summary),
     files,

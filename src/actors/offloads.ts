@@ -9,7 +9,7 @@ import { type Core, isoNow } from "./core.ts";
 import { inspectFiles, readInspected } from "./files.ts";
 import { asking } from "./news.ts";
 import { OffloadNews, told } from "./offload-news.ts";
-import { type OffloadView, offloadOf, Request, viewOffload } from "./offload-view.ts";
+import { type OffloadView, offloadOf, queueOf, Request, viewOffload } from "./offload-view.ts";
 import { compose, type Draft, entriesOnly, join } from "./outgoing.ts";
 import { uuidFrom } from "./uuid.ts";
 import type { Work } from "./work.ts";
@@ -22,14 +22,18 @@ export class Offloads {
   readonly #core: Core;
   readonly #folder: string;
   readonly #news: OffloadNews;
+  readonly #slots: () => number | undefined;
 
-  constructor(core: Core, admission: Admission, home: string) {
+  /** @param slots how many may run at once, if that is known */
+  constructor(core: Core, admission: Admission, home: string, slots: () => number | undefined) {
     this.#core = core;
+    this.#slots = slots;
     this.#folder = joinPath(home, "offloads");
     this.#news = new OffloadNews(core, admission, this.#folder);
     core.system.perform("offload", {
       request: (params: { offload: string }) => this.#attempt(params.offload, () => this.#request(params.offload)),
       upload: (params: { offload: string }) => this.#attempt(params.offload, () => this.#upload(params.offload)),
+      queue: () => this.#nextInQueue(),
       cleanUp: (params: { offload: string; reason: string }) => this.#cleanUp(params.offload, params.reason),
     });
   }
@@ -55,6 +59,7 @@ export class Offloads {
     const files = await inspectFiles(this.#core.ports.disk, options.files);
     const request: z.infer<typeof Request> = { task: options.task, files };
     const { body, secrets, before } = this.#core.bodies.seal(offloadOf(id), JSON.stringify(request));
+    const { queued, hasSlot } = this.#standing();
     const event: Event = {
       type: "REQUESTED",
       controller: options.controller,
@@ -63,6 +68,7 @@ export class Offloads {
       body,
       files: files.length,
       bytes: files.reduce((sum, file) => sum + file.size, 0),
+      ...(queued.length > 0 || !hasSlot ? { queued: true } : {}),
     };
     const entries = [{ stream: offloadOf(id), event }, ...asking(this.#core, offloadOf(id), options.origin)];
     await this.#core.system.commit(entries, { secrets, before }).durable;
@@ -122,7 +128,7 @@ export class Offloads {
   }
 
   async #request(id: string): Promise<void> {
-    const { controller, target, timeoutMinutes } = this.#context(id);
+    const { controller, target, timeoutMinutes, refusals } = this.#context(id);
     const { task, files } = await this.#requestOf(id);
     const asking = compose(
       this.#core,
@@ -138,9 +144,27 @@ export class Offloads {
         target: { ...target },
         timestamp: isoNow(this.#core),
       },
-      `${id}.request`,
+      // Asking again, after there was no slot, is another message.
+      refusals === 0 ? `${id}.request` : `${id}.request.${refusals}`,
     );
     await this.#commit(join(asking, entriesOnly({ stream: offloadOf(id), event: { type: "ASKED" } })));
+  }
+
+  /** What waits, oldest first, and whether the grant has a slot that none of ours takes. */
+  #standing(): { readonly queued: readonly string[]; readonly hasSlot: boolean } {
+    const { system } = this.#core;
+    const all = [...system.streams("offload")].map(([stream, state]) => system.decided(stream) ?? state);
+    const slots = this.#slots() ?? Number.POSITIVE_INFINITY;
+    const running = all.filter(({ snapshot }) => snapshot.matches("active") || snapshot.matches("cancelling"));
+    return { queued: queueOf(all), hasSlot: running.length < slots };
+  }
+
+  /** Whoever is first goes, as soon as one that ran has ended, or the time has come to ask again. */
+  async #nextInQueue(): Promise<void> {
+    const { queued, hasSlot } = this.#standing();
+    const [first] = queued;
+    if (first === undefined || !hasSlot) return;
+    await this.#commit(entriesOnly({ stream: offloadOf(first), event: { type: "TURN" } }));
   }
 
   /** Each file is committed by itself; one that was queued before a crash is refused by its id and so not sent twice. */

@@ -4,10 +4,11 @@ import { age, block, cut, facts, line, size, styled, table, time } from "./outpu
 // Offloads as programs and people see them.
 
 /** An offload in the form that is promised to programs. */
-export const document = ({ offload_id, status, phase, progress, summary, files, error }: OffloadView) => ({
+export const document = ({ offload_id, status, phase, position, progress, summary, files, error }: OffloadView) => ({
   offload_id,
   status,
   phase,
+  position,
   progress,
   summary,
   files,
@@ -15,7 +16,7 @@ export const document = ({ offload_id, status, phase, progress, summary, files, 
 });
 
 /** The part of an offload that is shown while it goes on. */
-export type Progress = Pick<OffloadView, "phase" | "progress">;
+export type Progress = Pick<OffloadView, "phase" | "position" | "progress">;
 
 /** Whether nothing more will happen to it. */
 export const isOver = (view: OffloadView) => view.ended_at !== null;
@@ -30,8 +31,9 @@ const PERCENT_WIDTH = "100%".length;
 const CONTROLLER_STAGES: ReadonlySet<string | null> = new Set(["validating", "spawning", "scheduled", "ready"]);
 
 /** How far an offload is, in one line. */
-export function progressOf({ phase, progress: { stage, pct, message } }: Progress): string {
+export function progressOf({ phase, position, progress: { stage, pct, message } }: Progress): string {
   if (ENDS.has(phase)) return phase;
+  if (position !== null) return `${phase.padEnd(PHASE_WIDTH)}  number ${position}`;
   const percent = pct === null ? "" : `${Math.round(pct)}%`;
   const finer = stage === null || stage === phase || CONTROLLER_STAGES.has(stage) ? "" : `${stage}: `;
   const words = `${finer}${message ?? ""}`.replace(/: $/, "");
@@ -92,9 +94,10 @@ const MESSAGE_COLUMNS = 30;
 export function overview(offloads: readonly OffloadView[]): string {
   if (offloads.length === 0) return "No offloads. Begin one with kars-mesh offload <task>.";
   const progress = (view: OffloadView) => {
-    const { status, phase } = view;
+    const { status, phase, position } = view;
     const { pct, message } = view.progress;
     if (isOver(view)) return "";
+    if (position !== null) return `${phase}, number ${position}`;
     const parts = [phase === status ? "" : phase, pct === null ? "" : `${Math.round(pct)}%`, line(message ?? "")];
     return cut(parts.filter((part) => part !== "").join("  "), MESSAGE_COLUMNS);
   };

@@ -88,8 +88,10 @@ async function offload(io: Io, typed: string, more: readonly string[], options: 
       io.note(`Offload ${id}. Ctrl-C leaves it running.`);
       return followToTheEnd(io, visit, id);
     }
+    const first = await mesh.call("offload_status", { id });
     // Its next state is the one in which the request waits to be sent, or is answered.
-    await mesh.call("offload_status", { id, wait_ms: SETTLE_MS }, { signal });
+    if ("offload_id" in first && first.position === null)
+      await mesh.call("offload_status", { id, wait_ms: SETTLE_MS }, { signal });
     await visit.settle();
     const view = await mesh.call("offload_status", { id });
     if (!("offload_id" in view)) return;
@@ -98,7 +100,7 @@ async function offload(io: Io, typed: string, more: readonly string[], options: 
       io.note(`${problem} The request goes out when it is back and a process has this home open.`);
     io.result(
       document(view),
-      `Offload ${id} is ${view.phase}. Follow it with kars-mesh status ${shortOf(id)} --watch.`,
+      `Offload ${id} is ${view.position === null ? view.phase : `number ${view.position} in the queue`}. Follow it with kars-mesh status ${shortOf(id)} --watch.`,
     );
   });
 }

@@ -56,8 +56,8 @@ export class Controller {
   }
 
   /** Work that reached the controller; undefined when it is none of its own. */
-  async handle({ peer, payload }: Work): Promise<Draft | undefined> {
-    if (payload.type === "offload_request") return this.#request(peer, payload);
+  async handle({ peer, payload, id: messageId }: Work): Promise<Draft | undefined> {
+    if (payload.type === "offload_request") return this.#request(peer, payload, messageId);
     if (payload.type !== "offload_cleanup") return undefined;
     const context = this.#context(payload.request_id);
     if (context?.laptop !== peer) return undefined;
@@ -96,10 +96,11 @@ export class Controller {
 
   // Requests
 
-  #request(laptop: string, request: PayloadOf<"offload_request">): Draft | undefined {
+  #request(laptop: string, request: PayloadOf<"offload_request">, messageId: string): Draft | undefined {
     const id = request.request_id;
     if (this.#context(id)) return undefined;
-    const refuse = (code: ErrorCode, detail?: string) => this.#word(laptop, id, "refused", refusalOf(id, code, detail));
+    const refuse = (code: ErrorCode, detail?: string) =>
+      this.#word(laptop, id, `refused.${messageId.slice(-64)}`, refusalOf(id, code, detail));
     const grant = this.#grants.of(laptop);
     if (!grant) return refuse("not_paired");
     if (grant.phase === "Revoked") return refuse("token_revoked");

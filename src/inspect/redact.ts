@@ -213,6 +213,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       failure: code,
       lastHeard: time,
       cleanedUp: flag,
+      refusals: count,
     },
     events: {
       REQUESTED: {
@@ -222,6 +223,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
         body,
         files: count,
         bytes: count,
+        queued: flag,
       },
       STATUS: { phase, sandbox: name, sandbox_did: did, note: body },
       GREETED: { did, awaits_task: flag, note: body },

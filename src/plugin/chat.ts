@@ -87,8 +87,9 @@ export const inboxInChat = ({ messages, unread, more, strangers }: ResultOf<Oper
   );
 
 function stateOf(view: OffloadView): string {
-  const { status, phase, progress } = view;
+  const { status, phase, position, progress } = view;
   if (!isRunning(view)) return status;
+  if (position !== null) return `${status}, number ${position} in the queue`;
   return `${status}, phase ${phase}${progress.pct === null ? "" : `, ${Math.round(progress.pct)} %`}`;
 }
 

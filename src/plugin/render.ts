@@ -104,8 +104,8 @@ export function renderNews(news: readonly News[]): string {
   );
 }
 
-const progressOf = ({ phase, progress }: OffloadView) =>
-  `phase ${phase}${progress.pct === null ? "" : `, ${Math.round(progress.pct)} %`}${
+const progressOf = ({ phase, position, progress }: OffloadView) =>
+  `phase ${phase}${position === null ? "" : `, number ${position} in the queue`}${progress.pct === null ? "" : `, ${Math.round(progress.pct)} %`}${
     progress.stage === null ? "" : `, stage ${line(progress.stage)}`
   }`;
 

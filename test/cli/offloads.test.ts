@@ -9,6 +9,7 @@ interface Offload {
   readonly offload_id: string;
   readonly status: string;
   readonly phase: string;
+  readonly position: number | null;
   readonly files: readonly { readonly name: string; readonly path: string; readonly size: number }[];
 }
 
@@ -43,6 +44,7 @@ describe("offloads", { timeout: STORY_MS }, () => {
       offload_id: expect.stringMatching(/^[0-9a-f-]{36}$/),
       status: "done",
       phase: "done",
+      position: null,
       progress: { stage: expect.anything(), pct: 100, message: expect.any(String) },
       summary: "\x1b[31mhalf 50%",
       files: [
@@ -93,9 +95,13 @@ describe("offloads", { timeout: STORY_MS }, () => {
     });
     expect((await cluster.run("sandboxes")).stdout).toContain(`sandbox-${id.slice(0, 8)}`);
 
-    const refused = await own("offload", "another", "--wait", "--json");
-    expect(refused.code).toBe(1);
-    expect(documentOf(refused)).toMatchObject({ status: "error", error: { code: "no_free_slot" } });
+    // There is one slot.
+    const second = await laptop.json<Offload>("offload", "another");
+    expect(second).toMatchObject({ status: "pending", phase: "queued", position: 1 });
+    expect(await laptop.text("offload", "a third")).toMatch(/^Offload \S+ is number 2 in the queue\./);
+    const { offloads } = await laptop.json<{ offloads: Offload[] }>("status");
+    for (const { offload_id, position } of offloads)
+      if (position !== null) expect(await laptop.json("cancel", offload_id)).toMatchObject({ status: "cancelled" });
 
     const watching = laptop.start("status", id, "--watch", "--json");
     await watching.says(/^running/m, "stderr");

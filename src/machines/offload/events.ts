@@ -17,7 +17,11 @@ export const OffloadEventSchema = z.discriminatedUnion("type", [
     body: Body,
     files: z.int().min(0).max(FILES_MAX),
     bytes: z.int().min(0),
+    /** As many run as the grant has slots, or others wait already: it takes its place behind them. */
+    queued: z.literal(true).optional(),
   }),
+  /** It is the first in the queue, and there is a slot. */
+  z.object({ type: z.literal("TURN") }),
   /** The request is on its way to the controller. */
   z.object({ type: z.literal("ASKED") }),
   /** The controller says how far it is. `ready` names the sandbox. */
@@ -80,4 +84,6 @@ export interface OffloadContext {
   readonly failure: ErrorCode | null;
   readonly lastHeard: number | null;
   readonly cleanedUp: boolean;
+  /** How often the cluster had no slot for it, of those that we thought free. */
+  readonly refusals: number;
 }

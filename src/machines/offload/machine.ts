@@ -1,10 +1,19 @@
 import { assign, setup } from "xstate";
-import { FILES_MAX, OFFLOAD_CANCEL_MS, OFFLOAD_HELLO_MS, OFFLOAD_READY_MS, OFFLOAD_STALL_MS } from "../../limits.ts";
+import {
+  FILES_MAX,
+  OFFLOAD_CANCEL_MS,
+  OFFLOAD_HELLO_MS,
+  OFFLOAD_READY_MS,
+  OFFLOAD_STALL_MS,
+  SLOT_RETRY_MAX_MS,
+  SLOT_RETRY_MIN_MS,
+} from "../../limits.ts";
 import { effect, type MachineDefinition } from "../definition.ts";
 import { type OffloadContext, type OffloadEvent, OffloadEventSchema } from "./events.ts";
 
 // One errand, as the laptop follows it.
 //
+//   queued: inLine ⇄ full, while there is no slot for it; then
 //   active: requested ─▶ accepted ─▶ spawning ─▶ ready ─▶ uploading ─▶ running ─▶ returning
 //   and from any of them: done | error | cancelling ─▶ cancelled | lost
 //
@@ -18,6 +27,8 @@ const offload = setup({
   actions: {
     /** Send the request to the controller: ASKED. */
     request: effect<{ offload: string }>(),
+    /** See whose turn it is: TURN, for the first in the queue. */
+    queue: effect<Record<string, never>>(),
     /** Send the files and the task to the sandbox: UPLOADED. */
     upload: effect<{ offload: string }>(),
     /** Tell the controller, and the sandbox if there is one, that this is over. */
@@ -25,6 +36,19 @@ const offload = setup({
     hear: assign(({ event }) => ({ lastHeard: event.at, ...(noteOf(event) ? { note: noteOf(event) } : {}) })),
     cleanedUp: assign({ cleanedUp: true }),
     end: assign(({ event }) => ({ endedAt: event.at })),
+    take: assign(({ event }) =>
+      event.type === "REQUESTED"
+        ? {
+            controller: event.controller,
+            target: event.target,
+            timeoutMinutes: event.timeout_minutes,
+            request: event.body,
+            files: { count: event.files, bytes: event.bytes },
+            requestedAt: event.at,
+          }
+        : {},
+    ),
+    refused: assign(({ context }) => ({ refusals: context.refusals + 1 })),
     takeStatus: assign(({ context, event }) =>
       event.type === "STATUS"
         ? {
@@ -59,6 +83,9 @@ const offload = setup({
       event.type === "GREETED" &&
       event.awaits_task &&
       (context.sandbox.did === null || context.sandbox.did === event.did),
+    isQueued: ({ event }) => event.type === "REQUESTED" && event.queued === true,
+    /** The cluster has no slot, though there should be one: others take some of them, or one that ended is not gone yet. */
+    isFull: ({ event }) => event.type === "FAILED" && event.code === "no_free_slot",
     isReady: ({ event }) => event.type === "STATUS" && event.phase === "ready",
     isSpawning: ({ event }) => event.type === "STATUS" && (event.phase === "spawning" || event.phase === "scheduled"),
     isNewFile: ({ context, event }) => event.type === "FILE_SAVED" && context.results.length < FILES_MAX,
@@ -70,6 +97,7 @@ const offload = setup({
     hello: OFFLOAD_HELLO_MS,
     stall: OFFLOAD_STALL_MS,
     cancel: OFFLOAD_CANCEL_MS,
+    slot: ({ context }) => Math.min(SLOT_RETRY_MAX_MS, SLOT_RETRY_MIN_MS * 2 ** Math.min(context.refusals - 1, 16)),
     whole: ({ context }) => context.timeoutMinutes * 60_000,
   },
 }).createMachine({
@@ -95,22 +123,29 @@ const offload = setup({
     failure: null,
     lastHeard: null,
     cleanedUp: false,
+    refusals: 0,
   }),
   initial: "new",
   states: {
     new: {
       on: {
-        REQUESTED: {
-          target: "active",
-          actions: assign(({ event }) => ({
-            controller: event.controller,
-            target: event.target,
-            timeoutMinutes: event.timeout_minutes,
-            request: event.body,
-            files: { count: event.files, bytes: event.bytes },
-            requestedAt: event.at,
-          })),
-        },
+        REQUESTED: [
+          { guard: "isQueued", target: "queued", actions: "take" },
+          { target: "active", actions: "take" },
+        ],
+      },
+    },
+    queued: {
+      initial: "inLine",
+      on: {
+        TURN: "active",
+        // Nobody was asked for anything.
+        CANCEL: "cancelled",
+        RESUMED: { actions: { type: "queue", params: {} } },
+      },
+      states: {
+        inLine: { entry: { type: "queue", params: {} } },
+        full: { after: { slot: "inLine" } },
       },
     },
     active: {
@@ -139,11 +174,13 @@ const offload = setup({
           entry: { type: "request", params: ({ context }) => ({ offload: context.id }) },
           on: {
             ASKED: "accepted",
+            FAILED: { guard: "isFull", target: "#offload.queued.full", actions: ["hear", "refused"] },
             RESUMED: { actions: { type: "request", params: ({ context }) => ({ offload: context.id }) } },
           },
         },
         accepted: {
           on: {
+            FAILED: { guard: "isFull", target: "#offload.queued.full", actions: ["hear", "refused"] },
             STATUS: [
               { guard: "isReady", target: "ready", actions: ["hear", "takeStatus"] },
               { guard: "isSpawning", target: "spawning", actions: ["hear", "takeStatus"] },
@@ -230,7 +267,11 @@ const offload = setup({
       after: { cancel: "cancelled" },
     },
     done: {
-      entry: ["end", { type: "cleanUp", params: ({ context }) => ({ offload: context.id, reason: "done" }) }],
+      entry: [
+        "end",
+        { type: "cleanUp", params: ({ context }) => ({ offload: context.id, reason: "done" }) },
+        { type: "queue", params: {} },
+      ],
       on: {
         FORGOTTEN: { actions: "loseWords" },
         CLEANED_UP: { actions: "cleanedUp" },
@@ -241,7 +282,10 @@ const offload = setup({
       },
     },
     error: {
-      entry: { type: "cleanUp", params: ({ context }) => ({ offload: context.id, reason: "error" }) },
+      entry: [
+        { type: "cleanUp", params: ({ context }) => ({ offload: context.id, reason: "error" }) },
+        { type: "queue", params: {} },
+      ],
       on: {
         FORGOTTEN: { actions: "loseWords" },
         CLEANED_UP: { actions: "cleanedUp" },
@@ -251,9 +295,12 @@ const offload = setup({
         },
       },
     },
-    cancelled: { entry: "end", on: { FORGOTTEN: { actions: "loseWords" } } },
+    cancelled: { entry: ["end", { type: "queue", params: {} }], on: { FORGOTTEN: { actions: "loseWords" } } },
     lost: {
-      entry: { type: "cleanUp", params: ({ context }) => ({ offload: context.id, reason: "discovery_timeout" }) },
+      entry: [
+        { type: "cleanUp", params: ({ context }) => ({ offload: context.id, reason: "discovery_timeout" }) },
+        { type: "queue", params: {} },
+      ],
       on: {
         FORGOTTEN: { actions: "loseWords" },
         CLEANED_UP: { actions: "cleanedUp" },
@@ -268,7 +315,7 @@ const offload = setup({
 
 export const offloadDefinition: MachineDefinition = {
   kind: "offload",
-  version: 1,
+  version: 2,
   machine: offload,
   events: OffloadEventSchema,
 };

@@ -39,7 +39,7 @@ const finished = (outputs = 0): Event => ({
   tokens: { prompt: 1, completion: 2 },
   duration_seconds: 3,
 });
-const failed: Event = { type: "FAILED", code: "no_free_slot", note: words("why") };
+const failed: Event = { type: "FAILED", code: "budget_exhausted", note: words("why") };
 const cancel: Event = { type: "CANCEL" };
 const cancelled: Event = { type: "CANCELLED" };
 const cleanedUp: Event = { type: "CLEANED_UP" };
@@ -60,6 +60,8 @@ const ends: Readonly<Record<string, readonly Event[]>> = {
   cancelled: [requested, cancel, cancelled],
 };
 const offloadAfter = (...events: readonly Event[]) => given(offload, "o", ...events);
+/** Whoever waits for a slot is looked for. */
+const NEXT = ["queue", {}] as const;
 const effect = (type: string, reason?: string) => [type, { offload: "o", ...(reason && { reason }) }] as const;
 const active = (phase: string) => ({ active: phase });
 
@@ -139,7 +141,7 @@ describe("an errand, from the request to the result", () => {
       .when(finished(), T0 + 5)
       .then({
         state: "done",
-        effects: [effect("cleanUp", "done")],
+        effects: [effect("cleanUp", "done"), NEXT],
         context: {
           summary: words("summary"),
           tokens: { prompt: 1, completion: 2 },
@@ -196,8 +198,8 @@ describe.each(Object.entries(phases))("while %s", (phase, history) => {
       .when(failed, T0 + 2)
       .then({
         state: "error",
-        effects: [effect("cleanUp", "error")],
-        context: { failure: "no_free_slot", note: words("why"), endedAt: T0 + 2 },
+        effects: [effect("cleanUp", "error"), NEXT],
+        context: { failure: "budget_exhausted", note: words("why"), endedAt: T0 + 2 },
         timers: {},
       });
   });
@@ -206,7 +208,7 @@ describe.each(Object.entries(phases))("while %s", (phase, history) => {
       .whenTimer("whole")
       .then({
         state: "lost",
-        effects: [effect("cleanUp", "discovery_timeout")],
+        effects: [effect("cleanUp", "discovery_timeout"), NEXT],
         context: { endedAt: T0 + WHOLE_MS },
         timers: {},
       });
@@ -232,7 +234,7 @@ describe("it is lost when nothing is heard for too long", () => {
       .whenTimer(timer)
       .then({
         state: "lost",
-        effects: [effect("cleanUp", "discovery_timeout")],
+        effects: [effect("cleanUp", "discovery_timeout"), NEXT],
         context: { endedAt: T0 + limit },
         timers: {},
       });
@@ -244,7 +246,7 @@ describe("a cancellation", () => {
     for (const word of [cancelled, failed])
       offloadAfter(requested, cancel)
         .when(word, T0 + 4)
-        .then({ state: "cancelled", effects: [], context: { endedAt: T0 + 4 }, timers: {} });
+        .then({ state: "cancelled", effects: [NEXT], context: { endedAt: T0 + 4 }, timers: {} });
   });
   it("or after a time without a word", () => {
     offloadAfter(requested, cancel, cleanedUp)
