@@ -30,7 +30,7 @@ export function registerCli(api: PluginApi, config: PluginConfig): void {
       try {
         command.passThroughOptions();
       } catch {
-        // Before March 2026 OpenClaw reads options of its own behind the command, too: what it does not know still comes here.
+        // Early in 2026 OpenClaw reads options of its own behind the command, too: what it does not know still comes here.
         command.passThroughOptions(false);
       }
     },
