@@ -7,13 +7,11 @@ import { OFFLOAD_TIMEOUT_MINUTES, OFFLOAD_TIMEOUT_MINUTES_MAX } from "../limits.
 import type { RunContext } from "../machines/run/events.ts";
 import type { PayloadInput, PayloadOf } from "../wire/payload.ts";
 import { Name } from "../wire/text.ts";
-import { type Grants, grantOf } from "./grants.ts";
+import { type Grants, grantOf, runOf } from "./grants.ts";
 import type { Sandboxes } from "./sandboxes.ts";
 
 // The controller: takes requests from paired laptops, gives each a sandbox within the limits of its grant, and tells the
 // laptop how far it is. What a laptop and its sandbox say to each other it does not see.
-
-export const runOf = (request: string): string => `run/${request}`;
 
 export interface RunView {
   readonly run: string;
@@ -228,7 +226,9 @@ export class Controller {
         phase: "cancelled",
       };
       await this.#commit(join(this.#word(laptop, run, "cancelled", confirmation), settled));
-    } else await this.#commit(settled);
+    } else if (reason === "revoked")
+      await this.#commit(join(this.#word(laptop, run, "revoked", refusalOf(run, "token_revoked")), settled));
+    else await this.#commit(settled);
   }
 }
 

@@ -10,6 +10,7 @@ import { type Membership, memberText } from "../wire/registry.ts";
 // Pairing records: what the operator allows, and the one laptop that consumed its token.
 
 export const grantOf = (name: string): string => `grant/${name}`;
+export const runOf = (request: string): string => `run/${request}`;
 
 /** The phase as the operator knows it. */
 export type GrantPhase = "PendingPairing" | "Active" | "Expired" | "Revoked";
@@ -80,10 +81,15 @@ export class Grants {
     return { name: options.name, token, expires_at: new Date(expiresAt).toISOString() };
   }
 
-  /** @throws MeshError `grant_unknown` */
+  /** Ends a grant, and what runs by it. @throws MeshError `grant_unknown` */
   async revoke(name: string): Promise<GrantView> {
     this.view(name);
-    await this.#core.system.commit([{ stream: grantOf(name), event: { type: "REVOKED" } }]).durable;
+    const { system } = this.#core;
+    const context: GrantContext | undefined = system.decided(grantOf(name))?.snapshot.context;
+    await system.commit([
+      { stream: grantOf(name), event: { type: "REVOKED" } },
+      ...(context?.running ?? []).map((run) => ({ stream: runOf(run), event: { type: "STOP", reason: "revoked" } })),
+    ]).durable;
     return this.view(name);
   }
 

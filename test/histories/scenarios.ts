@@ -240,7 +240,10 @@ const prekeys: Scenario = async (directory) => {
 const ENDLESS = `console.log("10 % waiting"); setInterval(() => undefined, 1000);`;
 const COPY = `import { copyFileSync } from "node:fs"; console.log("50 % copying"); copyFileSync("data.bin", "out/back.bin");`;
 
-/** Errands: one with files to its result, which is told, one that is cancelled, one whose sandbox dies, one refused; then all are forgotten. */
+/**
+ * Errands: one with files to its result, which is told, one that is cancelled, one whose sandbox dies, one that waits for its turn
+ * and ends with its grant, one refused; then all are forgotten.
+ */
 const offloads: Scenario = async (directory) => {
   const cluster = await openCluster({ directory: join(directory, "cluster"), port: 0 });
   const home = join(directory, "laptop");
@@ -273,11 +276,15 @@ const offloads: Scenario = async (directory) => {
   await ended(cancelled);
   const killed = await begin("run endless.mjs", [endless]);
   await runs(killed);
+  const queued = await begin("run endless.mjs in its turn", [endless]);
   const { sandboxes } = await cluster.call("sandboxes", {});
   const running = sandboxes.find(({ run }) => run === killed);
   if (running?.pid) process.kill(running.pid, "SIGKILL");
   await ended(killed);
+  // Its slot is another's now, whose grant ends.
+  await runs(queued);
   await cluster.call("grant_revoke", { name: "laptop" });
+  await ended(queued);
   const refused = await begin("run endless.mjs", [endless]);
   await laptop.call("offload_status", { id: refused, wait_ms: WAIT_MS, until_over: true });
   await laptop.call("settle", {});

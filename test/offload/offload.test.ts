@@ -172,7 +172,8 @@ describe("an offload to the built-in runner", () => {
     });
     expect((await reached(running, ({ progress }) => progress.pct === 10)).sandbox).toBe("workhorse");
     await cluster.call("grant_revoke", { name: "laptop" });
-    await ended(running);
+    // What runs by a grant ends with it.
+    expect((await ended(running)).error).toMatchObject({ code: "token_revoked" });
     expect((await ended(await offload("x"))).error?.code).toBe("token_revoked");
   });
 
