@@ -119,6 +119,8 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
         },
       });
       stopBeat();
+      // Whoever ended it knows why, and tells the laptop.
+      if (stop.signal.aborted) return;
       if (!result.ok) {
         await insist(
           { type: "offload_error", request_id: run, error: result.summary, phase: "running", code: "cluster_refused" },
@@ -175,6 +177,7 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
       perform(payload)
         .catch(async (error: unknown) => {
           note(String(error));
+          if (stop.signal.aborted) return;
           const reason = error instanceof Error ? error.message : String(error);
           await insist(
             { type: "offload_error", request_id: run, error: reason, phase: "running", code: "cluster_refused" },
