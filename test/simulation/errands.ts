@@ -184,7 +184,8 @@ export class Errands {
         if (handling.length > 0 && admission !== "held") return `${name} handles something of ${stream}`;
       }
       for (const [stream, { snapshot }] of node.core.system.streams("offload"))
-        if (snapshot.matches("active") || snapshot.matches("cancelling")) return `${name} waits for ${stream}`;
+        if (["queued", "active", "cancelling"].some((state) => snapshot.matches(state)))
+          return `${name} waits for ${stream}`;
       for (const [stream, { snapshot }] of node.core.system.streams("run"))
         if (!snapshot.context.settled) return `the cluster runs ${stream}`;
     }
