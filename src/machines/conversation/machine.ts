@@ -340,7 +340,7 @@ const conversation = setup({
 
 export const conversationDefinition: MachineDefinition = {
   kind: "conversation",
-  version: 3,
+  version: 4,
   machine: conversation,
   events: ConversationEventSchema,
 };

@@ -18,7 +18,36 @@ export const blobsOf = (items: readonly (Items[number] & { readonly body: Body }
 /** A receipt is no message that anybody counts. */
 export const counted = (items: readonly Outgoing[]) => items.filter(({ kind }) => kind !== "receipt").length;
 
+/** Whether both were sealed in one session, the first before the second. */
+const isBefore = (a: Outgoing, b: Outgoing) =>
+  a.sealed !== undefined && a.sealed.session === b.sealed?.session && a.sealed.header.n < b.sealed.header.n;
+
+/** Behind all that is there, but before what was sealed after it: the relay may speak of a later one first. */
+function appended(items: readonly Outgoing[], more: readonly Outgoing[]): Outgoing[] {
+  const all = [...items];
+  for (const item of more) {
+    const next = all.findIndex((other) => isBefore(item, other));
+    all.splice(next === -1 ? all.length : next, 0, item);
+  }
+  return all;
+}
+
+/** Before all that is there, but behind what was sealed before it, of which the relay has not spoken yet. */
+function prepended(items: readonly Outgoing[], back: readonly Outgoing[]): Outgoing[] {
+  const all = [...items];
+  let front = 0;
+  for (const item of back) {
+    const last = all.findLastIndex((other) => isBefore(other, item));
+    front = Math.max(front, last + 1);
+    all.splice(front++, 0, item);
+  }
+  return all;
+}
+
 const isProved = ({ proved }: Context, { sealed }: Outgoing) => sealed !== undefined && proved.includes(sealed.session);
+
+/** It is sealed once more, by another session. */
+const anew = ({ sealed, ...item }: Outgoing): Outgoing => ({ ...item, again: true });
 
 /** The relay has these. */
 export function transmitted(context: Context, ids: readonly string[]): Partial<Context> {
@@ -27,7 +56,7 @@ export function transmitted(context: Context, ids: readonly string[]): Partial<C
   const unconfirmed = gone.filter((item) => !isProved(context, item));
   return {
     outbox: without(context.outbox, idsOf(gone)),
-    unconfirmed: unconfirmed.length > 0 ? [...context.unconfirmed, ...unconfirmed] : context.unconfirmed,
+    unconfirmed: unconfirmed.length > 0 ? appended(context.unconfirmed, unconfirmed) : context.unconfirmed,
     sent: context.sent + counted(gone),
   };
 }
@@ -63,10 +92,10 @@ export const provedBodies = (context: Context, session: string): readonly Body[]
 /** The relay took these in a session that is lost: they go again, before all that is queued. */
 export function unsent(context: Context, ids: readonly string[]): Partial<Context> {
   const back = context.unconfirmed.filter(({ id }) => ids.includes(id));
-  const again = back.map(({ sealed, ...item }) => ({ ...item, again: true as const }));
+  const isBack = new Set(idsOf(back));
   return {
     unconfirmed: without(context.unconfirmed, ids),
-    outbox: [...again, ...context.outbox],
+    outbox: prepended(context.outbox, back).map((item) => (isBack.has(item.id) ? anew(item) : item)),
     sent: context.sent - counted(back),
   };
 }
@@ -81,11 +110,10 @@ export function movedTo(context: Context, session: string): Partial<Context> {
   const isDoubtful = (item: Outgoing) =>
     item.sealed !== undefined && item.sealed.session !== session && !isProved(context, item);
   const back = context.unconfirmed.filter(isDoubtful);
-  const again = ({ sealed, ...item }: Outgoing): Outgoing => ({ ...item, again: true });
   return {
     session,
     unconfirmed: without(context.unconfirmed, idsOf(back)),
-    outbox: [...back, ...context.outbox].map((item) => (isDoubtful(item) ? again(item) : item)),
+    outbox: prepended(context.outbox, back).map((item) => (isDoubtful(item) ? anew(item) : item)),
     sent: context.sent - counted(back),
   };
 }

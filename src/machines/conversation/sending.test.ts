@@ -14,7 +14,7 @@ import {
   send,
   transmitted,
 } from "../../../test/conversations.ts";
-import { T0 } from "../../../test/specification.ts";
+import { type Event, T0 } from "../../../test/specification.ts";
 import { persist, restore, step } from "../../actors/state.ts";
 import { OUTBOX_MESSAGES_MAX } from "../../limits.ts";
 import { conversationDefinition as conversation } from "./machine.ts";
@@ -100,6 +100,23 @@ describe("a message is sent", () => {
         state: "waiting",
         context: { outbox: [{ id: "m1" }, { id: "m2" }, { id: "m3" }], unconfirmed: [], sent: 0 },
       });
+  });
+
+  it("they go again in their order, in whatever order the relay said that it has them", () => {
+    const numbered = (id: string, n: number): Event => ({ ...sealed(id), header: { ...header, n } });
+    const three = [send("m1"), send("m2"), send("m3"), established(), ...["m1", "m2", "m3"].map(numbered)];
+    const back = (...ids: string[]): Event => ({ type: "UNSENT", ids });
+    const inOrder = { outbox: [{ id: "m1" }, { id: "m2" }, { id: "m3" }] };
+    conversationWith(...three, transmitted("m3"), transmitted("m1"), transmitted("m2"))
+      .when(back("m1", "m2", "m3"))
+      .then({ state: "open", context: inOrder });
+    // Of the first the relay has not spoken yet.
+    conversationWith(...three, transmitted("m2"), transmitted("m3"))
+      .when(back("m2", "m3"))
+      .then({ state: "open", context: inOrder });
+    conversationWith(...three, transmitted("m3"), { type: "ANNOUNCED", extensions: ["resends"] })
+      .when({ type: "ESTABLISHED", session: "s2", role: "initiator" })
+      .then({ state: "open", context: inOrder });
   });
 
   it("what it took in a session that did not send any more goes in the one that does", () => {
