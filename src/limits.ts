@@ -1,6 +1,6 @@
-// Everything has a limit, and it is named here: its reason, and what happens when it is reached. Sizes are bytes, lengths
-// characters; other units stand in the names. What a protocol or a file format fixes (sizes of keys, numbers of bits) is no
-// limit, and stands with its protocol.
+// Everything has a limit, and it is named here, or in the limits.ts of the one room that it bounds: its reason, and what happens
+// when it is reached. Sizes are bytes, lengths characters; other units stand in the names. What a protocol or a file format fixes
+// (sizes of keys, numbers of bits) is no limit, and stands with its protocol.
 
 const KiB = 1024;
 const MiB = 1024 * KiB;

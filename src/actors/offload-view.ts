@@ -86,7 +86,8 @@ export async function viewOffload(core: Core, folder: string, id: string): Promi
     offload_id: id,
     status,
     phase,
-    position: phase === "queued" ? queueOf(core.system.states("offload")).indexOf(id) + 1 : null,
+    position:
+      phase === "queued" ? queueOf(core.system.streams("offload").map(([, each]) => each)).indexOf(id) + 1 : null,
     progress: { stage: context.stage, pct: status === "done" ? 100 : context.pct, message: note },
     summary: isForgotten && status === "done" ? FORGOTTEN : await peek(context.summary),
     files,

@@ -310,10 +310,6 @@ export class ActorSystem {
     return this.#actors.get(stream)?.decided;
   }
 
-  /** The states of all of a kind. */
-  *states(kind: string): Generator<ActorState> {
-    for (const [, state] of this.streams(kind)) yield state;
-  }
   *streams(kind?: string): Generator<readonly [stream: string, state: ActorState]> {
     for (const { stream, definition, durable } of this.#actors.existing()) {
       if (kind === undefined || definition.kind === kind) yield [stream, durable];

@@ -7,6 +7,7 @@ import { expect, it } from "vitest";
 import { z } from "zod";
 import { readConfig } from "../../src/plugin/config.ts";
 import * as entry from "../../src/plugin/index.ts";
+import { TOOLS } from "../openclaw/tools.ts";
 import { openPlugin, temporaryFolder } from "./world.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -30,16 +31,7 @@ const manifest = Manifest.parse(readJson("openclaw.plugin.json"));
 
 it("registers the eight tools that the manifest declares, and one service", async () => {
   const plugin = openPlugin({ home: await temporaryFolder() });
-  expect(plugin.names).toEqual([
-    "mesh_pair",
-    "cloud_offload",
-    "offload_status",
-    "offload_cancel",
-    "mesh_send",
-    "mesh_inbox",
-    "mesh_await",
-    "discover",
-  ]);
+  expect(plugin.names).toEqual(TOOLS);
   expect(manifest.contracts.tools).toEqual(plugin.names);
   expect(Object.keys(manifest.toolMetadata)).toEqual(plugin.names);
   expect(plugin.service.id).toBe("kars-mesh");

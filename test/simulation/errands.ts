@@ -282,7 +282,7 @@ export class Errands {
       return;
     }
     world.trace(`offload ${id} ended ${view.status} ${view.error?.code ?? ""}`);
-    if (world.plan.isCalm && !isCancelled && view.error?.code !== "no_free_slot") {
+    if (world.plan.isCalm && !isCancelled) {
       const wanted = task.startsWith("fail") ? "error" : "done";
       if (view.status !== wanted)
         world.violated(`offload ${id} is ${view.status} though nothing went wrong: ${view.error?.message}`);
