@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { MeshError } from "../errors.ts";
-import { HISTORY_PAGE, PORT_MAX } from "../limits.ts";
+import { HISTORY_PAGE } from "../inspect/limits.ts";
+import { PORT_MAX } from "../limits.ts";
 import { integer } from "./arguments.ts";
 import { openHome } from "./home.ts";
 import { interrupted } from "./interruption.ts";

@@ -1,10 +1,10 @@
 import { type ActorState, begin } from "../actors/state.ts";
 import { upcast } from "../actors/upcast.ts";
 import { MeshError } from "../errors.ts";
-import { DIFFERENCE_LENGTH_MAX, DIFFERENCES_TOLD_MAX } from "../limits.ts";
 import type { MachineDefinition } from "../machines/definition.ts";
 import { definitionOf as currentDefinitionOf, partsOf } from "./definitions.ts";
 import { stepOrNone } from "./fold.ts";
+import { DIFFERENCE_LENGTH_MAX, DIFFERENCES_TOLD_MAX } from "./limits.ts";
 import { follow, NOTHING_YET, type Outcome, outcomeOf, type RecordedEvent, type Recording } from "./recording.ts";
 
 // What if other machines had met the same events? The first event of which they make something else is a divergence.

@@ -1,8 +1,8 @@
 import { TIMER_EVENT } from "../actors/state.ts";
 import { MeshError } from "../errors.ts";
-import { HISTORY_PAGE, HISTORY_PAGE_MAX, STREAMS_NAMED_MAX } from "../limits.ts";
 import { partsOf } from "./definitions.ts";
 import { commitsOf, type Folded, foldJournal, stateText } from "./fold.ts";
+import { HISTORY_PAGE, HISTORY_PAGE_MAX, STREAMS_NAMED_MAX } from "./limits.ts";
 import { REDACTED, redactEvent, redactStream, type ShownEvent } from "./redact.ts";
 
 // What happened in a home, in a plain form: read beside a running owner, without a key, and without words.

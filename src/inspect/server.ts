@@ -5,6 +5,7 @@ import { type WebSocket, WebSocketServer } from "ws";
 import type { Mesh } from "../actors/mesh.ts";
 import type { PersistedState } from "../actors/state.ts";
 import { MeshError } from "../errors.ts";
+import { definitionOf } from "./definitions.ts";
 import {
   INSPECTOR_CONNECTIONS_MAX,
   VIEWER_BUFFER_SIZE_MAX,
@@ -12,8 +13,7 @@ import {
   VIEWER_MESSAGE_SIZE_MAX,
   VIEWERS_MAX,
   WELCOME_BUFFER_SIZE_MAX,
-} from "../limits.ts";
-import { definitionOf } from "./definitions.ts";
+} from "./limits.ts";
 import { actorMessage, eventMessage, type StatelyMessage, snapshotMessage } from "./stately.ts";
 
 // The live system as Stately inspection messages, on a WebSocket of this machine alone. Whoever looks must know the token; a web

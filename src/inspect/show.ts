@@ -1,5 +1,5 @@
 import { isErrorCode } from "../errors.ts";
-import { FIELDS_SHOWN_MAX, LIST_SHOWN_MAX } from "../limits.ts";
+import { FIELDS_SHOWN_MAX, LIST_SHOWN_MAX } from "./limits.ts";
 
 // Kinds of values that may be seen, each of which shows nothing but what looks like its kind.
 

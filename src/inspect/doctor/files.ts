@@ -1,8 +1,8 @@
 import { constants, type Dirent, existsSync } from "node:fs";
 import { access, chmod, lstat, readdir, statfs } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
-import { DISK_FREE_LOW_SIZE, DISK_FREE_MIN_SIZE } from "../../limits.ts";
 import { refusedBy } from "../../store/disk-errors.ts";
+import { DISK_FREE_LOW_SIZE, DISK_FREE_MIN_SIZE } from "../limits.ts";
 import { counted, type Finding, note, ok, problem } from "./check.ts";
 
 // The machine and the files of a home, looked at from outside.

@@ -1,6 +1,7 @@
 import type { Clock, Network } from "../../actors/ports.ts";
 import { ProxyError } from "../../actors/proxy.ts";
-import { AUTH_SKEW_MAX_MS, DOCTOR_WAIT_MS } from "../../limits.ts";
+import { AUTH_SKEW_MAX_MS } from "../../limits.ts";
+import { DOCTOR_WAIT_MS } from "../limits.ts";
 import { counted, type Finding, note, ok, problem } from "./check.ts";
 
 // What lies across the network, asked once each and not waited for long. Nothing that is asked needs an identity.
