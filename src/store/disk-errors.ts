@@ -66,6 +66,8 @@ export const tellingDisk = (disk: Disk): Disk => ({
   readRange: (path, offset, length) => telling(path, disk.readRange(path, offset, length)),
   replace: (path, bytes) => telling(path, disk.replace(path, bytes)),
   create: (path, bytes) => telling(path, disk.create(path, bytes)),
+  gather: (path, pieces) => telling(path, disk.gather(path, pieces)),
+  name: (from, to) => telling(to, disk.name(from, to)),
   append: async (path) => tellingFile(path, await telling(path, disk.append(path))),
   list: (directory) => telling(directory, disk.list(directory)),
   settle: (directory) => telling(directory, disk.settle(directory)),

@@ -32,6 +32,13 @@ export interface Disk {
   /** Creates the file atomically and durably. False when one of that name exists. */
   create(path: string, bytes: Uint8Array): Promise<boolean>;
   /**
+   * Writes a file of pieces, which is on disk when this resolves but may have lost its name after a crash: for a file that is
+   * looked at before it gets its own. What lay there is gone, and nothing lies there when a piece fails.
+   */
+  gather(path: string, pieces: AsyncIterable<Uint8Array>): Promise<void>;
+  /** Gives a file another name in its directory, atomically and durably. False, and nothing happens, when that is taken. */
+  name(from: string, to: string): Promise<boolean>;
+  /**
    * Opens a file to append to it, creating it (and syncing its directory) when it is missing. While it is open, and after a
    * crash, there may be zeros behind what was written.
    */
@@ -57,11 +64,20 @@ async function syncDirectory({ open }: FileSystem, path: string): Promise<void> 
   }
 }
 
-async function writeBeside(files: FileSystem, temporary: string, bytes: Uint8Array): Promise<void> {
+type Pieces = Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+
+async function writeBeside(files: FileSystem, temporary: string, pieces: Pieces): Promise<void> {
   const handle = await files.open(temporary, "wx", 0o600);
   try {
     await handle.chmod(0o600);
-    await handle.writeFile(bytes);
+    let position = 0;
+    for await (const piece of pieces) {
+      for (let at = 0; at < piece.length; ) {
+        const { bytesWritten } = await handle.write(piece, at, piece.length - at, position);
+        at += bytesWritten;
+        position += bytesWritten;
+      }
+    }
     await handle.sync();
   } catch (error) {
     await handle.close();
@@ -125,6 +141,18 @@ export function diskOn(files: FileSystem, mark = freshMark, space: Space = SPACE
     certain.add(path);
   }
 
+  async function name(from: string, to: string): Promise<boolean> {
+    try {
+      await files.link(from, to);
+    } catch (error) {
+      if (error instanceof Error && "code" in error && error.code === "EEXIST") return false;
+      throw error;
+    }
+    await files.unlink(from);
+    await syncDirectory(files, dirname(to));
+    return true;
+  }
+
   return {
     async makeDirectory(path) {
       const first = await files.mkdir(path, { recursive: true, mode: 0o700 });
@@ -175,7 +203,7 @@ export function diskOn(files: FileSystem, mark = freshMark, space: Space = SPACE
     },
     async replace(path, bytes) {
       const temporary = `${path}.${mark()}.tmp`;
-      await writeBeside(files, temporary, bytes);
+      await writeBeside(files, temporary, [bytes]);
       try {
         await files.rename(temporary, path);
       } catch (error) {
@@ -186,18 +214,18 @@ export function diskOn(files: FileSystem, mark = freshMark, space: Space = SPACE
     },
     async create(path, bytes) {
       const temporary = `${path}.${mark()}.tmp`;
-      await writeBeside(files, temporary, bytes);
+      await writeBeside(files, temporary, [bytes]);
       try {
-        await files.link(temporary, path);
-      } catch (error) {
-        if (error instanceof Error && "code" in error && error.code === "EEXIST") return false;
-        throw error;
+        return await name(temporary, path);
       } finally {
-        await files.unlink(temporary);
+        await files.rm(temporary, { force: true });
       }
-      await syncDirectory(files, dirname(path));
-      return true;
     },
+    async gather(path, pieces) {
+      await files.rm(path, { force: true });
+      await writeBeside(files, path, pieces);
+    },
+    name,
     async append(path) {
       const handle = await files.open(path, "a+", 0o600).then(async (created) => {
         await created.close();

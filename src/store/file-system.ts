@@ -9,7 +9,6 @@ export interface OpenFile {
   readonly fd?: number;
   read(into: Uint8Array, at: number, length: number, position: number): Promise<{ readonly bytesRead: number }>;
   write(from: Uint8Array, at: number, length: number, position: number): Promise<{ readonly bytesWritten: number }>;
-  writeFile(bytes: Uint8Array): Promise<void>;
   stat(): Promise<{ readonly size: number }>;
   chmod(mode: number): Promise<void>;
   truncate(size: number): Promise<void>;

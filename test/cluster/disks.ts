@@ -52,6 +52,8 @@ export class HeldDisk implements Disk {
   size = (path: string) => this.#real.size(path);
   replace = (path: string, bytes: Uint8Array) => this.#real.replace(path, bytes);
   create = (path: string, bytes: Uint8Array) => this.#real.create(path, bytes);
+  gather = (path: string, pieces: AsyncIterable<Uint8Array>) => this.#real.gather(path, pieces);
+  name = (from: string, to: string) => this.#real.name(from, to);
   list = (directory: string) => this.#real.list(directory);
   settle = (directory: string) => this.#real.settle(directory);
   remove = (path: string) => this.#real.remove(path);
@@ -68,6 +70,8 @@ export function killedAt(change: number): Disk & { readonly wasKilled: () => boo
     makeDirectory: (path) => step(() => realDisk.makeDirectory(path)),
     replace: (path, bytes) => step(() => realDisk.replace(path, bytes)),
     create: (path, bytes) => step(() => realDisk.create(path, bytes)),
+    gather: (path, pieces) => step(() => realDisk.gather(path, pieces)),
+    name: (from, to) => step(() => realDisk.name(from, to)),
     remove: (path) => step(() => realDisk.remove(path)),
     append: (path) =>
       step(async () => {

@@ -58,6 +58,8 @@ function refusing(disk: Disk, n: number, code: Code): { disk: Disk; refused: () 
       readRange: (path, offset, length) => step(path, () => disk.readRange(path, offset, length)),
       replace: (path, bytes) => step(path, () => disk.replace(path, bytes)),
       create: (path, bytes) => step(path, () => disk.create(path, bytes)),
+      gather: (path, pieces) => step(path, () => disk.gather(path, pieces)),
+      name: (from, to) => step(to, () => disk.name(from, to)),
       append: (path) => step(path, async () => file(path, await disk.append(path))),
       list: (path) => step(path, () => disk.list(path)),
       settle: (path) => step(path, () => disk.settle(path)),

@@ -246,7 +246,6 @@ export class SimulatedFiles {
         write(from.subarray(at, at + length), position);
         return { bytesWritten: length };
       },
-      writeFile: async (bytes) => write(bytes, 0),
       stat: async () => ({ size: file().content.length }),
       chmod: async () => undefined,
       truncate: async (size) => {
@@ -322,7 +321,6 @@ export function fileSystemOf(
   const handle = (path: string, open: OpenFile): OpenFile => ({
     read: (...args) => call(`read ${path}`, () => open.read(...args)),
     write: (...args) => call(`write ${path}`, () => open.write(...args)),
-    writeFile: (bytes) => call(`write ${path}`, () => open.writeFile(bytes)),
     stat: () => call(`stat ${path}`, () => open.stat()),
     chmod: (mode) => call(`chmod ${path}`, () => open.chmod(mode)),
     truncate: (size) => call(`truncate ${path}`, () => open.truncate(size)),

@@ -45,6 +45,20 @@ export class MemoryDisk implements Disk {
     return true;
   }
 
+  async gather(path: string, pieces: AsyncIterable<Uint8Array>): Promise<void> {
+    const bytes = await Array.fromAsync(pieces, (piece) => Uint8Array.from(piece));
+    await this.replace(path, Buffer.concat(bytes));
+  }
+
+  async name(from: string, to: string): Promise<boolean> {
+    const bytes = this.files.get(from);
+    if (!bytes) throw new Error(`there is no ${from}`);
+    if (this.files.has(to)) return false;
+    this.files.set(to, bytes);
+    this.files.delete(from);
+    return true;
+  }
+
   async append(path: string): Promise<AppendFile> {
     const { files } = this;
     const bytes = () => files.get(path) ?? new Uint8Array();
