@@ -34,6 +34,8 @@ const sentences = {
   capability_missing: "The grant does not include the capability this needs. Ask the operator.",
   file_unreadable: "A file cannot be read.",
   file_too_large: "A file is larger than may be sent.",
+  file_refused: "The other side could not take a file.",
+  file_damaged: "A file did not arrive as it was sent. Ask for it again.",
   grant_exists: "A pairing of that name exists already. Choose another name or revoke the old one.",
   grant_unknown: "No pairing of that name exists. List them with kars-local pair list.",
   input_invalid: "The input is not valid.",

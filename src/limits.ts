@@ -23,10 +23,23 @@ export const TRANSFER_CHUNKS_MAX = 80;
 export const TRANSFERS_OPEN_MAX = 8;
 /** A file, so that 80 chunks hold its base64: a larger one is refused with `file_too_large` before anything is sent. */
 export const FILE_SIZE_MAX = 30_000_000;
+/** A piece of a file as peers pull it, small enough that ten transfers at once fit into memory: larger ones are not understood. */
+export const FILE_CHUNK_SIZE = 256 * KiB;
+/** The smallest piece that an offer may name, so that a file is not thousands of messages: such an offer is not understood. */
+export const FILE_CHUNK_SIZE_MIN = 32 * KiB;
+/** Pieces of one file, as many as the smallest make of the largest. */
+export const FILE_CHUNKS_MAX = Math.ceil(FILE_SIZE_MAX / FILE_CHUNK_SIZE_MIN);
+/** What a piece says of itself, which is read before its bytes: a longer one is not understood. */
+export const FILE_HEADER_SIZE_MAX = KiB;
+/** Pieces that one pull asks for, and pulls under way at once, which bound what of a transfer is in memory. */
+export const FILE_PULL_CHUNKS = 4;
+export const FILE_PULLS_AHEAD = 2;
 /** Files of one offload, each way, so that a state can list them: more are refused with `limit_reached`, or not taken. */
 export const FILES_MAX = 64;
-/** A file's name as it crosses the mesh, what file systems hold: a longer one keeps its end. */
+/** A file's name as it crosses the mesh, what file systems hold: a longer one is not understood. */
 export const FILE_NAME_LENGTH_MAX = 255;
+/** Bytes of a name that a file is saved under, which leaves room for a number where names clash: a longer one keeps its end. */
+export const FILE_NAME_SIZE_MAX = 240;
 /** A path that a caller names, what systems hold: a longer one is refused with `input_invalid`. */
 export const PATH_LENGTH_MAX = 4096;
 /** A message's text, which people and agents read whole: a longer one is refused with `limit_reached`; files go by offload. */

@@ -24,7 +24,7 @@ export const FORGOTTEN = "(forgotten)";
 
 const utf8 = (text: string) => new Uint8Array(Buffer.from(text, "utf8"));
 
-/** No UTF-8 begins with this byte: what follows it is deflated. */
+/** Neither UTF-8 nor a piece of a file begins with this byte: what follows it is deflated. */
 const DEFLATED = 0xff;
 
 /** What looks back no further than DEFLATE_SHORT_SIZE_MAX. */
@@ -46,7 +46,7 @@ function pack(bytes: Uint8Array): Uint8Array {
 
 function unpack(packed: Uint8Array): Buffer {
   if (packed[0] === DEFLATED) return inflateRawSync(packed.subarray(1), { maxOutputLength: FRAME_SIZE_MAX });
-  return Buffer.from(packed);
+  return Buffer.from(packed.buffer, packed.byteOffset, packed.byteLength);
 }
 
 export class Bodies {
@@ -60,10 +60,10 @@ export class Bodies {
     this.#random = random;
   }
 
-  /** Seals text. `spill`: a large one goes into a blob file, which lasts only as long as it is of use. */
-  seal(scope: string, text: string, spill = false): SealedBody {
+  /** Seals words or bytes. `spill`: a large one goes into a blob file, which lasts only as long as it is of use. */
+  seal(scope: string, content: string | Uint8Array, spill = false): SealedBody {
     const { key, patch } = this.#keyring.contentKeyOrNew(scope);
-    const bytes = utf8(text);
+    const bytes = typeof content === "string" ? utf8(content) : content;
     const sealed = seal(key, pack(bytes), `body/${scope}`, this.#random);
     if (!spill || sealed.length <= BODY_INLINE_SIZE_MAX) {
       return { body: { sealed: Buffer.from(sealed).toString("base64") }, size: bytes.length, secrets: patch };
@@ -74,11 +74,16 @@ export class Bodies {
 
   /** Opens an inline body at once. @throws MeshError `store_damaged` when it does not open */
   openInline(scope: string, sealed: string): string {
-    return this.#unseal(scope, new Uint8Array(Buffer.from(sealed, "base64")));
+    return this.#unseal(scope, new Uint8Array(Buffer.from(sealed, "base64"))).toString("utf8");
   }
 
   async open(scope: string, body: Body): Promise<string> {
-    if ("sealed" in body) return this.openInline(scope, body.sealed);
+    return (await this.openBytes(scope, body)).toString("utf8");
+  }
+
+  /** What was sealed, whether it was words or bytes. */
+  async openBytes(scope: string, body: Body): Promise<Buffer> {
+    if ("sealed" in body) return this.#unseal(scope, new Uint8Array(Buffer.from(body.sealed, "base64")));
     return this.#unseal(scope, await this.#blobs.read({ blob: body.blob, size: body.size }));
   }
 
@@ -91,11 +96,11 @@ export class Bodies {
     for (const body of bodies) if ("blob" in body) await this.#blobs.remove(body);
   }
 
-  #unseal(scope: string, sealed: Uint8Array): string {
+  #unseal(scope: string, sealed: Uint8Array): Buffer {
     const key = this.#keyring.contentKey(scope);
     if (!key) throw new MeshError("store_damaged", `The content key of ${scope} is gone, so its words cannot be read.`);
     try {
-      return unpack(unseal(key, sealed, `body/${scope}`)).toString("utf8");
+      return unpack(unseal(key, sealed, `body/${scope}`));
     } catch (cause) {
       throw new MeshError("store_damaged", `A body of ${scope} does not open.`, { cause });
     }

@@ -1,7 +1,7 @@
-import { createHash } from "node:crypto";
+import { createHash, hash } from "node:crypto";
 import { basename, join, resolve } from "node:path";
 import { MeshError } from "../errors.ts";
-import { FILE_NAME_LENGTH_MAX, FILE_SIZE_MAX, FILES_MAX } from "../limits.ts";
+import { FILE_NAME_SIZE_MAX, FILE_SIZE_MAX, FILES_MAX } from "../limits.ts";
 import type { Disk } from "../store/disk.ts";
 
 // Files that leave and files that come. The name that crosses the mesh is a bare file name; what comes back lands in the
@@ -14,12 +14,15 @@ export interface FileToSend {
   readonly sha256: string;
 }
 
-const sha256Of = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
-
-async function bytesOf(disk: Disk, path: string): Promise<Uint8Array> {
-  const bytes = await disk.read(path);
-  if (!bytes) throw new MeshError("file_unreadable", `${path} is not there any more.`);
-  return bytes;
+/** The SHA-256 of a file, in hex, and of how many bytes: it is never in memory as a whole. */
+async function digestOf(disk: Disk, path: string): Promise<{ readonly sha256: string; readonly size: number }> {
+  const digest = createHash("sha256");
+  let size = 0;
+  for await (const piece of disk.pieces(path)) {
+    digest.update(piece);
+    size += piece.length;
+  }
+  return { sha256: digest.digest("hex"), size };
 }
 
 /**
@@ -31,44 +34,71 @@ export async function inspectFiles(disk: Disk, paths: readonly string[]): Promis
   const files: FileToSend[] = [];
   for (const given of paths) {
     const path = resolve(given);
-    try {
-      const size = await disk.size(path);
-      if (size === undefined) throw new MeshError("file_unreadable", `${path} is not a file.`);
-      if (size > FILE_SIZE_MAX)
-        throw new MeshError("file_too_large", `${path} has ${size} bytes, at most ${FILE_SIZE_MAX} are sent.`);
-      const name = freeName(basename(path), new Set(files.map((file) => file.name)));
-      const bytes = await bytesOf(disk, path);
-      files.push({ name, path, size: bytes.length, sha256: sha256Of(bytes) });
-    } catch (cause) {
-      if (cause instanceof MeshError) throw cause;
-      throw new MeshError("file_unreadable", `${path}: ${cause instanceof Error ? cause.message : String(cause)}.`, {
-        cause,
-      });
-    }
+    const size = await readable(path, disk.size(path));
+    if (size === undefined) throw new MeshError("file_unreadable", `${path} is not a file.`);
+    if (size > FILE_SIZE_MAX)
+      throw new MeshError("file_too_large", `${path} has ${size} bytes, at most ${FILE_SIZE_MAX} are sent.`);
+    const name = freeName(basename(path), new Set(files.map((file) => file.name)));
+    files.push({ name, path, ...(await readable(path, digestOf(disk, path))) });
   }
   return files;
 }
 
 /** The bytes of a file that was looked at before. @throws MeshError `file_unreadable` when they are other bytes now */
 export async function readInspected(disk: Disk, file: FileToSend): Promise<Uint8Array> {
-  const bytes = await bytesOf(disk, file.path).catch((cause: unknown) => {
-    if (cause instanceof MeshError) throw cause;
-    throw new MeshError("file_unreadable", `${file.path}: ${cause instanceof Error ? cause.message : String(cause)}.`, {
-      cause,
-    });
-  });
-  if (sha256Of(bytes) !== file.sha256)
-    throw new MeshError("file_unreadable", `${file.path} was changed after the offload was requested.`);
+  const bytes = await readable(file.path, disk.read(file.path));
+  if (!bytes) throw new MeshError("file_unreadable", `${file.path} is not there any more.`);
+  if (hash("sha256", bytes, "hex") !== file.sha256) throw changed(file);
   return bytes;
 }
 
-/** A name without a path, control characters or a leading dot, that no file system takes for anything else. */
+/**
+ * Bytes of a file that was looked at before, as far as it goes; whether they are the same bytes shows when all are there.
+ * @throws MeshError `file_unreadable`
+ */
+export async function readPart(disk: Disk, file: FileToSend, offset: number, length: number): Promise<Uint8Array> {
+  if ((await readable(file.path, disk.size(file.path))) !== file.size) throw changed(file);
+  return readable(file.path, disk.readRange(file.path, offset, Math.min(length, file.size - offset)));
+}
+
+/** Why a file that was looked at before did not arrive as it was: the file itself, or what took it. */
+export async function problemWith(disk: Disk, file: FileToSend): Promise<MeshError | undefined> {
+  const { sha256 } = await readable(file.path, digestOf(disk, file.path));
+  return sha256 === file.sha256 ? undefined : changed(file);
+}
+
+const changed = ({ path }: FileToSend) =>
+  new MeshError("file_unreadable", `${path} was changed after the offload was requested.`);
+
+async function readable<T>(path: string, reading: Promise<T>): Promise<T> {
+  try {
+    return await reading;
+  } catch (cause) {
+    if (cause instanceof MeshError) throw cause;
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new MeshError("file_unreadable", `${path}: ${reason}.`, { cause });
+  }
+}
+
+/** What Windows takes for a device, whatever its ending. */
+const DEVICE = /^(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)/i;
+
+/**
+ * A name without a path, a leading dot, or characters that cannot be seen, and of at most FILE_NAME_SIZE_MAX bytes, of which it
+ * keeps the last: no file system takes it for anything else.
+ */
 export function safeName(name: string): string {
   const last = name.split(/[/\\]/).at(-1) ?? "";
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must go
-  const plain = last.replace(/[\x00-\x1f\x7f<>:"|?*]/g, "_").replace(/^\.+/, "_");
-  const bounded = plain.slice(-FILE_NAME_LENGTH_MAX).trim();
-  return bounded === "" ? "file" : bounded;
+  const plain = last
+    .replace(/[\p{C}<>:"|?*]/gu, "_")
+    .replace(/^\.+/, "_")
+    .replace(/[. ]+$/, "")
+    .trim();
+  const harmless = DEVICE.test(plain) ? `_${plain}` : plain;
+  const bounded = [...harmless];
+  for (let size = Buffer.byteLength(harmless); size > FILE_NAME_SIZE_MAX; )
+    size -= Buffer.byteLength(bounded.shift() ?? "");
+  return bounded.join("") || "file";
 }
 
 /** The name, or the name with a number before its ending, that is not taken. */
@@ -82,10 +112,52 @@ export function freeName(name: string, taken: ReadonlySet<string>): string {
   }
 }
 
-/** Writes a file whole or not at all, durably. Writing the same bytes again to the same place changes nothing. */
-export async function saveFile(disk: Disk, directory: string, name: string, bytes: Uint8Array): Promise<string> {
-  await disk.makeDirectory(directory);
-  const path = join(directory, name);
-  await disk.replace(path, bytes);
-  return path;
+/** A file that lies whole under its name. */
+export interface SavedFile {
+  readonly name: string;
+  readonly path: string;
+  readonly size: number;
+  /** In hex. */
+  readonly sha256: string;
 }
+
+/** Where a file lies until it has its name, beside where it goes. */
+export const PART = ".incoming.part";
+
+interface Wanted extends Omit<SavedFile, "path"> {
+  readonly directory: string;
+  /** Names in the directory that are given to other files. */
+  readonly taken: ReadonlySet<string>;
+}
+
+/**
+ * Gives a gathered file a safe and free name near the one that is wanted. Nothing is ever overwritten: one of the same name and
+ * the same bytes, which a crash may have left, is taken for the file itself.
+ */
+export async function nameFile(disk: Disk, gathered: string, wanted: Wanted): Promise<SavedFile> {
+  const { directory, size, sha256 } = wanted;
+  const taken = new Set(wanted.taken);
+  for (;;) {
+    const name = freeName(safeName(wanted.name), taken);
+    const path = join(directory, name);
+    if (await disk.name(gathered, path)) return { name, path, size, sha256 };
+    if ((await disk.size(path)) === size && (await digestOf(disk, path)).sha256 === sha256) {
+      await disk.remove(gathered);
+      return { name, path, size, sha256 };
+    }
+    taken.add(name);
+  }
+}
+
+/** Saves bytes as a file of its own, as `nameFile` names it. */
+export async function saveFile(disk: Disk, wanted: Wanted, bytes: Uint8Array): Promise<SavedFile> {
+  await disk.makeDirectory(wanted.directory);
+  const part = join(wanted.directory, PART);
+  await disk.gather(part, [bytes]);
+  return nameFile(disk, part, wanted);
+}
+
+const PASSING: ReadonlySet<unknown> = new Set(["ENOSPC", "EDQUOT", "EIO", "EROFS"]);
+/** Whether a disk that refuses so may take it later. */
+export const isPassing = (error: unknown): boolean =>
+  error instanceof Error && (("code" in error && PASSING.has(error.code)) || isPassing(error.cause));

@@ -7,6 +7,7 @@ import { Admission } from "./admission.ts";
 import { Bodies } from "./bodies.ts";
 import type { Core } from "./core.ts";
 import type { Performers } from "./effects.ts";
+import type { FileTaker } from "./file-transfers.ts";
 import { type Epoch, Housekeeping } from "./housekeeping.ts";
 import { IncomingMail } from "./incoming.ts";
 import { Knocks } from "./knocks.ts";
@@ -38,6 +39,8 @@ export interface NodeOptions extends OpenOptions {
   readonly ports?: Ports;
   /** Work that is not an offload of ours. */
   readonly onWork?: WorkHandler;
+  /** Who takes the files that peers offer; absent, they are results of offloads of ours. */
+  readonly files?: FileTaker;
   /** The relay's access token, where it asks for one; of a laptop's node KARS_MESH_RELAY_TOKEN names it. */
   readonly relayToken?: string | undefined;
   /** Where relay and registry are reached from here, in place of what the cluster says. */
@@ -117,7 +120,7 @@ export class MeshNode {
     this.offloads = new Offloads(this.core, this.admission, options.home, () => this.membership.current?.grant?.slots);
     this.outgoing = new OutgoingMail(this.core);
     const onWork = async (work: Work) => (await options.onWork?.(work)) ?? this.offloads.handle(work);
-    const handling = new Handling(this.core, onWork);
+    const handling = new Handling(this.core, onWork, options.files ?? this.offloads.files);
     this.incoming = new IncomingMail(this.core, this.sessions, this.knocks, this.admission, unreadable);
     system.perform("session", {
       knock: ({ session }: { session: string }) => this.sessions.knock(session),

@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { join as joinPath } from "node:path";
 import { type ErrorCode, isErrorCode, MeshError } from "../errors.ts";
 import type { Body } from "../machines/definition.ts";
@@ -6,7 +6,8 @@ import type { UntimedOffloadEvent as Event, OffloadContext } from "../machines/o
 import type { Payload, PayloadOf } from "../wire/payload.ts";
 import type { Admission } from "./admission.ts";
 import type { Core } from "./core.ts";
-import { freeName, safeName, saveFile } from "./files.ts";
+import { isPassing, type SavedFile, saveFile } from "./files.ts";
+import type { OffloadFiles } from "./offload-files.ts";
 import { offloadOf, viewOffload } from "./offload-view.ts";
 import { compose, type Draft, entriesOnly, join } from "./outgoing.ts";
 import type { Work } from "./work.ts";
@@ -28,17 +29,21 @@ export function told(
 export class OffloadNews {
   readonly #core: Core;
   readonly #admission: Admission;
+  readonly #files: OffloadFiles;
   readonly #folder: string;
 
   /** @param folder where result files are saved, a folder an offload */
-  constructor(core: Core, admission: Admission, folder: string) {
+  constructor(core: Core, admission: Admission, files: OffloadFiles, folder: string) {
     this.#core = core;
+    this.#files = files;
     this.#admission = admission;
     this.#folder = folder;
   }
 
   /** The events that a cluster's word about an offload means; undefined when it is about none of ours, or not from who may say it. */
   async handle({ peer, payload, id: messageId }: Work): Promise<Draft | undefined> {
+    if (payload.type === "mesh:file_pull") return this.#files.pulled(peer, payload);
+    if (payload.type === "file_transfer_ack") return this.#files.acknowledged(peer, payload);
     const id =
       "request_id" in payload && typeof payload.request_id === "string"
         ? payload.request_id
@@ -127,10 +132,10 @@ export class OffloadNews {
     return { entries: [{ stream: offloadOf(id), event }], secrets, ...(before && { before }) };
   }
 
-  /** The file lies whole under its name before the event says so; a repetition writes the same bytes to the same place. */
+  /** The file lies whole under its name before the event says so; a repetition finds the same bytes in the same place. */
   async #receiveFile(id: string, peer: string, payload: PayloadOf<"file_transfer">, messageId: string): Promise<Draft> {
     const bytes = Buffer.from(payload.file_data, "base64");
-    const sha256 = createHash("sha256").update(bytes).digest("hex");
+    const sha256 = hash("sha256", bytes, "hex");
     const problem =
       bytes.length !== payload.size_bytes
         ? `${bytes.length} bytes came where ${payload.size_bytes} were announced`
@@ -150,31 +155,33 @@ export class OffloadNews {
         },
         `${messageId}.ack`,
       );
-    if (problem !== undefined) {
-      this.#core.note(`A result file of offload ${id} is broken: ${problem}.`);
-      return answer(false, problem);
-    }
+    const fail = ({ code, message }: MeshError) =>
+      join(
+        told(this.#core, id, message, (note) => ({ type: "FAILED", code, ...note })),
+        answer(false, message),
+      );
+    if (problem !== undefined) return fail(new MeshError("file_damaged", `${payload.file_name}: ${problem}.`));
     const taken = new Set((await viewOffload(this.#core, this.#folder, id)).files.map(({ name }) => name));
-    const name = freeName(safeName(payload.file_name), taken);
-    let path: string;
+    let file: SavedFile;
     try {
-      path = await saveFile(this.#core.ports.disk, joinPath(this.#folder, id), name, bytes);
+      const directory = joinPath(this.#folder, id);
+      const wanted = { directory, name: payload.file_name, taken, size: bytes.length, sha256 };
+      file = await saveFile(this.#core.ports.disk, wanted, bytes);
     } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      const failure = new MeshError("store_io", `${payload.file_name} could not be saved: ${reason}.`, {
+        cause: error,
+      });
       // What may pass is tried again; the file is still in the conversation.
-      if (isPassing(error)) throw new MeshError("store_io", `${name} could not be saved.`, { cause: error });
-      const reason = `${name} could not be saved: ${error instanceof Error ? error.message : String(error)}`;
-      return told(this.#core, id, reason, (note) => ({ type: "FAILED", code: "store_io", ...note }));
+      if (isPassing(error)) throw failure;
+      return fail(failure);
     }
+    const { name, path, size } = file;
     const { body, secrets, before } = this.#core.bodies.seal(offloadOf(id), JSON.stringify({ name, path }));
-    const event: Event = { type: "FILE_SAVED", body, size: bytes.length, sha256 };
+    const event: Event = { type: "FILE_SAVED", body, size, sha256 };
     return join({ entries: [{ stream: offloadOf(id), event }], secrets, ...(before && { before }) }, answer(true));
   }
 }
-
-const PASSING: ReadonlySet<unknown> = new Set(["ENOSPC", "EDQUOT", "EIO", "EROFS"]);
-/** Whether a disk that refuses so may take it later. */
-const isPassing = (error: unknown): boolean =>
-  error instanceof Error && (("code" in error && PASSING.has(error.code)) || isPassing(error.cause));
 
 /** The refusal's code: its own, or what its words say (older clusters have no codes). */
 function codeOf(payload: PayloadOf<"offload_error">): ErrorCode {

@@ -16,6 +16,13 @@ export const Request = z.object({
   task: z.string(),
   files: z.array(z.object({ name: z.string(), path: z.string(), size: z.number(), sha256: z.string() })),
 });
+/** What was asked for. @throws MeshError when its words are gone */
+export async function requestOf({ system, bodies }: Core, id: string): Promise<z.infer<typeof Request>> {
+  const context: OffloadContext | undefined = system.state(offloadOf(id))?.snapshot.context;
+  if (!context?.request) throw new Error(`offload ${id} has no request`);
+  return Request.parse(JSON.parse(await bodies.open(offloadOf(id), context.request)));
+}
+
 export const SavedFile = z.object({ name: z.string(), path: z.string() });
 
 export type OffloadStatus = "pending" | "running" | "done" | "error" | "cancelled" | "lost";
@@ -27,7 +34,14 @@ export interface OffloadView {
   readonly phase: string;
   /** Its place in the queue, from 1; null when it is not in it. */
   readonly position: number | null;
-  readonly progress: { readonly stage: string | null; readonly pct: number | null; readonly message: string | null };
+  readonly progress: {
+    readonly stage: string | null;
+    readonly pct: number | null;
+    readonly message: string | null;
+    /** Of the files that are on their way, to the sandbox or from it; null when none are. */
+    readonly bytes: number | null;
+    readonly bytes_total: number | null;
+  };
   readonly summary: string | null;
   readonly files: readonly {
     readonly name: string;
@@ -55,8 +69,12 @@ const PENDING: ReadonlySet<string> = new Set(["new", "queued", "requested", "acc
 
 export const phaseOf = ({ snapshot }: ActorState): string => {
   const { value } = snapshot;
-  return typeof value === "string" ? value : String(value.active ?? Object.keys(value)[0]);
+  const inner = typeof value === "string" ? value : (value.active ?? value);
+  return typeof inner === "string" ? inner : String(Object.keys(inner)[0]);
 };
+
+/** In which phases files are on their way, and which way. */
+const MOVES: Readonly<Record<string, string>> = { uploading: "up", running: "down", returning: "down" };
 
 export function statusOf(phase: string): OffloadStatus {
   if (phase === "done" || phase === "error" || phase === "cancelled" || phase === "lost") return phase;
@@ -76,6 +94,7 @@ export async function viewOffload(core: Core, folder: string, id: string): Promi
   const status = statusOf(phase);
   const request = await peek(context.request);
   const note = await peek(context.note);
+  const moved = context.moved?.way === MOVES[phase] ? context.moved : null;
   const files = await Promise.all(
     context.results.map(async ({ body, size, sha256 }) => {
       const saved = await peek(body);
@@ -88,7 +107,13 @@ export async function viewOffload(core: Core, folder: string, id: string): Promi
     phase,
     position:
       phase === "queued" ? queueOf(core.system.streams("offload").map(([, each]) => each)).indexOf(id) + 1 : null,
-    progress: { stage: context.stage, pct: status === "done" ? 100 : context.pct, message: note },
+    progress: {
+      stage: context.stage,
+      pct: status === "done" ? 100 : context.pct,
+      message: note,
+      bytes: moved?.bytes ?? null,
+      bytes_total: moved?.total ?? null,
+    },
     summary: isForgotten && status === "done" ? FORGOTTEN : await peek(context.summary),
     files,
     error: errorOf(status, context, note),

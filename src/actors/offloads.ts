@@ -3,13 +3,13 @@ import type { z } from "zod";
 import { asMeshError, MeshError } from "../errors.ts";
 import { OFFLOAD_TIMEOUT_MINUTES, TASK_SIZE_MAX } from "../limits.ts";
 import type { UntimedOffloadEvent as Event, OffloadContext } from "../machines/offload/events.ts";
-import type { PayloadOf } from "../wire/payload.ts";
 import type { Admission } from "./admission.ts";
 import { type Core, isoNow } from "./core.ts";
-import { inspectFiles, readInspected } from "./files.ts";
+import { inspectFiles } from "./files.ts";
 import { asking } from "./news.ts";
+import { OffloadFiles } from "./offload-files.ts";
 import { OffloadNews, told } from "./offload-news.ts";
-import { type OffloadView, offloadOf, queueOf, Request, viewOffload } from "./offload-view.ts";
+import { type OffloadView, offloadOf, queueOf, type Request, requestOf, viewOffload } from "./offload-view.ts";
 import { compose, type Draft, entriesOnly, join } from "./outgoing.ts";
 import { uuidFrom } from "./uuid.ts";
 import type { Work } from "./work.ts";
@@ -22,6 +22,7 @@ export class Offloads {
   readonly #core: Core;
   readonly #folder: string;
   readonly #news: OffloadNews;
+  readonly files: OffloadFiles;
   readonly #slots: () => number | undefined;
 
   /** @param slots how many may run at once, if that is known */
@@ -29,10 +30,11 @@ export class Offloads {
     this.#core = core;
     this.#slots = slots;
     this.#folder = joinPath(home, "offloads");
-    this.#news = new OffloadNews(core, admission, this.#folder);
+    this.files = new OffloadFiles(core, this.#folder);
+    this.#news = new OffloadNews(core, admission, this.files, this.#folder);
     core.system.perform("offload", {
       request: (params: { offload: string }) => this.#attempt(params.offload, () => this.#request(params.offload)),
-      upload: (params: { offload: string }) => this.#attempt(params.offload, () => this.#upload(params.offload)),
+      upload: (params: { offload: string }) => this.#attempt(params.offload, () => this.files.upload(params.offload)),
       queue: () => this.#nextInQueue(),
       cleanUp: (params: { offload: string; reason: string }) => this.#cleanUp(params.offload, params.reason),
     });
@@ -121,15 +123,9 @@ export class Offloads {
     }
   }
 
-  async #requestOf(id: string): Promise<z.infer<typeof Request>> {
-    const { request } = this.#context(id);
-    if (!request) throw new Error(`offload ${id} has no request`);
-    return Request.parse(JSON.parse(await this.#core.bodies.open(offloadOf(id), request)));
-  }
-
   async #request(id: string): Promise<void> {
     const { controller, target, timeoutMinutes, refusals } = this.#context(id);
-    const { task, files } = await this.#requestOf(id);
+    const { task, files } = await requestOf(this.#core, id);
     const asking = compose(
       this.#core,
       controller,
@@ -165,40 +161,6 @@ export class Offloads {
     const [first] = queued;
     if (first === undefined || !hasSlot) return;
     await this.#commit(entriesOnly({ stream: offloadOf(first), event: { type: "TURN" } }));
-  }
-
-  /** Each file is committed by itself; one that was queued before a crash is refused by its id and so not sent twice. */
-  async #upload(id: string): Promise<void> {
-    const { sandbox } = this.#context(id);
-    const peer = sandbox.did;
-    if (peer === null) throw new Error(`offload ${id} has no sandbox`);
-    const { task, files } = await this.#requestOf(id);
-    for (const [index, file] of files.entries()) {
-      const bytes = await readInspected(this.#core.ports.disk, file);
-      const payload: PayloadOf<"file_transfer"> = {
-        type: "file_transfer",
-        file_name: file.name,
-        file_data: Buffer.from(bytes).toString("base64"),
-        size_bytes: file.size,
-        sha256: file.sha256,
-        request_id: id,
-        timestamp: isoNow(this.#core),
-      };
-      await this.#commit(compose(this.#core, peer, payload, `${id}.file.${index}`));
-    }
-    const handing = compose(
-      this.#core,
-      peer,
-      {
-        type: "offload_task",
-        request_id: id,
-        task,
-        files: files.map(({ name }) => name),
-        timestamp: isoNow(this.#core),
-      },
-      `${id}.task`,
-    );
-    await this.#commit(join(handing, entriesOnly({ stream: offloadOf(id), event: { type: "UPLOADED" } })));
   }
 
   async #cleanUp(id: string, reason: string): Promise<void> {

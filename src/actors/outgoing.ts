@@ -39,7 +39,7 @@ interface Sealing {
 export function kindOf({ type }: Pick<Payload, "type">): MessageKind {
   if (type === "message" || type === "task_request" || type === "task_response") return "chat";
   if (type === "mesh:receipt") return "receipt";
-  return type.startsWith("mesh:transfer_") ? "part" : "work";
+  return type.startsWith("mesh:transfer_") || type === "mesh:file_offer" ? "part" : "work";
 }
 
 /** Several drafts as one commit. */
@@ -55,8 +55,9 @@ export function join(...drafts: readonly Draft[]): Draft {
 
 export const entriesOnly = (...entries: readonly Entry[]): Draft => ({ entries, secrets: {} });
 
-function draftOf(core: Core, peer: string, id: string, kind: MessageKind, text: string): Draft {
-  const { body, size, secrets, before } = core.bodies.seal(peer, text, kind !== "chat");
+/** The SEND event of one message, of words or of bytes. */
+export function sending(core: Core, peer: string, id: string, kind: MessageKind, content: string | Uint8Array): Draft {
+  const { body, size, secrets, before } = core.bodies.seal(peer, content, kind !== "chat");
   const entry: Entry = { stream: conversationOf(peer), event: { type: "SEND", id, kind, body, size } };
   return { entries: [entry], secrets, ...(before && { before }) };
 }
@@ -72,7 +73,7 @@ export function compose(core: Core, peer: string, payload: PayloadInput, id = uu
   const text = JSON.stringify(payload);
   const bytes = Buffer.from(text, "utf8");
   if (bytes.length <= PAYLOAD_SIZE_MAX)
-    return { ...draftOf(core, peer, id, kindOf(payload), text), sole: { id, text } };
+    return { ...sending(core, peer, id, kindOf(payload), text), sole: { id, text } };
   const total = Math.ceil(bytes.length / TRANSFER_CHUNK_SIZE);
   if (total > TRANSFER_CHUNKS_MAX) throw new MeshError("file_too_large");
   const slices = Array.from({ length: total }, (_, index) =>
@@ -99,8 +100,8 @@ export function compose(core: Core, peer: string, payload: PayloadInput, id = uu
     }),
   );
   return join(
-    draftOf(core, peer, `${id}.m`, "part", JSON.stringify(manifest)),
-    ...chunks.map((chunk, index) => draftOf(core, peer, `${id}.${index}`, "part", JSON.stringify(chunk))),
+    sending(core, peer, `${id}.m`, "part", JSON.stringify(manifest)),
+    ...chunks.map((chunk, index) => sending(core, peer, `${id}.${index}`, "part", JSON.stringify(chunk))),
   );
 }
 
@@ -159,7 +160,7 @@ export class OutgoingMail {
     const next = () => contextOf(this.#core, peer)?.outbox.find(({ sealed }) => !sealed);
     const item = next();
     if (item?.id !== id) return undefined;
-    const plaintext = utf8.encode(await bodies.open(peer, item.body));
+    const plaintext = await bodies.openBytes(peer, item.body);
     // From here to the commit nothing is awaited: the ratchet that is read is the one that is moved.
     const session = contextOf(this.#core, peer)?.session;
     if (!session || next()?.id !== id) return undefined;
@@ -303,7 +304,7 @@ export class OutgoingMail {
   /** The identical ciphertext again, from the message key that was kept for this. */
   async #rebuild(peer: string, item: Outgoing, sealed: NonNullable<Outgoing["sealed"]>): Promise<string> {
     const { bodies, keyring } = this.#core;
-    const plaintext = utf8.encode(await bodies.open(peer, item.body));
+    const plaintext = await bodies.openBytes(peer, item.body);
     const key = keyring.sentKey(peer, item.id);
     const ratchet = keyring.ratchet(sealed.session);
     if (!key || !ratchet) throw new MeshError("store_damaged", `The message key of ${item.id} is missing.`);

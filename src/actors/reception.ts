@@ -1,6 +1,7 @@
 import { applySkipped, base64, CryptoError, type Decrypted, decrypt, type Kdf, utf8 } from "../crypto/index.ts";
 import { MeshError } from "../errors.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
+import { isFileChunk } from "../wire/file-chunk.ts";
 import type { Message } from "../wire/frame.ts";
 import { type Payload, parsePayload } from "../wire/payload.ts";
 import type { Admission } from "./admission.ts";
@@ -92,9 +93,7 @@ export class Reception {
     }
     const conversation = conversationOf(peer);
     if (isKnown) this.count(peer, "duplicates");
-    const news: Draft = isKnown
-      ? { entries: [], secrets: {} }
-      : this.#newsOf(frame, id, session, decodeText(result.plaintext));
+    const news: Draft = isKnown ? { entries: [], secrets: {} } : this.#newsOf(frame, id, session, result.plaintext);
     const disproved = kdf && this.#sessions.endDisproved(peer, kdf);
     const { accepted, durable } = system.commit(
       [
@@ -146,16 +145,17 @@ export class Reception {
   }
 
   /** What a message tells the conversation: its words, or what became of ours. */
-  #newsOf(frame: Message, id: string, session: string, text: string): Draft {
+  #newsOf(frame: Message, id: string, session: string, plaintext: Uint8Array): Draft {
     const stream = conversationOf(frame.from);
-    const payload: Payload | undefined = parsePayload(text);
+    const text = isFileChunk(plaintext) ? undefined : decodeText(plaintext);
+    const payload: Payload | undefined = text === undefined ? undefined : parsePayload(text);
     // Who was never written to has nothing to acknowledge: of one that is held it is kept, and bounded, with all it says.
     if (payload?.type === "mesh:receipt" && !this.#admission.isHeld(frame.from)) {
       const { delivered, read } = payload;
       return entriesOnly({ stream, event: { type: "ACKNOWLEDGED", id, session, delivered, read } });
     }
-    const kind = payload ? kindOf(payload) : "work";
-    const { body, size, secrets, before } = this.#core.bodies.seal(frame.from, text, kind !== "chat");
+    const kind = text === undefined ? "part" : payload ? kindOf(payload) : "work";
+    const { body, size, secrets, before } = this.#core.bodies.seal(frame.from, text ?? plaintext, kind !== "chat");
     const sent = frame.ts === undefined ? {} : { sent_at: frame.ts };
     const event = { type: "RECEIVED", id, session, kind, body, size, ...sent };
     return { entries: [{ stream, event }], secrets, ...(before && { before }) };

@@ -1,11 +1,13 @@
 import { hash } from "node:crypto";
 import { TRANSFERS_OPEN_MAX } from "../limits.ts";
-import type { Body } from "../machines/definition.ts";
 import { type Payload, type PayloadOf, parsePayload } from "../wire/payload.ts";
 import type { Bodies } from "./bodies.ts";
+import type { BodyOf } from "./file-transfers.ts";
 
 // Payloads that travel in parts. The parts stay in their conversation, unhandled, until all of them are there; what is kept
 // here is only which of them belong together, and is found out again after a restart.
+
+type Part = PayloadOf<"mesh:transfer_manifest" | "mesh:transfer_chunk">;
 
 interface Parts {
   readonly ids: string[];
@@ -32,13 +34,13 @@ export class Transfers {
     this.#peer = peer;
   }
 
-  /** Takes a part, unless it was taken before. Gives the transfer that it completes, or the one that it pushed out. */
-  async take(id: string, body: Body, bodyOf: (id: string) => Body | undefined): Promise<Arrived | undefined> {
-    if (this.#seen.has(id)) return undefined;
-    const payload = parsePayload(await this.#bodies.open(this.#peer, body));
-    if (payload?.type !== "mesh:transfer_manifest" && payload?.type !== "mesh:transfer_chunk") {
-      return { id, payload: undefined, ids: [id] };
-    }
+  /** Whether a part was taken before, and waits for the others. */
+  has(id: string): boolean {
+    return this.#seen.has(id);
+  }
+
+  /** Takes a part. Gives the transfer that it completes, or the one that it pushed out. */
+  async take(id: string, payload: Part, bodyOf: BodyOf): Promise<Arrived | undefined> {
     this.#seen.add(id);
     const parts = this.#open.get(payload.transfer_id) ?? {
       ids: [],
@@ -67,7 +69,7 @@ export class Transfers {
   async #assemble(
     manifest: PayloadOf<"mesh:transfer_manifest">,
     parts: Parts,
-    bodyOf: (id: string) => Body | undefined,
+    bodyOf: BodyOf,
   ): Promise<Payload | undefined> {
     if (hash("sha256", manifest.chunk_hashes.join(":"), "hex") !== manifest.manifest_hash) return undefined;
     const slices: Buffer[] = [];

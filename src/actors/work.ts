@@ -1,7 +1,9 @@
 import { asMeshError } from "../errors.ts";
 import { type ConversationContext, isHeld } from "../machines/conversation/events.ts";
+import { isFileChunk } from "../wire/file-chunk.ts";
 import { type Payload, parsePayload } from "../wire/payload.ts";
 import { type Core, conversationOf } from "./core.ts";
+import { type BodyOf, type FileTaker, FileTransfers } from "./file-transfers.ts";
 import { type Draft, entriesOnly, join } from "./outgoing.ts";
 import { Transfers } from "./transfers.ts";
 
@@ -25,19 +27,27 @@ export interface Follow extends Draft {
   readonly begin?: () => void;
 }
 
+/** What waits of one peer for the parts that are still to come. */
+interface Parts {
+  readonly payloads: Transfers;
+  readonly files: FileTransfers;
+}
+
 export class Handling {
   readonly #core: Core;
   readonly #handler: WorkHandler;
-  readonly #transfers = new Map<string, Transfers>();
+  readonly #taker: FileTaker;
+  readonly #parts = new Map<string, Parts>();
 
-  constructor(core: Core, handler: WorkHandler) {
+  constructor(core: Core, handler: WorkHandler, taker: FileTaker) {
     this.#core = core;
     this.#handler = handler;
+    this.#taker = taker;
   }
 
   /** The words of a peer were destroyed: what was begun with parts of them is over. */
   forget(peer: string): void {
-    this.#transfers.delete(peer);
+    this.#parts.delete(peer);
   }
 
   /** Hands work over, in order. Parts of a larger payload wait here until they are all there. */
@@ -48,20 +58,36 @@ export class Handling {
   async #handleAll(peer: string): Promise<void> {
     const context = (): ConversationContext | undefined =>
       this.#core.system.state(conversationOf(peer))?.snapshot.context;
-    const bodyOf = (id: string) => context()?.handling.find((item) => item.id === id)?.body;
-    const transfers = this.#transfers.get(peer) ?? new Transfers(this.#core.bodies, peer);
-    this.#transfers.set(peer, transfers);
+    const bodyOf: BodyOf = (id) => context()?.handling.find((item) => item.id === id)?.body;
+    const parts = this.#partsOf(peer);
     for (const item of context()?.handling ?? []) {
       const now: ConversationContext | undefined = this.#core.system.decided(conversationOf(peer))?.snapshot.context;
       if (!now || isHeld(now)) return;
-      if (item.kind === "part") {
-        const arrived = await transfers.take(item.id, item.body, bodyOf);
-        if (arrived) await this.#handOver({ peer, id: arrived.id, payload: arrived.payload }, arrived.ids);
-        continue;
-      }
-      const text = await this.#core.bodies.open(peer, item.body);
-      await this.#handOver({ peer, id: item.id, payload: parsePayload(text) }, [item.id]);
+      if (parts.files.has(item.id) || parts.payloads.has(item.id)) continue;
+      const content = await this.#core.bodies.openBytes(peer, item.body);
+      if (isFileChunk(content)) await parts.files.arrived(item.id, content);
+      else await this.#take(peer, item.id, parsePayload(content.toString("utf8")), parts, bodyOf);
     }
+    await parts.files.advance(bodyOf);
+  }
+
+  #partsOf(peer: string): Parts {
+    const parts = this.#parts.get(peer) ?? {
+      payloads: new Transfers(this.#core.bodies, peer),
+      files: new FileTransfers(this.#core, peer, this.#taker),
+    };
+    this.#parts.set(peer, parts);
+    return parts;
+  }
+
+  async #take(peer: string, id: string, payload: Payload | undefined, parts: Parts, bodyOf: BodyOf): Promise<void> {
+    if (payload?.type === "mesh:file_offer") return parts.files.offered(id, payload);
+    if (payload?.type === "mesh:transfer_manifest" || payload?.type === "mesh:transfer_chunk") {
+      const arrived = await parts.payloads.take(id, payload, bodyOf);
+      if (arrived) await this.#handOver({ peer, id: arrived.id, payload: arrived.payload }, arrived.ids);
+      return;
+    }
+    await this.#handOver({ peer, id, payload }, [id]);
   }
 
   async #handOver(

@@ -1,15 +1,14 @@
-import { createHash } from "node:crypto";
-import { basename, join as joinPath } from "node:path";
-import { freeName, safeName, saveFile } from "../actors/files.ts";
+import { join as joinPath } from "node:path";
 import { MeshNode } from "../actors/node.ts";
 import type { StoreLimits } from "../actors/opening.ts";
-import { compose, type Draft } from "../actors/outgoing.ts";
+import { compose, type Draft, entriesOnly } from "../actors/outgoing.ts";
 import { type Ports, repeat } from "../actors/ports.ts";
 import type { Follow, Work } from "../actors/work.ts";
 import { asMeshError } from "../errors.ts";
-import { FILE_SIZE_MAX, FILES_MAX, PROGRESS_EVERY_MS, RETRY_MIN_MS, SIGN_OF_LIFE_EVERY_MS } from "../limits.ts";
+import { PROGRESS_EVERY_MS, RETRY_MIN_MS, SIGN_OF_LIFE_EVERY_MS } from "../limits.ts";
 import type { PayloadInput, PayloadOf } from "../wire/payload.ts";
 import type { TaskOptions, TaskProgress, TaskResult } from "./runner.ts";
+import { SandboxFiles } from "./sandbox-files.ts";
 import type { SandboxConfig } from "./sandboxes.ts";
 
 // A sandbox: a node of its own that serves one laptop, once. It says hello, takes files and a task, tells how it goes, and
@@ -27,56 +26,31 @@ export interface SandboxOptions {
 /** Runs one sandbox. Resolves when it has said hello, with what ends it. */
 export async function runSandbox(config: SandboxConfig, options: SandboxOptions): Promise<() => Promise<void>> {
   const { ports, runTask, note } = options;
-  const { clock, disk } = ports;
+  const { clock } = ports;
   const { laptop, run } = config;
   const work = joinPath(config.directory, "work");
-  const received = new Set<string>();
   const stop = new AbortController();
+  let task: PayloadOf<"offload_task"> | undefined;
   let started = false;
 
-  const say = async (payload: PayloadInput, id: string) => {
-    const draft = compose(node.core, laptop, payload, id);
-    await node.core.system.commit(draft.entries, { secrets: draft.secrets, before: draft.before }).durable;
+  const commit = async ({ entries, secrets, before }: Draft) => {
+    await node.core.system.commit(entries, { secrets, before }).durable;
   };
+  const say = (payload: PayloadInput, id: string) => commit(compose(node.core, laptop, payload, id));
 
-  /** Says what must be said; a disk that refuses is tried again until it takes it. */
-  const insist = async (payload: PayloadInput, id: string): Promise<void> => {
+  /** Commits what must be said; a disk that refuses is tried again until it takes it. */
+  const persist = async (draft: () => Draft): Promise<void> => {
     try {
-      await say(payload, id);
+      await commit(draft());
     } catch (error) {
       if (asMeshError(error).code !== "store_io" || stop.signal.aborted) throw error;
       await new Promise<void>((resolve) => clock.at(clock.now() + RETRY_MIN_MS, resolve));
-      await insist(payload, id);
+      await persist(draft);
     }
   };
+  const insist = (payload: PayloadInput, id: string) => persist(() => compose(node.core, laptop, payload, id));
 
-  const takeFile = async (payload: PayloadOf<"file_transfer">, id: string): Promise<Draft> => {
-    const bytes = Buffer.from(payload.file_data, "base64");
-    const whole =
-      bytes.length === payload.size_bytes &&
-      (payload.sha256 === undefined || payload.sha256 === createHash("sha256").update(bytes).digest("hex"));
-    const answer = (success: boolean, error?: string) =>
-      compose(
-        node.core,
-        laptop,
-        {
-          type: "file_transfer_ack",
-          file_name: payload.file_name,
-          success,
-          request_id: run,
-          ...(error === undefined ? {} : { error }),
-        },
-        `${id}.ack`,
-      );
-    if (!whole) return answer(false, "the file did not arrive whole");
-    if (received.size >= FILES_MAX) return answer(false, "too many files");
-    const name = freeName(safeName(payload.file_name), received);
-    await saveFile(disk, work, name, bytes);
-    received.add(name);
-    return answer(true);
-  };
-
-  const perform = async (task: PayloadOf<"offload_task">) => {
+  const perform = async ({ task }: PayloadOf<"offload_task">) => {
     const begun = clock.now();
     const elapsed = () => Math.round((clock.now() - begun) / 100) / 10;
     let count = 0;
@@ -106,8 +80,8 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
     });
     try {
       const result = await runTask({
-        task: task.task,
-        files: [...received],
+        task,
+        files: [...files.received],
         directory: work,
         runner: config.runner,
         signal: stop.signal,
@@ -128,7 +102,7 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
         );
         return;
       }
-      const names = await sendFiles(result.files);
+      const names = await files.send(result.files, persist);
       await insist(
         {
           type: "offload_done",
@@ -144,37 +118,13 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
     }
   };
 
-  const sendFiles = async (paths: readonly string[]): Promise<string[]> => {
-    const names: string[] = [];
-    for (const [index, path] of paths.entries()) {
-      const bytes = await disk.read(path);
-      const name = freeName(basename(path), new Set(names));
-      if (!bytes) throw new Error(`the result file ${name} is not there any more`);
-      if (bytes.length > FILE_SIZE_MAX)
-        throw new Error(`the result file ${name} is larger than ${FILE_SIZE_MAX} bytes`);
-      await insist(
-        {
-          type: "file_transfer",
-          file_name: name,
-          file_data: Buffer.from(bytes).toString("base64"),
-          size_bytes: bytes.length,
-          sha256: createHash("sha256").update(bytes).digest("hex"),
-          request_id: run,
-        },
-        `${run}.result.${index}`,
-      );
-      names.push(name);
-    }
-    return names;
-  };
-
-  const onWork = async ({ peer, payload, id }: Work): Promise<Follow | undefined> => {
-    if (peer !== laptop) return undefined;
-    if (payload.type === "file_transfer") return takeFile(payload, id);
-    if (payload.type !== "offload_task" || payload.request_id !== run || started) return undefined;
-    started = true;
+  /** The task begins when all its files are here. */
+  const beginning = (): Follow => {
+    if (!task || started || files.received.size < task.files.length) return entriesOnly();
+    const given = task;
     const begin = () => {
-      perform(payload)
+      started = true;
+      perform(given)
         .catch(async (error: unknown) => {
           note(String(error));
           if (stop.signal.aborted) return;
@@ -190,11 +140,23 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
     return { ...compose(node.core, laptop, { type: "task_received", request_id: run }, `${run}.received`), begin };
   };
 
+  const files = new SandboxFiles({ core: () => node.core, laptop, run, directory: work, onReceived: beginning });
+
+  const onWork = async ({ peer, payload, id }: Work): Promise<Follow | undefined> => {
+    if (peer !== laptop) return undefined;
+    if (payload.type === "file_transfer") return files.take(payload, id);
+    if (payload.type === "mesh:file_pull") return files.pulled(payload);
+    if (payload.type !== "offload_task" || payload.request_id !== run) return undefined;
+    task ??= payload;
+    return beginning();
+  };
+
   const node = await MeshNode.open({
     home: joinPath(config.directory, "home"),
     ports,
     limits: options.limits ?? {},
     onWork,
+    files,
     onNote: note,
   });
   node.start();

@@ -16,6 +16,9 @@ export interface AppendFile {
   close(): Promise<void>;
 }
 
+/** The bytes of a file, in order. */
+export type Pieces = Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+
 export interface Disk {
   /** Creates the directory and its parents, readable by the owner alone. */
   makeDirectory(path: string): Promise<void>;
@@ -35,7 +38,7 @@ export interface Disk {
    * Writes a file of pieces, which is on disk when this resolves but may have lost its name after a crash: for a file that is
    * looked at before it gets its own. What lay there is gone, and nothing lies there when a piece fails.
    */
-  gather(path: string, pieces: AsyncIterable<Uint8Array>): Promise<void>;
+  gather(path: string, pieces: Pieces): Promise<void>;
   /** Gives a file another name in its directory, atomically and durably. False, and nothing happens, when that is taken. */
   name(from: string, to: string): Promise<boolean>;
   /**
@@ -63,8 +66,6 @@ async function syncDirectory({ open }: FileSystem, path: string): Promise<void> 
     await handle.close();
   }
 }
-
-type Pieces = Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 
 async function writeBeside(files: FileSystem, temporary: string, pieces: Pieces): Promise<void> {
   const handle = await files.open(temporary, "wx", 0o600);

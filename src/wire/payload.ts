@@ -1,6 +1,10 @@
 import { z } from "zod";
 import {
+  FILE_CHUNK_SIZE,
+  FILE_CHUNK_SIZE_MIN,
+  FILE_CHUNKS_MAX,
   FILE_NAME_LENGTH_MAX,
+  FILE_PULL_CHUNKS,
   FILE_SIZE_MAX,
   FILES_MAX,
   MESSAGE_SIZE_MAX,
@@ -13,14 +17,13 @@ import {
   TRANSFER_CHUNKS_MAX,
 } from "../limits.ts";
 import { safeParse } from "../parse.ts";
-import { base64Text, Did, Id, Timestamp } from "./text.ts";
+import { base64Text, Did, Id, Sha256, Timestamp } from "./text.ts";
 
 // What travels inside an encrypted message: the vocabulary of a kars cluster and of the agents on it. Fields marked
 // "extension" are ours; others ignore them, and nothing breaks where they are missing.
 
 const Line = z.string().transform((text) => text.slice(0, PROGRESS_LINE_LENGTH_MAX));
 const FileName = z.string().min(1).max(FILE_NAME_LENGTH_MAX);
-const Sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 const from = { from_agent: z.string().max(200).optional(), timestamp: Timestamp.optional() };
 
 // Chat
@@ -132,6 +135,31 @@ export const FileTransferAck = z.looseObject({
   success: z.boolean(),
   error: z.string().max(1000).optional(),
   request_id: Id.optional(),
+  /** Extension: the offer that it answers. */
+  transfer_id: Id.optional(),
+});
+
+// Extension, for peers that announce `files`: a file is offered, and who takes it pulls its pieces, which are no payloads
+// (see file-chunk.ts), as many at a time as it has room for. `file_transfer_ack` says that it is whole, or what was wrong.
+export const FileOffer = z.looseObject({
+  type: z.literal("mesh:file_offer"),
+  transfer_id: Id,
+  request_id: Id,
+  file_name: FileName,
+  size_bytes: z.int().min(0).max(FILE_SIZE_MAX),
+  /** Bytes of every piece but the last. */
+  chunk_size: z.int().min(FILE_CHUNK_SIZE_MIN).max(FILE_CHUNK_SIZE),
+  sha256: Sha256,
+});
+export const FilePull = z.looseObject({
+  type: z.literal("mesh:file_pull"),
+  transfer_id: Id,
+  /** The first piece that is wanted, and how many; those behind the last are left out. */
+  from: z
+    .int()
+    .min(0)
+    .max(FILE_CHUNKS_MAX - 1),
+  count: z.int().min(1).max(FILE_PULL_CHUNKS),
 });
 
 // Payloads over 512 KiB, in pieces: `data` is the base64 of a slice of the payload's UTF-8, `hash` that slice's SHA-256.
@@ -184,6 +212,8 @@ export const Payload = z.discriminatedUnion("type", [
   TaskReceived,
   FileTransfer,
   FileTransferAck,
+  FileOffer,
+  FilePull,
   TransferManifest,
   TransferChunk,
   Receipt,

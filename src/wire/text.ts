@@ -35,6 +35,9 @@ export const base64Exact = (bytes: number) =>
 /** An id that a peer chose: short, printable, no white space. */
 export const Id = z.string().regex(/^[\x21-\x7e]{1,128}$/, "not an id of 1 to 128 printable characters");
 
+/** A SHA-256, 64 lower-case hex digits. */
+export const Sha256 = z.string().regex(/^[0-9a-f]{64}$/, "not a SHA-256 in hex");
+
 export const Timestamp = z.string().max(40);
 export const U32 = z.int().min(0).max(0xffffffff);
 export const KeyId = z.int().min(0);

@@ -1,5 +1,5 @@
 /** Disks that hold back, and disks that die. */
-import { type AppendFile, type Disk, realDisk } from "../../src/store/disk.ts";
+import { type AppendFile, type Disk, type Pieces, realDisk } from "../../src/store/disk.ts";
 
 function wrapAppend(file: AppendFile, over: Partial<Pick<AppendFile, "write" | "sync">>): AppendFile {
   return {
@@ -52,7 +52,7 @@ export class HeldDisk implements Disk {
   size = (path: string) => this.#real.size(path);
   replace = (path: string, bytes: Uint8Array) => this.#real.replace(path, bytes);
   create = (path: string, bytes: Uint8Array) => this.#real.create(path, bytes);
-  gather = (path: string, pieces: AsyncIterable<Uint8Array>) => this.#real.gather(path, pieces);
+  gather = (path: string, pieces: Pieces) => this.#real.gather(path, pieces);
   name = (from: string, to: string) => this.#real.name(from, to);
   list = (directory: string) => this.#real.list(directory);
   settle = (directory: string) => this.#real.settle(directory);

@@ -1,5 +1,5 @@
 /** A home in memory: for what opens thousands of them. */
-import type { AppendFile, Disk } from "../../src/store/disk.ts";
+import type { AppendFile, Disk, Pieces } from "../../src/store/disk.ts";
 
 export type Files = ReadonlyMap<string, Uint8Array>;
 
@@ -45,7 +45,7 @@ export class MemoryDisk implements Disk {
     return true;
   }
 
-  async gather(path: string, pieces: AsyncIterable<Uint8Array>): Promise<void> {
+  async gather(path: string, pieces: Pieces): Promise<void> {
     const bytes = await Array.fromAsync(pieces, (piece) => Uint8Array.from(piece));
     await this.replace(path, Buffer.concat(bytes));
   }

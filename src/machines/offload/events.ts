@@ -34,7 +34,16 @@ export const OffloadEventSchema = z.discriminatedUnion("type", [
   }),
   /** The sandbox is up and names itself. `awaits_task`: it wants the files and the task from us. */
   z.object({ type: z.literal("GREETED"), did: Did, awaits_task: z.boolean(), note }),
-  /** Files and task are on their way to the sandbox. */
+  /** Files and task are offered to the sandbox, which pulls the files and begins when it has them. */
+  z.object({ type: z.literal("OFFERED") }),
+  /** How much of the files is on the other side: of those that it was offered (`up`), or of the results (`down`). */
+  z.object({
+    type: z.literal("TRANSFERRED"),
+    way: z.enum(["up", "down"]),
+    bytes: z.int().min(0),
+    total: z.int().min(0),
+  }),
+  /** Files and task are sent to a sandbox that does not pull. */
   z.object({ type: z.literal("UPLOADED") }),
   z.object({ type: z.literal("STARTED") }),
   z.object({ type: z.literal("PROGRESSED"), stage: z.string().max(64).nullable(), pct: z.number().nullable(), note }),
@@ -76,6 +85,8 @@ export interface OffloadContext {
   readonly pct: number | null;
   readonly note: Body | null;
   readonly files: { readonly count: number; readonly bytes: number };
+  /** How far files are that move, or moved last. */
+  readonly moved: { readonly way: "up" | "down"; readonly bytes: number; readonly total: number } | null;
   readonly results: readonly { readonly body: Body | null; readonly size: number; readonly sha256: string }[];
   readonly summary: Body | null;
   readonly outputs: number;

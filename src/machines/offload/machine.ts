@@ -29,7 +29,7 @@ const offload = setup({
     request: effect<{ offload: string }>(),
     /** See whose turn it is: TURN, for the first in the queue. */
     queue: effect<Record<string, never>>(),
-    /** Send the files and the task to the sandbox: UPLOADED. */
+    /** Hand the files and the task to the sandbox: OFFERED, or UPLOADED where it does not pull. */
     upload: effect<{ offload: string }>(),
     /** Tell the controller, and the sandbox if there is one, that this is over. */
     cleanUp: effect<{ offload: string; reason: "done" | "error" | "cancelled" | "discovery_timeout" }>(),
@@ -62,6 +62,9 @@ const offload = setup({
     ),
     takeProgress: assign(({ context, event }) =>
       event.type === "PROGRESSED" ? { stage: event.stage ?? context.stage, pct: event.pct ?? context.pct } : {},
+    ),
+    takeTransfer: assign(({ event }) =>
+      event.type === "TRANSFERRED" ? { moved: { way: event.way, bytes: event.bytes, total: event.total } } : {},
     ),
     takeFailure: assign(({ event }) => (event.type === "FAILED" ? { failure: event.code, endedAt: event.at } : {})),
     loseWords: assign(({ context }) => ({
@@ -115,6 +118,7 @@ const offload = setup({
     pct: null,
     note: null,
     files: { count: 0, bytes: 0 },
+    moved: null,
     results: [],
     summary: null,
     outputs: 0,
@@ -167,6 +171,7 @@ const offload = setup({
         },
         FILE_SAVED: { guard: "isNewFile", actions: ["hear", "takeFile"] },
         PROGRESSED: { actions: ["hear", "takeProgress"] },
+        TRANSFERRED: { actions: ["hear", "takeTransfer"] },
       },
       after: { whole: { target: "lost", actions: "end" } },
       states: {
@@ -216,10 +221,21 @@ const offload = setup({
           after: { hello: { target: "#offload.lost", actions: "end" } },
         },
         uploading: {
-          entry: { type: "upload", params: ({ context }) => ({ offload: context.id }) },
-          on: {
-            UPLOADED: { target: "starting" },
-            RESUMED: { actions: { type: "upload", params: ({ context }) => ({ offload: context.id }) } },
+          initial: "offering",
+          on: { STARTED: { target: "running", actions: "hear" } },
+          states: {
+            offering: {
+              entry: { type: "upload", params: ({ context }) => ({ offload: context.id }) },
+              on: {
+                OFFERED: "pulled",
+                UPLOADED: "#offload.active.starting",
+                RESUMED: { actions: { type: "upload", params: ({ context }) => ({ offload: context.id }) } },
+              },
+            },
+            pulled: {
+              on: { TRANSFERRED: { target: "pulled", reenter: true, actions: ["hear", "takeTransfer"] } },
+              after: { stall: { target: "#offload.lost", actions: "end" } },
+            },
           },
         },
         starting: {
@@ -236,11 +252,8 @@ const offload = setup({
           on: {
             // Any sign of life begins the stall limit anew.
             FILE_SAVED: { guard: "isNewFile", target: "running", reenter: true, actions: ["hear", "takeFile"] },
-            PROGRESSED: {
-              target: "running",
-              reenter: true,
-              actions: ["hear", "takeProgress"],
-            },
+            PROGRESSED: { target: "running", reenter: true, actions: ["hear", "takeProgress"] },
+            TRANSFERRED: { target: "running", reenter: true, actions: ["hear", "takeTransfer"] },
           },
           after: { stall: { target: "#offload.lost", actions: "end" } },
         },
@@ -248,6 +261,7 @@ const offload = setup({
           always: { guard: "isComplete", target: "#offload.done" },
           on: {
             FILE_SAVED: { guard: "isNewFile", target: "returning", reenter: true, actions: ["hear", "takeFile"] },
+            TRANSFERRED: { target: "returning", reenter: true, actions: ["hear", "takeTransfer"] },
           },
           after: { stall: { target: "#offload.lost", actions: "end" } },
         },
@@ -315,7 +329,7 @@ const offload = setup({
 
 export const offloadDefinition: MachineDefinition = {
   kind: "offload",
-  version: 2,
+  version: 3,
   machine: offload,
   events: OffloadEventSchema,
 };

@@ -1,0 +1,53 @@
+import { hash } from "node:crypto";
+import { FILE_CHUNK_SIZE } from "../limits.ts";
+import type { ConversationContext } from "../machines/conversation/events.ts";
+import { encodeFileChunk } from "../wire/file-chunk.ts";
+import type { PayloadOf } from "../wire/payload.ts";
+import { type Core, conversationOf } from "./core.ts";
+import { type FileToSend, readPart } from "./files.ts";
+import { type Composed, compose, type Draft, join, sending } from "./outgoing.ts";
+
+// Files that we offer and a peer pulls. Nothing of them is kept but what was pulled and is not at the relay yet.
+
+export type Pull = PayloadOf<"mesh:file_pull">;
+
+/** Whether a peer has announced that it pulls files. */
+export function pullsFiles({ system }: Core, peer: string): boolean {
+  const context: ConversationContext | undefined = system.decided(conversationOf(peer))?.snapshot.context;
+  return context?.extensions.includes("files") ?? false;
+}
+
+/** Offers a file. @param transfer the id of the transfer, and of the offer's message */
+export const offer = (core: Core, peer: string, request: string, transfer: string, file: FileToSend): Composed =>
+  compose(
+    core,
+    peer,
+    {
+      type: "mesh:file_offer",
+      transfer_id: transfer,
+      request_id: request,
+      file_name: file.name,
+      size_bytes: file.size,
+      chunk_size: FILE_CHUNK_SIZE,
+      sha256: file.sha256,
+    },
+    transfer,
+  );
+
+/** The SEND events of the pieces that a peer pulls. @throws MeshError `file_unreadable` when the file is not what was offered */
+export async function pieces(core: Core, peer: string, file: FileToSend, pull: Pull): Promise<Draft> {
+  const { transfer_id: transferId, from, count } = pull;
+  const offset = from * FILE_CHUNK_SIZE;
+  if (offset >= file.size) return join();
+  const bytes = await readPart(core.ports.disk, file, offset, count * FILE_CHUNK_SIZE);
+  const drafts: Draft[] = [];
+  for (let begin = 0, index = from; begin < bytes.length; begin += FILE_CHUNK_SIZE, index++) {
+    const piece = bytes.subarray(begin, begin + FILE_CHUNK_SIZE);
+    const plaintext = encodeFileChunk({ transferId, index, sha256: hash("sha256", piece, "hex"), bytes: piece });
+    drafts.push(sending(core, peer, `${transferId}.${index}`, "part", plaintext));
+  }
+  return join(...drafts);
+}
+
+/** How much of a file a peer has that pulls this: all before it. */
+export const sentBefore = ({ from }: Pull, { size }: FileToSend): number => Math.min(size, from * FILE_CHUNK_SIZE);

@@ -1,0 +1,109 @@
+import { hash } from "node:crypto";
+import type { Core } from "../actors/core.ts";
+import { offer, type Pull, pieces, pullsFiles } from "../actors/file-offers.ts";
+import type { FileTaker, Offer } from "../actors/file-transfers.ts";
+import { type FileToSend, inspectFiles, readInspected, saveFile } from "../actors/files.ts";
+import { type Composed, compose, type Draft, entriesOnly, join } from "../actors/outgoing.ts";
+import type { Follow } from "../actors/work.ts";
+import { MeshError } from "../errors.ts";
+import { FILES_MAX } from "../limits.ts";
+import type { PayloadOf } from "../wire/payload.ts";
+
+// The files of one sandbox: those that a laptop sends along, which lie in the working directory before the task begins, and
+// those that came of it, which go back.
+
+export interface SandboxFilesOptions {
+  readonly core: () => Core;
+  readonly laptop: string;
+  readonly run: string;
+  /** The working directory. */
+  readonly directory: string;
+  /** Told of each file that is here: what was waiting for it follows. */
+  readonly onReceived: () => Follow;
+}
+
+export class SandboxFiles implements FileTaker {
+  readonly #options: SandboxFilesOptions;
+  /** The names of the files that are here. */
+  readonly received = new Set<string>();
+  /** Result files that are offered, by transfer. */
+  readonly #offered = new Map<string, FileToSend>();
+
+  constructor(options: SandboxFilesOptions) {
+    this.#options = options;
+  }
+
+  // From the laptop
+
+  async place(peer: string, { request_id }: Offer) {
+    const { laptop, run, directory } = this.#options;
+    if (peer !== laptop || request_id !== run) return undefined;
+    if (this.received.size < FILES_MAX) return { directory };
+    return { refused: new MeshError("limit_reached", `An offload has at most ${FILES_MAX} files.`) };
+  }
+
+  names = async (): Promise<ReadonlySet<string>> => this.received;
+  progressed = (): Draft => entriesOnly();
+
+  async saved(_peer: string, _offer: Offer, { name }: { readonly name: string }): Promise<Follow> {
+    this.received.add(name);
+    return this.#options.onReceived();
+  }
+
+  /** The laptop is told by the answer to its offer, and decides. */
+  failed = async (): Promise<Draft> => entriesOnly();
+
+  /** A file that came whole in one message. */
+  async take(payload: PayloadOf<"file_transfer">, id: string): Promise<Follow> {
+    const { core, laptop, run, directory, onReceived } = this.#options;
+    const { file_name, size_bytes } = payload;
+    const bytes = Buffer.from(payload.file_data, "base64");
+    const sha256 = hash("sha256", bytes, "hex");
+    const answer = (problem?: string): Draft => {
+      const about = { file_name, request_id: run, ...(problem !== undefined && { error: problem }) };
+      const ack = { type: "file_transfer_ack" as const, success: problem === undefined, ...about };
+      return compose(core(), laptop, ack, `${id}.ack`);
+    };
+    if (bytes.length !== size_bytes || sha256 !== (payload.sha256 ?? sha256)) return answer("it did not arrive whole");
+    if (this.received.size >= FILES_MAX) return answer(`there are ${FILES_MAX} files already`);
+    const wanted = { directory, name: file_name, taken: this.received, size: bytes.length, sha256 };
+    this.received.add((await saveFile(core().ports.disk, wanted, bytes)).name);
+    const follow = onReceived();
+    return { ...follow, ...join(answer(), follow) };
+  }
+
+  // Back to the laptop
+
+  /** Sends result files, or offers them to a laptop that pulls. Gives their names. */
+  async send(paths: readonly string[], commit: (draft: () => Composed) => Promise<void>): Promise<string[]> {
+    const { core, laptop, run } = this.#options;
+    const { disk } = core().ports;
+    const files = await inspectFiles(disk, paths);
+    const pulls = pullsFiles(core(), laptop);
+    for (const [index, file] of files.entries()) {
+      const transfer = `${run}.result.${index}`;
+      if (pulls) {
+        this.#offered.set(transfer, file);
+        await commit(() => offer(core(), laptop, run, transfer, file));
+        continue;
+      }
+      const bytes = await readInspected(disk, file);
+      const payload: PayloadOf<"file_transfer"> = {
+        type: "file_transfer",
+        file_name: file.name,
+        file_data: Buffer.from(bytes).toString("base64"),
+        size_bytes: file.size,
+        sha256: file.sha256,
+        request_id: run,
+      };
+      await commit(() => compose(core(), laptop, payload, transfer));
+    }
+    return files.map(({ name }) => name);
+  }
+
+  /** The pieces of a result file that the laptop pulls; undefined when it was not offered. */
+  async pulled(pull: Pull): Promise<Draft | undefined> {
+    const file = this.#offered.get(pull.transfer_id);
+    return file && pieces(this.#options.core(), this.#options.laptop, file, pull);
+  }
+}
