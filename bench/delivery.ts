@@ -1,12 +1,9 @@
-import { spawn } from "node:child_process";
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { type Contender, compare, type Subject, withDirectory } from "./harness.ts";
-import { PATIENCE_MS, type Servers } from "./laptop.ts";
+import { PATIENCE_MS } from "./laptop.ts";
 import { framesPair, oursPair, type Pair, type Sdk, sdkPair } from "./pairs.ts";
 import { peer } from "./peers.ts";
+import { withServers } from "./servers.ts";
 import { message } from "./text.ts";
 
 // Messages end to end: from the sending application to the receiving one, through a relay in a process of its own.
@@ -19,25 +16,6 @@ const ROUNDS = 11;
 /** What is on the way at most, and how many messages a round has. */
 const MANY = { inFlight: 64, messages: 1_000 };
 const ONE = { inFlight: 1, messages: 200 };
-
-/** Gives `work` a relay and a registry in a process of their own, which ends afterwards. */
-async function withServers<T>(directory: string, work: (servers: Servers) => Promise<T>): Promise<T> {
-  await mkdir(directory, { recursive: true });
-  const script = fileURLToPath(new URL("relay-process.ts", import.meta.url));
-  const child = spawn(process.execPath, [script, directory], { stdio: ["pipe", "pipe", "inherit"] });
-  const ended = new Promise((resolve) => child.on("close", resolve));
-  try {
-    const said = await new Promise<string>((resolve, reject) => {
-      createInterface(child.stdout).once("line", resolve);
-      child.on("error", reject);
-      child.on("close", (status) => reject(new Error(`The relay ended with ${status}.`)));
-    });
-    return await work(JSON.parse(said));
-  } finally {
-    child.stdin.end();
-    await ended;
-  }
-}
 
 /** Messages a second from one application to the other, each the right one and in its turn, so many on the way at once. */
 function contender(name: string, pair: Pair, { inFlight, messages }: typeof MANY): Contender {

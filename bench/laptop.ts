@@ -27,18 +27,15 @@ export const call = async <N extends keyof Operations>(
     progress: () => undefined,
   })) as ResultOf<Operations, N>;
 
+export const ports = realPorts(realNetwork);
+
+export const joinMesh = (node: MeshNode, { relayUrl, registryUrl }: Servers, name: string): Promise<unknown> =>
+  node.membership.join({ controller: null, cluster: "bench", relayUrl, registryUrl, name, capabilities: [] });
+
 /** Opens the node of a home; the first time it joins the mesh. */
-export async function openLaptop({ relayUrl, registryUrl }: Servers, home: string, name: string): Promise<MeshNode> {
-  const node = await MeshNode.open({ home, ports: realPorts(realNetwork) });
+export async function openLaptop(servers: Servers, home: string, name: string): Promise<MeshNode> {
+  const node = await MeshNode.open({ home, ports });
   node.start();
-  if (!node.membership.current)
-    await node.membership.join({
-      controller: null,
-      cluster: "bench",
-      relayUrl,
-      registryUrl,
-      name,
-      capabilities: [],
-    });
+  if (!node.membership.current) await joinMesh(node, servers, name);
   return node;
 }

@@ -87,17 +87,27 @@ export async function sdkPair(sdk: Sdk, { relayUrl, registryUrl }: Servers): Pro
   };
 }
 
-/** What remains when nothing is encrypted and nothing is kept: frames as the SDK's, which carry the message as it is. */
-export async function framesPair({ relayUrl }: Servers): Promise<Pair> {
-  const client = async () => {
-    const socket = new WebSocket(`${relayUrl}/ws`, { perMessageDeflate: false });
-    await once(socket, "open");
-    const { did } = identityFromSeed(randomBytes(32));
-    const send = (frame: object) => socket.send(JSON.stringify({ v: 1, from: did, ...frame }));
-    send({ type: "connect" });
-    return { did, socket, send };
+/** A client of the relay that proves nothing, and sends frames as they are. */
+export async function bareClient({ relayUrl }: Servers) {
+  const socket = new WebSocket(`${relayUrl}/ws`, { perMessageDeflate: false });
+  await once(socket, "open");
+  const { did } = identityFromSeed(randomBytes(32));
+  const send = (frame: object) => socket.send(JSON.stringify({ v: 1, from: did, ...frame }));
+  send({ type: "connect" });
+  return {
+    did,
+    socket,
+    send,
+    async close() {
+      socket.close();
+      await once(socket, "close");
+    },
   };
-  const [alice, bob] = [await client(), await client()];
+}
+
+/** What remains when nothing is encrypted and nothing is kept: frames as the SDK's, which carry the message as it is. */
+export async function framesPair(servers: Servers): Promise<Pair> {
+  const [alice, bob] = [await bareClient(servers), await bareClient(servers)];
   const dh = randomBytes(32).toString("base64");
   let n = 0;
   let listener: (content: string) => void = () => undefined;
@@ -117,10 +127,8 @@ export async function framesPair({ relayUrl }: Servers): Promise<Pair> {
       listener = told;
     },
     async close() {
-      for (const { socket } of [alice, bob]) {
-        socket.close();
-        await once(socket, "close");
-      }
+      await alice.close();
+      await bob.close();
     },
   };
 }

@@ -4,6 +4,7 @@ import { parseArgs } from "node:util";
 import { bytes } from "./bytes.ts";
 import { commits } from "./commits.ts";
 import { delivery } from "./delivery.ts";
+import { files } from "./files.ts";
 import { holds, type Row, type Subject } from "./harness.ts";
 import { ratchet } from "./ratchet.ts";
 import { reopen } from "./reopen.ts";
@@ -11,7 +12,7 @@ import { document, machine, table } from "./table.ts";
 
 // npm run bench [-- subject…] [--json]
 
-const SUBJECTS: readonly Subject[] = [commits, reopen, bytes, ratchet, delivery];
+const SUBJECTS: readonly Subject[] = [commits, reopen, bytes, ratchet, delivery, files];
 
 const usage = () => `npm run bench [-- SUBJECT…] [--json]
 

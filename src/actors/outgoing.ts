@@ -48,7 +48,7 @@ export function join(...drafts: readonly Draft[]): Draft {
     entries: drafts.flatMap((draft) => draft.entries),
     secrets: Object.assign({}, ...drafts.map((draft) => draft.secrets)),
     before: async () => {
-      for (const draft of drafts) await draft.before?.();
+      await Promise.all(drafts.map((draft) => draft.before?.()));
     },
   };
 }

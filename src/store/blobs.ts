@@ -14,6 +14,10 @@ export class Blobs {
   readonly #disk: Disk;
   readonly #directory: string;
   readonly #random: Random;
+  #made: Promise<void> | undefined;
+  /** The sync of the directory that runs, and the one that begins after it. */
+  #settling: Promise<void> = Promise.resolve();
+  #next: Promise<void> | undefined;
 
   constructor(disk: Disk, directory: string, random: Random) {
     this.#disk = disk;
@@ -26,11 +30,29 @@ export class Blobs {
     const blob = Buffer.from(this.#random(16)).toString("hex");
     return {
       ref: { blob, size: sealed.length },
+      // Nobody looks for it under its name before the commit that gives it: it needs no other name until it is whole.
       write: async () => {
-        await this.#disk.makeDirectory(this.#directory);
-        await this.#disk.replace(joinPath(this.#directory, blob), sealed);
+        this.#made ??= this.#disk.makeDirectory(this.#directory).catch((error: unknown) => {
+          this.#made = undefined;
+          throw error;
+        });
+        await this.#made;
+        await this.#disk.gather(joinPath(this.#directory, blob), [sealed]);
+        await this.#settle();
       },
     };
+  }
+
+  /** Makes the names of all blobs durable that were written so far; those that are written meanwhile share the next sync. */
+  #settle(): Promise<void> {
+    this.#next ??= this.#settling
+      .catch(() => undefined)
+      .then(() => {
+        this.#settling = this.#next ?? Promise.resolve();
+        this.#next = undefined;
+        return this.#disk.settle(this.#directory);
+      });
+    return this.#next;
   }
 
   /** @throws MeshError `store_damaged` when it is missing or too short */

@@ -72,6 +72,12 @@ const GROUP_BUFFER_SIZE = 64 * 1024;
 /** UTF-8 takes so many bytes a UTF-16 unit at the most. */
 const BYTES_PER_UNIT = 3;
 
+/** Waits for all, also when one fails. @throws what the first of them threw */
+async function allDone(works: readonly (Promise<void> | undefined)[]): Promise<void> {
+  const failed = (await Promise.allSettled(works)).find(({ status }) => status === "rejected");
+  if (failed?.status === "rejected") throw failed.reason;
+}
+
 export class Journal {
   /** The number of the last durable commit. */
   head = 0;
@@ -206,12 +212,18 @@ export class Journal {
     let number = this.head;
     let previous = segment.hash;
     let size = 0;
-    for (let next = this.#queue[0]; next && typeof next !== "function"; next = this.#queue[0]) {
-      if (size >= GROUP_SIZE_MAX) break;
+    let events = 0;
+    for (
+      let next = this.#queue[0];
+      next && typeof next !== "function" && events < GROUP_SIZE_MAX;
+      next = this.#queue[0]
+    ) {
       this.#queue.shift();
       group.push(next);
-      const { draft, entries } = next;
-      if (draft.before) await draft.before();
+      events += next.entries.length;
+    }
+    await allDone(group.map(({ draft }) => draft.before?.()));
+    for (const { draft, entries } of group) {
       number++;
       const sealed = draft.seal?.(number);
       const text = formatLine({ n: number, t: draft.at, g: groupStart, p: previous }, entries, sealed);
