@@ -54,7 +54,9 @@ export interface Disk {
   remove(path: string): Promise<void>;
 }
 
-const isMissing = (error: unknown) => error instanceof Error && "code" in error && error.code === "ENOENT";
+const hasCode = (error: unknown, ...codes: string[]) =>
+  error instanceof Error && "code" in error && codes.some((code) => code === error.code);
+const isMissing = (error: unknown) => hasCode(error, "ENOENT");
 
 async function syncDirectory({ open }: FileSystem, path: string): Promise<void> {
   // Windows cannot open a directory; its renames are durable without.
@@ -112,8 +114,7 @@ async function* piecesOf(handle: OpenFile): AsyncGenerator<Uint8Array> {
   }
 }
 
-const isForbidden = (error: unknown) =>
-  error instanceof Error && "code" in error && (error.code === "EACCES" || error.code === "EPERM");
+const isForbidden = (error: unknown) => hasCode(error, "EACCES", "EPERM");
 
 const freshMark = () => randomBytes(6).toString("hex");
 
@@ -146,7 +147,7 @@ export function diskOn(files: FileSystem, mark = freshMark, space: Space = SPACE
     try {
       await files.link(from, to);
     } catch (error) {
-      if (error instanceof Error && "code" in error && error.code === "EEXIST") return false;
+      if (hasCode(error, "EEXIST")) return false;
       throw error;
     }
     await files.unlink(from);
@@ -223,8 +224,13 @@ export function diskOn(files: FileSystem, mark = freshMark, space: Space = SPACE
       }
     },
     async gather(path, pieces) {
-      await files.rm(path, { force: true });
-      await writeBeside(files, path, pieces);
+      try {
+        await writeBeside(files, path, pieces);
+      } catch (error) {
+        if (!hasCode(error, "EEXIST")) throw error;
+        await files.rm(path, { force: true });
+        await writeBeside(files, path, pieces);
+      }
     },
     name,
     async append(path) {
@@ -247,7 +253,12 @@ export function diskOn(files: FileSystem, mark = freshMark, space: Space = SPACE
     },
     settle: (directory) => syncDirectory(files, directory),
     async remove(path) {
-      await files.rm(path, { recursive: true, force: true });
+      try {
+        // Most are plain files, which need no looking at.
+        await files.unlink(path);
+      } catch (error) {
+        if (!isMissing(error)) await files.rm(path, { recursive: true, force: true });
+      }
     },
   };
 }

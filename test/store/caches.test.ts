@@ -84,7 +84,7 @@ describe("blobs", () => {
   });
 
   it("that cannot be written fail with the disk's own reason", async () => {
-    const disk = diskWith({}, { replace: () => Promise.reject(noSpace()) });
+    const disk = diskWith({}, { gather: () => Promise.reject(noSpace()) });
     const { write } = new Blobs(disk, join(await temporaryDirectory(), "blobs"), random).reserve(Buffer.from("x"));
     await expect(write()).rejects.toThrow("ENOSPC");
   });
