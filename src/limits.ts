@@ -32,7 +32,7 @@ export const FILE_CHUNKS_MAX = Math.ceil(FILE_SIZE_MAX / FILE_CHUNK_SIZE_MIN);
 /** What a piece says of itself, which is read before its bytes: a longer one is not understood. */
 export const FILE_HEADER_SIZE_MAX = KiB;
 /** Pieces that one pull asks for, and pulls under way at once, which bound what of a transfer is in memory. */
-export const FILE_PULL_CHUNKS = 4;
+export const FILE_PULL_CHUNKS = 2;
 export const FILE_PULLS_AHEAD = 2;
 /** Files of one offload, each way, so that a state can list them: more are refused with `limit_reached`, or not taken. */
 export const FILES_MAX = 64;
@@ -160,7 +160,7 @@ export const SYNC_IN_PLACE_MAX_MS = 1;
 /** How long a commit that nobody waits for may wait for another to share its sync with: then it is written by itself. */
 export const LAZY_COMMIT_MS = 2;
 /** Events that one fdatasync covers, which are in memory twice: what waits beyond goes with the next. */
-export const GROUP_SIZE_MAX = 32 * MiB;
+export const GROUP_SIZE_MAX = 4 * MiB;
 /** The newest lines whose events stay in memory, since what has just come is read next: older ones are read from the disk. */
 export const RECENT_COMMITS_SIZE_MAX = 512 * KiB;
 /** What a journal keeps to write groups into: after a larger one it begins anew with little. */
@@ -282,9 +282,9 @@ export const REFUSED_RECIPIENTS_KEPT = 256;
 export const RELAY_CLOSE_WAIT_MS = SECOND_MS;
 /** Frames and bytes of one connection that are being made durable, which are in memory: above either, its socket is not read. */
 export const IN_FLIGHT_FRAMES_MAX = 1_024;
-export const IN_FLIGHT_SIZE_MAX = 4 * MiB;
+export const IN_FLIGHT_SIZE_MAX = 1 * MiB;
 /** What may wait in a socket, which is in memory: above it, delivery stops until the reader has caught up. */
-export const SEND_BUFFER_SIZE_MAX = 8 * MiB;
+export const SEND_BUFFER_SIZE_MAX = 1 * MiB;
 /** What may wait in a socket when replies pile up as well: its peer sends and does not read, and is cut off. */
 export const REPLY_BUFFER_SIZE_MAX = SEND_BUFFER_SIZE_MAX + 2 * FRAME_SIZE_MAX;
 /** Offline mail of one recipient, by age, number and size: what is too old is dropped, what is too much is refused to its sender. */
