@@ -63,7 +63,7 @@ const offloadAfter = (...events: readonly Event[]) => given(offload, "o", ...eve
 /** Whoever waits for a slot is looked for. */
 const NEXT = ["queue", {}] as const;
 const effect = (type: string, reason?: string) => [type, { offload: "o", ...(reason && { reason }) }] as const;
-const active = (phase: string) => ({ active: phase });
+const active = (phase: string) => ({ active: phase === "uploading" ? { uploading: "offering" } : phase });
 
 describe("an errand, from the request to the result", () => {
   it("is asked of the controller", () => {
