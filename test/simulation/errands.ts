@@ -27,6 +27,13 @@ interface Errand {
   isCancelled: boolean;
 }
 
+/** Most files are small, some do not fit into a line of the journal, some not into one piece or one pull. */
+const FILE_SIZES: readonly (readonly [number, number])[] = [
+  ...Array<[number, number]>(7).fill([0, 2_000]),
+  ...Array<[number, number]>(2).fill([20_000, 60_000]),
+  [300_000, 1_600_000],
+];
+
 const wayOf = (from: Laptop, to: Laptop) => `${from.name} to ${to.name}`;
 
 export class Errands {
@@ -131,7 +138,7 @@ export class Errands {
     const { files } = laptop.machine;
     const given = Array.from({ length: dice.between(0, 3) }, (_, index) => {
       const name = `file-${this.#errands.length}-${index}`;
-      const bytes = Buffer.from(dice.bytes(dice.chance(0.2) ? dice.between(20_000, 60_000) : dice.between(0, 2_000)));
+      const bytes = Buffer.from(dice.bytes(dice.between(...dice.pick(FILE_SIZES))));
       files.put(`/${laptop.name}/files/${name}`, bytes);
       return { name, bytes };
     });
