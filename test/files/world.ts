@@ -1,0 +1,143 @@
+/** Two nodes, one of which offers files and one of which takes them. */
+import { hash } from "node:crypto";
+import { once } from "node:events";
+import { watch } from "node:fs";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { onTestFinished } from "vitest";
+import { offer, type Pull, pieces } from "../../src/actors/file-offers.ts";
+import type { FileTaker } from "../../src/actors/file-transfers.ts";
+import { type FileToSend, inspectFiles, type SavedFile } from "../../src/actors/files.ts";
+import { realNetwork } from "../../src/actors/network.ts";
+import { MeshNode } from "../../src/actors/node.ts";
+import { type Draft, entriesOnly, sending } from "../../src/actors/outgoing.ts";
+import { realPorts } from "../../src/actors/ports.ts";
+import type { MeshError } from "../../src/errors.ts";
+import { realDisk } from "../../src/store/disk.ts";
+import { encodeFileChunk, type FileChunk } from "../../src/wire/file-chunk.ts";
+import type { PayloadOf } from "../../src/wire/payload.ts";
+import { openWorld } from "../actors/world.ts";
+
+export type Ack = PayloadOf<"file_transfer_ack">;
+
+/** What becomes of a file that was offered: it is saved, or it fails. */
+export type Outcome = { readonly saved: SavedFile } | { readonly failed: MeshError };
+
+/** What may be told once it has happened, in the order in which it is asked for. */
+class Queue<T> {
+  readonly #told: T[] = [];
+  #waiting: ((told: T) => void) | undefined;
+  push(told: T): void {
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    if (waiting) waiting(told);
+    else this.#told.push(told);
+  }
+  next(): Promise<T> {
+    const told = this.#told.shift();
+    return told === undefined ? new Promise((resolve) => (this.#waiting = resolve)) : Promise.resolve(told);
+  }
+}
+
+export async function openFileWorld() {
+  const world = await openWorld();
+  const inbox = join(world.directory, "arrived");
+  const outcomes = new Queue<Outcome>();
+  const acks = new Queue<Ack>();
+  const pulls = new Queue<Pull>();
+  const names = new Set<string>();
+  const taker: FileTaker = {
+    place: async () => ({ directory: inbox }),
+    names: async () => names,
+    progressed: () => entriesOnly(),
+    saved: async (_peer, _offer, file) => ({
+      ...entriesOnly(),
+      begin: () => {
+        names.add(file.name);
+        outcomes.push({ saved: file });
+      },
+    }),
+    failed: async (_peer, _offer, problem) => {
+      outcomes.push({ failed: problem });
+      return entriesOnly();
+    },
+  };
+  const nodes = new Map<string, MeshNode>();
+  const open = async (name: string): Promise<MeshNode> => {
+    const node = await MeshNode.open({
+      home: world.home(name),
+      ports: realPorts(realNetwork),
+      files: taker,
+      onWork: async ({ payload }) => {
+        if (payload.type === "file_transfer_ack") acks.push(payload);
+        if (payload.type === "mesh:file_pull") pulls.push(payload);
+        return undefined;
+      },
+    });
+    node.start();
+    if (!node.membership.current) {
+      const { relayUrl, url } = world.server;
+      const place = { controller: null, cluster: "files", relayUrl, registryUrl: url };
+      await node.membership.join({ ...place, name, capabilities: [] });
+    }
+    nodes.set(name, node);
+    return node;
+  };
+  await open("alice");
+  const to = (await open("bob")).core.keyring.identity.did;
+  onTestFinished(async () => {
+    for (const node of nodes.values()) await node.close();
+  });
+  const node = (name: string): MeshNode => {
+    const found = nodes.get(name);
+    if (!found) throw new Error(`no ${name}`);
+    return found;
+  };
+  const commit = (draft: Draft) =>
+    node("alice").core.system.commit(draft.entries, { secrets: draft.secrets, before: draft.before }).durable;
+  return {
+    inbox,
+    outcomes,
+    acks,
+    pulls,
+    home: world.home,
+    /** A file on alice's disk. */
+    async file(name: string, bytes: Uint8Array): Promise<FileToSend> {
+      const path = join(world.directory, `source-${hash("sha256", name, "hex").slice(0, 8)}`);
+      await writeFile(path, bytes);
+      const [file] = await inspectFiles(realDisk, [path]);
+      if (!file) throw new Error("no file");
+      return { ...file, name };
+    },
+    /** Alice offers a file to bob. */
+    offer: (transfer: string, file: FileToSend) => commit(offer(node("alice").core, to, "request", transfer, file)),
+    /** Alice sends what was pulled. */
+    give: async (file: FileToSend, pull: Pull) => commit(await pieces(node("alice").core, to, file, pull)),
+    /** Alice sends a piece, whatever was pulled. */
+    piece: (id: string, chunk: FileChunk) =>
+      commit(sending(node("alice").core, to, id, "part", encodeFileChunk(chunk))),
+    /** Alice sends bytes that claim to be a piece. */
+    bytes: (id: string, plaintext: Uint8Array) => commit(sending(node("alice").core, to, id, "part", plaintext)),
+    /** Ends a node and opens it again. */
+    async restart(name: string): Promise<void> {
+      await node(name).close();
+      await open(name);
+    },
+    /** What lies in the folder where files arrive. */
+    arrived: () => readdir(inbox).catch(() => []),
+    /** Resolves when a node keeps no sealed bodies in files of their own any more. */
+    async emptied(name: string): Promise<void> {
+      const blobs = join(world.home(name), "blobs");
+      await mkdir(blobs, { recursive: true });
+      const changes = watch(blobs);
+      for (let isEmpty = false; !isEmpty; ) {
+        const change = once(changes, "change");
+        isEmpty = (await readdir(blobs)).length === 0;
+        if (!isEmpty) await change;
+      }
+      changes.close();
+    },
+  };
+}
+
+export type FileWorld = Awaited<ReturnType<typeof openFileWorld>>;
