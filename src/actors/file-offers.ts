@@ -1,10 +1,9 @@
-import { hash } from "node:crypto";
 import { FILE_CHUNK_SIZE } from "../limits.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import { encodeFileChunk } from "../wire/file-chunk.ts";
 import type { PayloadOf } from "../wire/payload.ts";
 import { type Core, conversationOf } from "./core.ts";
-import { type FileToSend, readPart } from "./files.ts";
+import { type FileToSend, readPieces } from "./files.ts";
 import { type Composed, compose, type Draft, join, sending } from "./outgoing.ts";
 
 // Files that we offer and a peer pulls. Nothing of them is kept but what was pulled and is not at the relay yet.
@@ -37,16 +36,12 @@ export const offer = (core: Core, peer: string, request: string, transfer: strin
 /** The SEND events of the pieces that a peer pulls. @throws MeshError `file_unreadable` when the file is not what was offered */
 export async function pieces(core: Core, peer: string, file: FileToSend, pull: Pull): Promise<Draft> {
   const { transfer_id: transferId, from, count } = pull;
-  const offset = from * FILE_CHUNK_SIZE;
-  if (offset >= file.size) return join();
-  const bytes = await readPart(core.ports.disk, file, offset, count * FILE_CHUNK_SIZE);
-  const drafts: Draft[] = [];
-  for (let begin = 0, index = from; begin < bytes.length; begin += FILE_CHUNK_SIZE, index++) {
-    const piece = bytes.subarray(begin, begin + FILE_CHUNK_SIZE);
-    const plaintext = encodeFileChunk({ transferId, index, sha256: hash("sha256", piece, "hex"), bytes: piece });
-    drafts.push(sending(core, peer, `${transferId}.${index}`, "part", plaintext));
-  }
-  return join(...drafts);
+  const read = await readPieces(core.ports.disk, file, from, count);
+  return join(
+    ...read.map((piece) =>
+      sending(core, peer, `${transferId}.${piece.index}`, "part", encodeFileChunk({ transferId, ...piece })),
+    ),
+  );
 }
 
 /** How much of a file a peer has that pulls this: all before it. */

@@ -1,8 +1,9 @@
 import { createHash, hash } from "node:crypto";
 import { basename, join, resolve } from "node:path";
 import { MeshError } from "../errors.ts";
-import { FILE_NAME_SIZE_MAX, FILE_SIZE_MAX, FILES_MAX } from "../limits.ts";
+import { FILE_CHUNK_SIZE, FILE_NAME_SIZE_MAX, FILE_SIZE_MAX, FILES_MAX } from "../limits.ts";
 import type { Disk } from "../store/disk.ts";
+import { secretByContent, secretByName } from "./secret-files.ts";
 
 // Files that leave and files that come. The name that crosses the mesh is a bare file name; what comes back lands in the
 // offload's own folder, whole, under a name of its own.
@@ -11,7 +12,10 @@ export interface FileToSend {
   readonly name: string;
   readonly path: string;
   readonly size: number;
+  /** In hex. */
   readonly sha256: string;
+  /** The SHA-256 of each piece of FILE_CHUNK_SIZE bytes, one after the other, in base64: what leaves is what was looked at. */
+  readonly pieces: string;
 }
 
 /** The SHA-256 of a file, in hex, and of how many bytes: it is never in memory as a whole. */
@@ -25,21 +29,58 @@ async function digestOf(disk: Disk, path: string): Promise<{ readonly sha256: st
   return { sha256: digest.digest("hex"), size };
 }
 
+/** The same, with the hashes of its pieces. `begins` is told of its first bytes. */
+async function inspect(disk: Disk, path: string, begins: (bytes: Uint8Array) => void) {
+  const whole = createHash("sha256");
+  const pieces: Buffer[] = [];
+  let piece = createHash("sha256");
+  let size = 0;
+  for await (const bytes of disk.pieces(path)) {
+    if (size === 0) begins(bytes);
+    whole.update(bytes);
+    for (let at = 0; at < bytes.length; ) {
+      const part = bytes.subarray(at, at + FILE_CHUNK_SIZE - (size % FILE_CHUNK_SIZE));
+      piece.update(part);
+      at += part.length;
+      size += part.length;
+      if (size % FILE_CHUNK_SIZE === 0) {
+        pieces.push(piece.digest());
+        piece = createHash("sha256");
+      }
+    }
+  }
+  if (size % FILE_CHUNK_SIZE > 0) pieces.push(piece.digest());
+  return { sha256: whole.digest("hex"), size, pieces: Buffer.concat(pieces).toString("base64") };
+}
+
 /**
  * Looks at the files that an offload names. Two of the same name get different names on the mesh.
- * @throws MeshError `file_unreadable`, `file_too_large`, `limit_reached`
+ * @param meant paths of files that may go although they look like secrets
+ * @throws MeshError `file_unreadable`, `file_too_large`, `file_secret`, `limit_reached`
  */
-export async function inspectFiles(disk: Disk, paths: readonly string[]): Promise<FileToSend[]> {
+export async function inspectFiles(
+  disk: Disk,
+  paths: readonly string[],
+  meant: readonly string[] = paths,
+): Promise<FileToSend[]> {
   if (paths.length > FILES_MAX) throw new MeshError("limit_reached", `At most ${FILES_MAX} files go with one offload.`);
   const files: FileToSend[] = [];
   for (const given of paths) {
     const path = resolve(given);
+    const refuse = (why: string | undefined) => {
+      if (why !== undefined && !meant.includes(given)) throw new MeshError("file_secret", `${path} ${why}.`);
+    };
+    refuse(secretByName(path));
     const size = await readable(path, disk.size(path));
     if (size === undefined) throw new MeshError("file_unreadable", `${path} is not a file.`);
     if (size > FILE_SIZE_MAX)
       throw new MeshError("file_too_large", `${path} has ${size} bytes, at most ${FILE_SIZE_MAX} are sent.`);
     const name = freeName(basename(path), new Set(files.map((file) => file.name)));
-    files.push({ name, path, ...(await readable(path, digestOf(disk, path))) });
+    const looked = await readable(
+      path,
+      inspect(disk, path, (bytes) => refuse(secretByContent(bytes))),
+    );
+    files.push({ name, path, ...looked });
   }
   return files;
 }
@@ -52,13 +93,31 @@ export async function readInspected(disk: Disk, file: FileToSend): Promise<Uint8
   return bytes;
 }
 
-/**
- * Bytes of a file that was looked at before, as far as it goes; whether they are the same bytes shows when all are there.
- * @throws MeshError `file_unreadable`
- */
-export async function readPart(disk: Disk, file: FileToSend, offset: number, length: number): Promise<Uint8Array> {
+const HASH_SIZE = 32;
+
+/** A piece of a file as it was when it was looked at. */
+export interface Piece {
+  readonly index: number;
+  readonly bytes: Uint8Array;
+  /** In hex. */
+  readonly sha256: string;
+}
+
+/** So many pieces of a file that was looked at before, or those there are. @throws MeshError `file_unreadable` when they are other bytes now */
+export async function readPieces(disk: Disk, file: FileToSend, from: number, count: number): Promise<Piece[]> {
+  const offset = from * FILE_CHUNK_SIZE;
+  const length = Math.min(count * FILE_CHUNK_SIZE, file.size - offset);
+  if (length <= 0) return [];
   if ((await readable(file.path, disk.size(file.path))) !== file.size) throw changed(file);
-  return readable(file.path, disk.readRange(file.path, offset, Math.min(length, file.size - offset)));
+  const bytes = await readable(file.path, disk.readRange(file.path, offset, length));
+  const known = Buffer.from(file.pieces, "base64");
+  return Array.from({ length: Math.ceil(length / FILE_CHUNK_SIZE) }, (_, at) => {
+    const index = from + at;
+    const piece = bytes.subarray(at * FILE_CHUNK_SIZE, (at + 1) * FILE_CHUNK_SIZE);
+    const sha256 = hash("sha256", piece, "hex");
+    if (known.toString("hex", index * HASH_SIZE, (index + 1) * HASH_SIZE) !== sha256) throw changed(file);
+    return { index, bytes: piece, sha256 };
+  });
 }
 
 /** Why a file that was looked at before did not arrive as it was: the file itself, or what took it. */

@@ -14,7 +14,15 @@ export const offloadOf = (id: string): string => `offload/${id}`;
 /** What the sealed body of a request says. */
 export const Request = z.object({
   task: z.string(),
-  files: z.array(z.object({ name: z.string(), path: z.string(), size: z.number(), sha256: z.string() })),
+  files: z.array(
+    z.object({
+      name: z.string(),
+      path: z.string(),
+      size: z.number(),
+      sha256: z.string(),
+      pieces: z.string().default(""),
+    }),
+  ),
 });
 /** What was asked for. @throws MeshError when its words are gone */
 export async function requestOf({ system, bodies }: Core, id: string): Promise<z.infer<typeof Request>> {

@@ -18,6 +18,31 @@ export { isOver, type OffloadStatus, type OffloadView, offloadOf } from "./offlo
 
 // Offloads as the laptop drives them: the effects of the offload machine, and what the cluster says about them.
 
+export interface OffloadOptions {
+  /** A UUID; the same again is the same offload again. */
+  readonly id?: string | undefined;
+  readonly controller: string;
+  readonly task: string;
+  readonly files: readonly string[];
+  readonly target: { readonly name?: string | undefined; readonly capability?: string | undefined };
+  readonly timeoutMinutes?: number | undefined;
+  /** Where it is asked for, so that its end is told there. */
+  readonly origin?: string | undefined;
+  /** Also when the same goes on already. */
+  readonly force?: boolean | undefined;
+  /** Of the files, those that may go although they look like secrets. */
+  readonly secrets?: readonly string[] | undefined;
+}
+
+/** What makes two requests the same: whom they are for, what is to be done, and files by their names and bytes. */
+const contentOf = (target: OffloadOptions["target"], { task, files }: z.infer<typeof Request>): string =>
+  JSON.stringify([
+    target.name ?? "",
+    target.capability ?? "",
+    task,
+    ...files.map(({ name, sha256 }) => [name, sha256]),
+  ]);
+
 export class Offloads {
   readonly #core: Core;
   readonly #folder: string;
@@ -42,39 +67,51 @@ export class Offloads {
 
   // Commands
 
-  /** Begins an offload; resolves when the intent is durable. @throws MeshError on files that cannot be sent */
-  async begin(options: {
-    /** A UUID; the same again is the same offload again. */
-    readonly id?: string | undefined;
-    readonly controller: string;
-    readonly task: string;
-    readonly files: readonly string[];
-    readonly target: { readonly name?: string | undefined; readonly capability?: string | undefined };
-    readonly timeoutMinutes?: number | undefined;
-    /** Where it is asked for, so that its end is told there. */
-    readonly origin?: string | undefined;
-  }): Promise<string> {
+  /**
+   * Begins an offload; resolves when the intent is durable. While the same task with the same files for the same target goes on,
+   * that one is given (`duplicate`) unless `force` asks for another.
+   * @throws MeshError on files that cannot be sent
+   */
+  begin(options: OffloadOptions): Promise<{ readonly id: string; readonly duplicate: boolean }> {
     if (Buffer.byteLength(options.task) > TASK_SIZE_MAX)
       throw new MeshError("limit_reached", `A task has at most ${TASK_SIZE_MAX} bytes.`);
-    const id = options.id ?? uuidFrom(this.#core.ports.random);
-    if (this.#core.system.decided(offloadOf(id))) return id;
-    const files = await inspectFiles(this.#core.ports.disk, options.files);
-    const request: z.infer<typeof Request> = { task: options.task, files };
+    // One after the other, so that of two that are the same the second finds the first.
+    return this.#core.lanes.run("offload", () => this.#begin(options));
+  }
+
+  async #begin({ id: chosen, controller, task, target, timeoutMinutes, origin, ...options }: OffloadOptions) {
+    const id = chosen ?? uuidFrom(this.#core.ports.random);
+    if (this.#core.system.decided(offloadOf(id))) return { id, duplicate: false };
+    const files = await inspectFiles(this.#core.ports.disk, options.files, options.secrets ?? []);
+    const request: z.infer<typeof Request> = { task, files };
+    const same = options.force ? undefined : await this.#same(target, request);
+    if (same !== undefined) return { id: same, duplicate: true };
     const { body, secrets, before } = this.#core.bodies.seal(offloadOf(id), JSON.stringify(request));
     const { queued, hasSlot } = this.#standing();
     const event: Event = {
       type: "REQUESTED",
-      controller: options.controller,
-      target: options.target,
-      timeout_minutes: options.timeoutMinutes ?? OFFLOAD_TIMEOUT_MINUTES,
+      controller,
+      target,
+      timeout_minutes: timeoutMinutes ?? OFFLOAD_TIMEOUT_MINUTES,
       body,
       files: files.length,
       bytes: files.reduce((sum, file) => sum + file.size, 0),
       ...(queued.length > 0 || !hasSlot ? { queued: true } : {}),
     };
-    const entries = [{ stream: offloadOf(id), event }, ...asking(this.#core, offloadOf(id), options.origin)];
+    const entries = [{ stream: offloadOf(id), event }, ...asking(this.#core, offloadOf(id), origin)];
     await this.#core.system.commit(entries, { secrets, before }).durable;
-    return id;
+    return { id, duplicate: false };
+  }
+
+  /** An offload that goes on and asks for the same. */
+  async #same(target: OffloadOptions["target"], request: z.infer<typeof Request>): Promise<string | undefined> {
+    const wanted = contentOf(target, request);
+    for (const [, { snapshot }] of this.#core.system.streams("offload")) {
+      const context: OffloadContext = snapshot.context;
+      const goesOn = snapshot.matches("queued") || snapshot.matches("active");
+      if (goesOn && contentOf(context.target, await requestOf(this.#core, context.id)) === wanted) return context.id;
+    }
+    return undefined;
   }
 
   /** Asks for an end; asking again changes nothing. @throws MeshError `offload_unknown`, `offload_over` */

@@ -49,6 +49,8 @@ function storeOf({ health }: MeshNode): { state: "ok" } | { state: "failing"; si
   return state.state === "ok" ? state : { ...state, since: new Date(state.since).toISOString() };
 }
 
+const Paths = z.array(z.string().min(1).max(PATH_LENGTH_MAX)).max(FILES_MAX);
+
 export const operations = {
   whoami: operation(z.object({}), async (_, { node }) => {
     const clusters = [...node.core.system.streams("pairing")].map(([, state]) => {
@@ -219,17 +221,23 @@ export const operations = {
   offload: operation(
     z.object({
       task: z.string().min(1).max(TASK_SIZE_MAX),
-      files: z.array(z.string().min(1).max(PATH_LENGTH_MAX)).max(FILES_MAX).default([]),
+      files: Paths.default([]),
       to: z.string().min(1).max(NAME_LENGTH_MAX).optional(),
       capability: z.string().min(1).max(CAPABILITY_LENGTH_MAX).optional(),
       timeout_minutes: z.number().positive().max(OFFLOAD_TIMEOUT_MINUTES_MAX).optional(),
       /** Chosen by the caller, so that asking again is the same offload again. */
       id: z.uuid().optional(),
       origin: Origin.optional(),
+      /** Also when the same runs already. */
+      force: z.boolean().default(false),
+      /** Of the files, those that may go although they look like secrets. */
+      secrets: Paths.default([]),
     }),
-    async ({ task, files, to, capability, timeout_minutes, id: chosen, origin }, { node }) => {
-      const id = await node.offloads.begin({
+    async ({ task, files, to, capability, timeout_minutes, id: chosen, origin, force, secrets }, { node }) => {
+      const { id, duplicate } = await node.offloads.begin({
         id: chosen,
+        force,
+        secrets,
         controller: membershipOf(node).controller,
         task,
         files,
@@ -237,7 +245,7 @@ export const operations = {
         timeoutMinutes: timeout_minutes,
         origin,
       });
-      return node.offloads.view(id);
+      return { ...(await node.offloads.view(id)), duplicate };
     },
   ),
 

@@ -34,6 +34,7 @@ export function addOffloads(program: Command): void {
       `the time it may take, in minutes or as 2h (default: ${OFFLOAD_TIMEOUT_MINUTES})`,
       duration({ unit: "m", max: `${OFFLOAD_TIMEOUT_MINUTES_MAX}m` }),
     )
+    .option("--force", "also when the same runs already, and files that look like secrets")
     .option("--wait", "stay until it has ended; Ctrl-C leaves it running")
     .addHelpText("after", '\nExample: kars-mesh offload "run train.py --epochs 3" --file train.py data.csv --wait')
     .action(action(offload));
@@ -64,6 +65,7 @@ interface OffloadOptions {
   readonly to?: string;
   readonly capability?: string;
   readonly timeout?: number;
+  readonly force?: true;
   readonly wait?: true;
 }
 
@@ -71,19 +73,22 @@ async function offload(io: Io, typed: string, more: readonly string[], options: 
   if (more.length > 0 && options.file === undefined)
     throw new InvalidArgumentError("The task has several words: put it in quotes.");
   const task = await wordsOf([typed], TASK_SIZE_MAX, "task");
+  // The process that owns the home may stand in another directory.
+  const files = [...(options.file ?? []), ...more].map((path) => resolve(path));
   const request = {
     // The same id when the command is repeated: it is the same offload.
     id: randomUUID(),
     task,
-    // The process that owns the home may stand in another directory.
-    files: [...(options.file ?? []), ...more].map((path) => resolve(path)),
+    files,
+    ...(options.force && { force: true, secrets: files }),
     ...(options.to === undefined ? {} : { to: options.to }),
     ...(options.capability === undefined ? {} : { capability: options.capability }),
     ...(options.timeout === undefined ? {} : { timeout_minutes: options.timeout / 60_000 }),
   };
   await atHome(io, async (visit) => {
     const { mesh, signal } = visit;
-    const { offload_id: id } = await mesh.call("offload", request, { signal });
+    const { offload_id: id, duplicate } = await mesh.call("offload", request, { signal });
+    if (duplicate) io.note(`The same goes on already, so nothing new was begun. --force begins it once more.`);
     if (options.wait) {
       io.note(`Offload ${id}. Ctrl-C leaves it running.`);
       return followToTheEnd(io, visit, id);

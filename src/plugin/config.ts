@@ -25,7 +25,7 @@ const Config = z.strictObject({
   name: Name.optional(),
   acceptFrom: KnockPolicy.optional(),
   notify: NotifyPolicy.default("wake"),
-  uploadRoots: z.array(Path).max(UPLOAD_ROOTS_MAX).optional(),
+  uploadRoots: z.array(Path).max(UPLOAD_ROOTS_MAX).default([]),
   relayUrl: RelayUrl.optional(),
   registryUrl: RegistryUrl.optional(),
   limits: z
@@ -46,7 +46,7 @@ export interface PluginConfig {
   readonly acceptFrom: KnockPolicy | undefined;
   readonly notify: NotifyPolicy;
   /** Folders outside of the workspace whose files may go to a cluster, absolute; undefined where every open one may. */
-  readonly uploadRoots: readonly string[] | undefined;
+  readonly uploadRoots: readonly string[];
   /** Where relay and registry are reached from here. */
   readonly places: Places;
   readonly limits: OffloadLimits;
@@ -81,7 +81,7 @@ export function readConfig(raw: unknown): PluginConfig {
     name,
     acceptFrom,
     notify,
-    uploadRoots: uploadRoots?.map((root) => resolve(expandTilde(root))),
+    uploadRoots: uploadRoots.map((root) => resolve(expandTilde(root))),
     places: placesOf(
       {
         relayUrl: relayUrl ?? process.env.KARS_MESH_RELAY_URL,

@@ -1,5 +1,6 @@
 import { realpath, stat } from "node:fs/promises";
-import { isAbsolute, relative, resolve, sep } from "node:path";
+import { isAbsolute, join, relative, resolve, sep } from "node:path";
+import { secretByName } from "../actors/secret-files.ts";
 import { MeshError } from "../errors.ts";
 import { FILES_MAX } from "../limits.ts";
 import type { ToolContext } from "./api.ts";
@@ -31,18 +32,28 @@ const isHidden = (folder: string, path: string) =>
     .split(sep)
     .some((part) => part.startsWith("."));
 
+/** Whether everything in a folder looks like a secret. */
+const isSecret = (folder: string) => secretByName(join(folder, "file")) !== undefined;
+
+/** Files that an agent may send, by their real paths. */
+export interface Resolved {
+  readonly files: string[];
+  /** Those of them that the person named one by one, or in a folder of secrets: they are meant, whatever they look like. */
+  readonly meant: string[];
+}
+
 /**
- * The real paths of files, which are relative to the agent's workspace. Inside the workspace every file may go; elsewhere
- * none that is hidden or lies in a hidden folder (keys, credentials, histories), none outside of the upload roots where the person
- * named some, and none at all where the agent is kept to its workspace. The state directory of this node never.
+ * The real paths of files, which are relative to the agent's workspace. Those in the workspace may go, and those in the upload roots
+ * that the person named, but for what is hidden there; none outside of the workspace where the agent is kept to it. The state
+ * directory of this node never.
  * @throws MeshError `input_invalid`, `file_unreadable`, `file_too_large`
  */
 export async function resolveFiles(
   files: readonly string[],
   { workspaceDir, sandboxed, fsPolicy }: ToolContext,
   { home, uploadRoots, limits }: Pick<PluginConfig, "home" | "uploadRoots" | "limits">,
-): Promise<string[]> {
-  if (files.length === 0) return [];
+): Promise<Resolved> {
+  if (files.length === 0) return { files: [], meant: [] };
   const { filesPerOffload: most = FILES_MAX, megabytesPerOffload } = limits;
   if (files.length > most)
     throw new MeshError("input_invalid", `files: ${files.length} are given, and one offload takes at most ${most}.`);
@@ -51,7 +62,7 @@ export async function resolveFiles(
   const workspace = await placeOf(workspaceDir ?? process.cwd());
   const state = await placeOf(home);
   const confined = sandboxed === true || fsPolicy?.workspaceOnly === true;
-  const roots = uploadRoots && (await Promise.all(uploadRoots.map(placeOf)));
+  const roots = await Promise.all(uploadRoots.map(placeOf));
   const paths = await Promise.all(
     files.map(async (file, index) => {
       const path = await realpathOf(resolve(workspace, expandTilde(file)));
@@ -60,11 +71,13 @@ export async function resolveFiles(
       if (isInside(workspace, path)) return path;
       if (confined) throw refuse(`lies outside the workspace ${workspace}`);
       if (DEVICES.test(path)) throw refuse("is not a stored file");
-      const root = roots?.find((each) => isInside(each, path));
-      if (roots && root === undefined)
-        throw refuse(`lies outside the workspace and the folders of uploadRoots (${roots.join(", ") || "none"})`);
+      const root = roots.find((each) => isInside(each, path));
+      if (root === undefined)
+        throw refuse(
+          `lies outside the workspace ${workspace} and the folders of uploadRoots (${roots.join(", ") || "none"}); copy it to the workspace, or ask the user to name its folder in uploadRoots`,
+        );
       // A hidden folder that the person named is meant.
-      if (isHidden(root ?? sep, path))
+      if (isHidden(root, path))
         throw refuse(`is hidden, or in a hidden folder; copy it to the workspace ${workspace} if it is really meant`);
       return path;
     }),
@@ -78,5 +91,6 @@ export async function resolveFiles(
         `files: together ${total} bytes, and one offload takes at most ${megabytesPerOffload} MB.`,
       );
   }
-  return paths;
+  const isMeant = (path: string) => roots.some((root) => root === path || (isSecret(root) && isInside(root, path)));
+  return { files: paths, meant: paths.filter(isMeant) };
 }

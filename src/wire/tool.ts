@@ -209,6 +209,7 @@ export const CloudOffloadParameters = parameters({
     .describe(
       `How many minutes the task may take: at most ${OFFLOAD_TIMEOUT_MINUTES_MAX}, ${OFFLOAD_TIMEOUT_MINUTES} unless given.`,
     ),
+  force: flag().optional().describe("Whether to run it again while the same task with the same files has not ended."),
 });
 
 const OffloadId = z.preprocess(asText, Id);

@@ -45,7 +45,7 @@ describe("offloads", { timeout: STORY_MS }, () => {
       status: "done",
       phase: "done",
       position: null,
-      progress: { stage: expect.anything(), pct: 100, message: expect.any(String) },
+      progress: { stage: expect.anything(), pct: 100, message: expect.any(String), bytes: null, bytes_total: null },
       summary: "\x1b[31mhalf 50%",
       files: [
         {

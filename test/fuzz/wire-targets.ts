@@ -4,7 +4,9 @@ import { operations } from "../../src/actors/operations.ts";
 import { Question } from "../../src/actors/owner.ts";
 import { connectRefusal, readAuthorization, registrationProof, signedTime } from "../../src/cluster/proof.ts";
 import { base64, base64url } from "../../src/crypto/index.ts";
+import { FILE_CHUNK_SIZE } from "../../src/limits.ts";
 import { readConfig } from "../../src/plugin/config.ts";
+import { encodeFileChunk, parseFileChunk } from "../../src/wire/file-chunk.ts";
 import * as frame from "../../src/wire/frame.ts";
 import * as pair from "../../src/wire/pair.ts";
 import { Payload, parsePayload } from "../../src/wire/payload.ts";
@@ -78,6 +80,16 @@ const payloads: readonly unknown[] = [
     chunk_hashes: [hash],
     manifest_hash: hash,
   },
+  {
+    type: "mesh:file_offer",
+    transfer_id: ID,
+    request_id: ID,
+    file_name: "a",
+    size_bytes: 9,
+    chunk_size: FILE_CHUNK_SIZE,
+    sha256: hash,
+  },
+  { type: "mesh:file_pull", transfer_id: ID, from: 0, count: 1 },
   { type: "mesh:receipt", delivered: [ID], read: [] },
   { type: "mesh:transfer_chunk", transfer_id: ID, chunk_index: 0, total_chunks: 1, data: key, hash },
 ];
@@ -90,6 +102,19 @@ const payload: Target = {
     const taken = parsePayload(text);
     if (taken === undefined) return "refused";
     assertEqual(Payload.parse(taken), taken, "a payload that is not of its type");
+    return "taken";
+  },
+};
+
+const chunk = { transferId: ID, index: 3, sha256: hash, bytes: bytes(40) };
+const chunks: Target = {
+  name: "file chunk",
+  kind: "bytes",
+  samples: [encodeFileChunk(chunk), encodeFileChunk({ ...chunk, bytes: bytes(0) })],
+  take(plaintext) {
+    const taken = parseFileChunk(plaintext);
+    if (taken === undefined) return "refused";
+    assertEqual(parseFileChunk(encodeFileChunk(taken)), taken, "a piece that is another when it is written again");
     return "taken";
   },
 };
@@ -257,6 +282,7 @@ export const wireTargets: readonly Target[] = [
   schemaTarget("envelope", frame.Envelope, frames),
   schemaTarget("ack", frame.Ack, [{ v: 1, type: "ack", id: ID, sender: DID }]),
   payload,
+  chunks,
   tokens,
   tokenBodies,
   schemaTarget("pair-request", pair.PairRequest, [

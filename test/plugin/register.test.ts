@@ -116,6 +116,7 @@ it("reads its configuration", () => {
     home: join(homedir(), "elsewhere"),
     name: "alice",
     notify: "wake",
+    uploadRoots: [],
     places: {},
     limits: {},
   });

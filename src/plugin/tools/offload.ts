@@ -24,14 +24,17 @@ export const cloudOffload = defineTool({
   description:
     "Use to hand a heavy or long task to the paired cluster (“offload this”, “run it in the cloud”, “ask my cluster”). Returns an offload_id at once; the task runs in a governed sandbox, follow it with offload_status. Never put secrets in the task.",
   parameters: CloudOffloadParameters,
-  async run({ task, files = [], to, capability, timeout_minutes }, { node, config, context, signal }) {
+  async run({ task, files: named = [], to, capability, timeout_minutes, force }, { node, config, context, signal }) {
     const origin = originOf(context);
+    const { files, meant } = await resolveFiles(named, context, config);
     await requireRoom(node, config.limits.runningOffloads, signal);
     const view = await node.call(
       "offload",
       {
         task,
-        files: await resolveFiles(files, context, config),
+        files,
+        secrets: meant,
+        ...(force === undefined ? {} : { force }),
         ...(to === undefined ? {} : { to }),
         ...(capability === undefined ? {} : { capability }),
         ...(timeout_minutes === undefined ? {} : { timeout_minutes }),
@@ -40,10 +43,10 @@ export const cloudOffload = defineTool({
       { signal },
     );
     const { text, details } = answer(view);
-    return {
-      text: paragraphs(`Offloaded with ${count(files.length, "file")}. offload_id: ${view.offload_id}`, text),
-      details,
-    };
+    const first = view.duplicate
+      ? `The same task with the same files has not ended yet, so nothing new was begun. offload_id: ${view.offload_id}`
+      : `Offloaded with ${count(files.length, "file")}. offload_id: ${view.offload_id}`;
+    return { text: paragraphs(first, text), details };
   },
 });
 
