@@ -1,3 +1,4 @@
+import { STATUS_CODES } from "node:http";
 import type { KubeConfig, V1Job, V1NetworkPolicy, V1Secret } from "@kubernetes/client-node";
 import { MeshError } from "../../errors.ts";
 import { safeParse } from "../../parse.ts";
@@ -99,9 +100,10 @@ function reasonOf(error: unknown): string {
 
 function asApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error;
-  const status = error instanceof Error && "code" in error && typeof error.code === "number" ? error.code : undefined;
-  if (status === undefined) return new ApiError(undefined, reasonOf(error), { cause: error });
-  const body = error instanceof Error && "body" in error ? error.body : undefined;
+  // A refusal of the client has a body, maybe an empty one; a timeout has a code too.
+  if (!(error instanceof Error && "body" in error && "code" in error && typeof error.code === "number"))
+    return new ApiError(undefined, reasonOf(error), { cause: error });
+  const { code: status, body } = error;
   let answer: unknown = body;
   if (typeof body === "string") {
     try {
@@ -111,7 +113,7 @@ function asApiError(error: unknown): ApiError {
     }
   }
   const said = safeParse(SeenStatus, answer).data;
-  return new ApiError(status, said?.message || said?.reason || `HTTP ${status}`, { cause: error });
+  return new ApiError(status, said?.message || said?.reason || (STATUS_CODES[status] ?? "refused"), { cause: error });
 }
 
 const asSeenJob = (job: unknown): SeenJob => {

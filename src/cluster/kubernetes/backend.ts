@@ -46,7 +46,11 @@ export class KubernetesBackend implements SandboxBackend {
       kind: "jobs",
       parse: (object) => safeParse(SeenJob, object).data,
       nameOf: ({ metadata }) => metadata.name,
-      changed: (job, isGone) => this.#sandboxes.get(job.metadata.name)?.seeJob(job, isGone),
+      changed: (job, isGone) => {
+        const sandbox = this.#sandboxes.get(job.metadata.name);
+        if (isGone) sandbox?.missJob();
+        else sandbox?.seeJob(job);
+      },
     });
     const pods = new Reflector<SeenPod>({
       ...options,
@@ -81,7 +85,7 @@ export class KubernetesBackend implements SandboxBackend {
       told: (words: string) => hooks.starting("spawning", words),
     };
     try {
-      const { did, job } = await makeSandbox(config, making);
+      const { did, job } = await this.#untilClosed(makeSandbox(config, making));
       watched.jobs.expect(job);
       return this.#live(watched, { name, did, directory: config.directory, hooks });
     } catch (error) {

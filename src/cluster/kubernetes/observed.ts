@@ -14,7 +14,10 @@ const listOf = <S extends z.ZodType>(item: S) =>
     .nullish()
     .transform((list) => list ?? []);
 /** Whether there is anything: a time is text in a watch, and a date as the client reads a list. */
-const Given = z.unknown().transform((value) => value !== undefined && value !== null);
+const Given = z
+  .unknown()
+  .optional()
+  .transform((value) => value !== undefined && value !== null);
 const Texts = z
   .record(z.string(), z.string())
   .nullish()

@@ -26,8 +26,8 @@ export class Reflector<T> {
   readonly #stopped = new AbortController();
   readonly #synced = Promise.withResolvers<void>();
   #version: string | undefined;
-  /** Whether the server failed last time: each failure is told once. */
-  #isFailing = false;
+  /** How the server failed last time: the same is told once. */
+  #failure: string | undefined;
 
   constructor(options: ReflectorOptions<T>) {
     this.#options = options;
@@ -142,17 +142,17 @@ export class Reflector<T> {
   }
 
   #failed(error: unknown): void {
-    if (this.#isFailing) return;
-    this.#isFailing = true;
-    const { api, kind, note } = this.#options;
     const status = error instanceof ApiError && error.status !== undefined ? ` (${error.status})` : "";
+    if (this.#failure === status) return;
+    this.#failure = status;
+    const { api, kind, note } = this.#options;
     const reason = error instanceof Error ? error.message : String(error);
     note(`The Kubernetes API at ${api.server} cannot be watched for ${kind}${status}: ${reason}. It is asked again.`);
   }
 
   #well(): void {
-    if (!this.#isFailing) return;
-    this.#isFailing = false;
+    if (this.#failure === undefined) return;
+    this.#failure = undefined;
     this.#options.note(`The Kubernetes API tells of ${this.#options.kind} again.`);
   }
 

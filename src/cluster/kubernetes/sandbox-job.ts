@@ -58,13 +58,14 @@ export class SandboxJob implements SandboxProcess {
     this.#options = options;
   }
 
-  /** From now on its hooks are told. @param pod what is known of it by now */
+  /** From now on its hooks are told. @param job what is known of it by now; undefined when it went already */
   begin(job: SeenJob | undefined, pod: SeenPod | undefined): void {
     if (this.#around.signal.aborted) return;
     this.#hasBegun = true;
     this.#disarm = this.#around.onArrival(this.#options.did, () => this.#arrived());
     if (pod) this.seePod(pod, false);
-    if (job) this.seeJob(job, false);
+    if (job) this.seeJob(job);
+    else this.missJob();
   }
 
   seePod(pod: SeenPod, isGone: boolean): void {
@@ -74,16 +75,18 @@ export class SandboxJob implements SandboxProcess {
     this.#take(podVerdict(pod, this.#pulls, this.#around.placement));
   }
 
-  seeJob(job: SeenJob, isGone: boolean): void {
+  /** Its Job is gone. */
+  missJob(): void {
     if (!this.#hasBegun || this.#around.signal.aborted) return;
-    if (isGone) {
-      this.#isGone = true;
-      if (!this.#isEnding) this.#take({ kind: "failed", detail: "its Job was deleted from outside" });
-      this.#settle();
-      return;
-    }
+    this.#isGone = true;
+    this.#take({ kind: "failed", detail: "its Job was deleted from outside" });
+    this.#settle();
+  }
+
+  seeJob(job: SeenJob): void {
+    if (!this.#hasBegun || this.#isEnding || this.#around.signal.aborted) return;
     const verdict = jobVerdict(job);
-    if (!verdict || this.#isEnding) return;
+    if (!verdict) return;
     if (isOutOfTime(job)) this.#take(verdict);
     else void this.#askPod(verdict);
   }
