@@ -194,6 +194,10 @@ export class ApiServer {
       this.#listeners.add(listener);
     });
   }
+  /** Those who wait look again. */
+  look(): void {
+    this.#happened();
+  }
   #happened(): void {
     for (const listener of [...this.#listeners]) listener();
   }
