@@ -5,7 +5,7 @@ import { REASON_LENGTH_MAX } from "./limits.ts";
 
 const Words = z
   .string()
-  .transform((text) => text.replaceAll(/\s+/g, " ").trim().slice(0, REASON_LENGTH_MAX))
+  .transform((text) => text.replaceAll(/\s+/g, " ").trim().slice(0, REASON_LENGTH_MAX).trimEnd())
   .nullish()
   .transform((text) => text ?? "");
 const listOf = <S extends z.ZodType>(item: S) =>
@@ -13,11 +13,6 @@ const listOf = <S extends z.ZodType>(item: S) =>
     .array(item)
     .nullish()
     .transform((list) => list ?? []);
-/** Whether there is anything: a time is text in a watch, and a date as the client reads a list. */
-const Given = z
-  .unknown()
-  .optional()
-  .transform((value) => value !== undefined && value !== null);
 const Texts = z
   .record(z.string(), z.string())
   .nullish()
@@ -28,7 +23,8 @@ const Metadata = z.object({
   uid: z.string().max(100).default(""),
   labels: Texts,
   annotations: Texts,
-  deletionTimestamp: Given,
+  /** Text in a watch, a date as the client reads a list: it matters that it is there. */
+  deletionTimestamp: z.union([z.string(), z.date()]).nullish(),
 });
 const Conditions = listOf(z.object({ type: z.string(), status: z.string(), reason: Words, message: Words }));
 
