@@ -188,6 +188,16 @@ describe("a sandbox fails", () => {
     expect(leftOf(here.server)).toEqual([]);
   });
 
+  it("and is not taken up again because the watch lags behind", async () => {
+    const here = await world();
+    const { until, process } = await spawned(here);
+    here.server.wrong("watch", "jobs", "silent", 1_000);
+    here.server.cut();
+    process.end(true);
+    await until(/^exited/);
+    expect(await here.backend.adopt({ run: "run-1", directory: folder() }, told().hooks)).toBeUndefined();
+  });
+
   it("also when its Job is seen to have failed before its pod is", async () => {
     const here = await world();
     const { until } = await spawned(here);

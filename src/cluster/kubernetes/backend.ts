@@ -25,6 +25,8 @@ export class KubernetesBackend implements SandboxBackend {
   readonly #random: Random;
   readonly #closed = new AbortController();
   readonly #sandboxes = new Map<string, SandboxJob>();
+  /** Jobs that were deleted, and are still seen. */
+  readonly #leaving = new Set<string>();
   readonly #watched = Promise.withResolvers<Watched>();
 
   constructor({ random, ...around }: KubernetesOptions) {
@@ -48,8 +50,9 @@ export class KubernetesBackend implements SandboxBackend {
       nameOf: ({ metadata }) => metadata.name,
       changed: (job, isGone) => {
         const sandbox = this.#sandboxes.get(job.metadata.name);
-        if (isGone) sandbox?.missJob();
-        else sandbox?.seeJob(job);
+        if (!isGone) return sandbox?.seeJob(job);
+        this.#leaving.delete(job.metadata.name);
+        sandbox?.missJob();
       },
     });
     const pods = new Reflector<SeenPod>({
@@ -89,7 +92,7 @@ export class KubernetesBackend implements SandboxBackend {
       watched.jobs.expect(job);
       return this.#live(watched, { name, did, directory: config.directory, hooks });
     } catch (error) {
-      // Half of it may be there, and it never ran.
+      // Half of it may be there, and its run has failed.
       if (!this.#closed.signal.aborted) void this.#delete(name);
       throw error;
     }
@@ -104,7 +107,7 @@ export class KubernetesBackend implements SandboxBackend {
     await this.#untilClosed(Promise.all([jobs.synced, pods.synced]));
     const name = nameOf({ controller, run });
     const job = jobs.get(name);
-    if (!job || job.metadata.deletionTimestamp) return undefined;
+    if (!job || job.metadata.deletionTimestamp || this.#leaving.has(name)) return undefined;
     const did = job.metadata.annotations[ANNOTATION.did];
     if (did === undefined) {
       // It was never let run, and nobody knows who it would have been.
@@ -138,6 +141,7 @@ export class KubernetesBackend implements SandboxBackend {
         ...hooks,
         exited: (code) => {
           this.#sandboxes.delete(name);
+          if (jobs.get(name)) this.#leaving.add(name);
           hooks.exited(code);
         },
       },

@@ -62,7 +62,7 @@ export class SandboxJob implements SandboxProcess {
   begin(job: SeenJob | undefined, pod: SeenPod | undefined): void {
     if (this.#around.signal.aborted) return;
     this.#hasBegun = true;
-    this.#disarm = this.#around.onArrival(this.#options.did, () => this.#arrived());
+    if (!this.#isEnding) this.#disarm = this.#around.onArrival(this.#options.did, () => this.#arrived());
     if (pod) this.seePod(pod, false);
     if (job) this.seeJob(job);
     else this.missJob();
