@@ -9,7 +9,7 @@ import { operations } from "../actors/operations.ts";
 import { claimOwnership } from "../actors/owner.ts";
 import type { Places } from "../actors/places.ts";
 import { type Ports, realPorts } from "../actors/ports.ts";
-import { MeshError } from "../errors.ts";
+import { asMeshError, MeshError } from "../errors.ts";
 import { GRANT_TIME_MAX_MS, SLOTS_MAX } from "../limits.ts";
 import { grantDefinition } from "../machines/grant/machine.ts";
 import { runDefinition } from "../machines/run/machine.ts";
@@ -248,7 +248,10 @@ export async function openCluster(
     isReady = true;
     const isGoingOn = (run: string) => household.controller.list().some((known) => known.run === run && !known.settled);
     // Also when the cluster where they are is away for now.
-    sandboxes.sweep(isGoingOn).catch((error: unknown) => onNote(`Left-over sandboxes: ${String(error)}`));
+    sandboxes.sweep(isGoingOn).catch((error: unknown) => {
+      const { code, message } = asMeshError(error);
+      if (code !== "closed") onNote(`What is left of sandboxes could not be removed: ${message}`);
+    });
     return { ...mesh, urls, close };
   } catch (error) {
     await close();
