@@ -59,6 +59,8 @@ const sentences = {
     "The store key cannot be fetched from, or put into, the keychain of the operating system. Unlock the keychain in the session that runs this process, then try again.",
   store_io:
     "The state directory cannot be read or written. Nothing that was not on disk was sent; check space and permissions.",
+  kubernetes_unavailable:
+    "Kubernetes cannot run the sandboxes. Put right what is wrong, then start the cluster again; docs/kubernetes.md says what it needs.",
   history_diverged: "The machines of this program make something else of a history than those that recorded it.",
   node_unsupported: "kars-mesh needs Node.js 22.16 or newer; install it from nodejs.org or with a version manager.",
   closed: "The node is shutting down. Try again.",

@@ -123,10 +123,9 @@ export class Keyring {
     return this.#identity;
   }
 
-  /** The identity that is there, or a new one and the patch that keeps it. */
-  identityOrNew(): { identity: Identity; patch: SecretPatch } {
+  /** The identity that is there, or the one of a seed (a new one, unless given) and the patch that keeps it. */
+  identityOrNew(seed = this.#random(32)): { identity: Identity; patch: SecretPatch } {
     if (this.hasIdentity) return { identity: this.identity, patch: {} };
-    const seed = this.#random(32);
     return { identity: identityFromSeed(seed), patch: { identity: base64.encode(seed) } };
   }
 

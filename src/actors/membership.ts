@@ -94,9 +94,11 @@ export class Membership {
     readonly registryUrl: string;
     readonly name: string;
     readonly capabilities: readonly string[];
+    /** Of the identity to have if there is none yet, 32 bytes; a new one unless given. */
+    readonly seed?: Uint8Array | undefined;
   }): Promise<PairingContext> {
     const { system, keyring } = this.#core;
-    const { identity, patch } = keyring.identityOrNew();
+    const { identity, patch } = keyring.identityOrNew(options.seed);
     const controller = options.controller ?? identity.did;
     const stream = pairingOf(controller);
     const event = {

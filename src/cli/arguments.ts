@@ -40,6 +40,31 @@ export const integer = (min: number, max: number) => (text: string) => {
   return number;
 };
 
+/** The origin of a web server: scheme, host, and a port where it is not the scheme's own. */
+export function origin(text: string): string {
+  const url = URL.parse(text);
+  const isOrigin = url && /^https?:$/.test(url.protocol) && url.hostname !== "" && url.href === `${url.origin}/`;
+  if (!isOrigin)
+    throw new InvalidArgumentError(
+      "Give scheme, host and port alone, such as https://mesh.example.org or http://192.0.2.7:7780.",
+    );
+  return url.origin;
+}
+
+/** A name as Kubernetes has it for namespaces (RFC 1123). */
+export function label(text: string): string {
+  if (!/^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/.test(text))
+    throw new InvalidArgumentError("Give lower-case letters, digits and dashes between them, at most 63.");
+  return text;
+}
+
+/** A container image as Kubernetes names it: a name, and a tag or a digest. */
+export function image(text: string): string {
+  if (!/^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}$/.test(text))
+    throw new InvalidArgumentError("Give an image such as registry.example.org/kars-sandbox:0.1.0.");
+  return text;
+}
+
 /** `a,b` as a list. */
 export function list(text: string): string[] {
   const entries = [...new Set(text.split(",").map((entry) => entry.trim()))].filter((entry) => entry !== "");

@@ -1,6 +1,7 @@
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import type { KubernetesChoice } from "../cluster/kubernetes/open.ts";
 import { PORT_MAX } from "../limits.ts";
-import { integer } from "./arguments.ts";
+import { image, integer, label, origin } from "./arguments.ts";
 import { interrupted, interruption } from "./interruption.ts";
 import { json, line } from "./output.ts";
 import { action, type Io } from "./program.ts";
@@ -16,9 +17,23 @@ export function addUp(program: Command): void {
     .option("--runner <command>", "the command that sandboxes give their task to, on its standard input")
     .option("--name <cluster>", "the cluster's name", "local")
     .option("--allow-unproven", "let in old clients too, which do not prove who they are", false)
+    .option("--public-url <origin>", "where laptops and sandboxes reach it, when that is not where it listens", origin)
+    .addOption(
+      new Option(
+        "--runner-backend <where>",
+        "where sandboxes run: processes of this machine, or Jobs of a Kubernetes cluster",
+      )
+        .choices(["process", "kubernetes"])
+        .default("process"),
+    )
+    .option("--kube-image <image>", "the image of the sandboxes", image)
+    .option("--kube-namespace <namespace>", "the namespace of the sandboxes (default: kars-sandboxes)", label)
+    .option("--kube-context <context>", "the kubeconfig's context (default: its current one)")
     .addHelpText(
       "after",
-      "\nPrints its addresses as one line of JSON on stdout when it is ready. Ctrl-C ends it and its sandboxes.",
+      "\nPrints its addresses as one line of JSON on stdout when it is ready. Ctrl-C ends it and its sandboxes; Jobs go on, and " +
+        "are taken up again when it starts again. The --kube options go with --runner-backend kubernetes, which needs " +
+        "--kube-image and --public-url: see docs/kubernetes.md.",
     )
     .action(action(up));
 }
@@ -29,6 +44,28 @@ interface UpOptions {
   readonly name: string;
   readonly runner?: string;
   readonly allowUnproven: boolean;
+  readonly publicUrl?: string;
+  readonly runnerBackend: string;
+  readonly kubeImage?: string;
+  readonly kubeNamespace?: string;
+  readonly kubeContext?: string;
+}
+
+/** What is said of Kubernetes; undefined when sandboxes are processes of this machine. */
+function kubernetesOf(options: UpOptions): KubernetesChoice | undefined {
+  const { runnerBackend, publicUrl, kubeImage, kubeNamespace, kubeContext } = options;
+  if (runnerBackend !== "kubernetes") {
+    if (kubeImage !== undefined || kubeNamespace !== undefined || kubeContext !== undefined)
+      throw new InvalidArgumentError("The --kube options go with --runner-backend kubernetes.");
+    return undefined;
+  }
+  if (kubeImage === undefined)
+    throw new InvalidArgumentError("Name the image of the sandboxes with --kube-image; deploy/Dockerfile makes one.");
+  if (publicUrl === undefined)
+    throw new InvalidArgumentError(
+      "Pods do not reach this address: say with --public-url where they reach the cluster.",
+    );
+  return { image: kubeImage, namespace: kubeNamespace, context: kubeContext };
 }
 
 const UNPROVEN =
@@ -36,7 +73,9 @@ const UNPROVEN =
   "cluster can connect as any DID that was never registered with a proof, take its mail away and its one-time keys. What " +
   "is said stays sealed, and DIDs registered with a proof are as safe as ever.";
 
-async function up(io: Io, { host, port, name, runner, allowUnproven }: UpOptions): Promise<void> {
+async function up(io: Io, options: UpOptions): Promise<void> {
+  const { host, port, name, runner, allowUnproven, publicUrl } = options;
+  const kubernetes = kubernetesOf(options);
   interruption();
   const { openCluster } = await import("../cluster/local.ts");
   const cluster = await openCluster({
@@ -45,6 +84,8 @@ async function up(io: Io, { host, port, name, runner, allowUnproven }: UpOptions
     port,
     name,
     allowUnproven,
+    publicUrl,
+    kubernetes,
     ...(runner === undefined ? {} : { runner }),
     onNote: (text) => io.note(line(text)),
   });
@@ -56,7 +97,11 @@ async function up(io: Io, { host, port, name, runner, allowUnproven }: UpOptions
     io.note(`The cluster ${name} is up. Let a laptop in with kars-local pair generate --name <name>. Ctrl-C ends it.`);
     if (allowUnproven) io.note(UNPROVEN);
     await interrupted();
-    io.note("Ending the cluster and its sandboxes.");
+    io.note(
+      kubernetes
+        ? "Ending the cluster. Its Jobs go on until it starts again."
+        : "Ending the cluster and its sandboxes.",
+    );
   } finally {
     await cluster.close();
   }

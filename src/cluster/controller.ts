@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import type { Core } from "../actors/core.ts";
 import type { MeshNode } from "../actors/node.ts";
 import { compose, type Draft, entriesOnly, join } from "../actors/outgoing.ts";
@@ -8,7 +9,7 @@ import type { RunContext } from "../machines/run/events.ts";
 import type { PayloadInput, PayloadOf } from "../wire/payload.ts";
 import { Name } from "../wire/text.ts";
 import { type Grants, grantOf, runOf } from "./grants.ts";
-import type { Sandboxes } from "./sandboxes.ts";
+import type { Sandboxes, SandboxHooks } from "./sandboxes.ts";
 
 // The controller: takes requests from paired laptops, gives each a sandbox within the limits of its grant, and tells the
 // laptop how far it is. What a laptop and its sandbox say to each other it does not see.
@@ -27,6 +28,8 @@ export interface RunView {
   /** Its slot is free again and nothing of it is left. */
   readonly settled: boolean;
 }
+
+type Phase = "spawning" | "scheduled" | "ready";
 
 const phaseOf = (value: unknown): string =>
   typeof value === "string"
@@ -47,7 +50,7 @@ export class Controller {
     node.perform("run", {
       spawn: ({ run }: { run: string }) => this.#spawn(run),
       reclaim: ({ run }: { run: string }) => this.#reclaim(run),
-      tell: ({ run, phase }: { run: string; phase: "spawning" | "scheduled" | "ready" }) => this.#tell(run, phase),
+      tell: ({ run, phase, words }: { run: string; phase: Phase; words?: string }) => this.#tell(run, phase, words),
       stop: ({ run }: { run: string }) => this.#stop(run),
       settle: ({ run, ok }: { run: string; ok: boolean }) => this.#settle(run, ok),
     });
@@ -155,60 +158,68 @@ export class Controller {
 
   // Effects
 
-  async #spawn(run: string): Promise<void> {
-    const { laptop, sandbox, capabilities, timeoutMinutes } = this.#known(run);
-    const stream = runOf(run);
+  /** What a sandbox tells becomes an event of its run. */
+  #hooksOf(run: string): SandboxHooks {
     const report = (event: { readonly type: string; readonly [field: string]: unknown }) => {
-      this.#commit(entriesOnly({ stream, event })).catch((error: unknown) =>
+      this.#commit(entriesOnly({ stream: runOf(run), event })).catch((error: unknown) =>
         this.#core.note(`Run ${run} could not be noted: ${String(error)}`),
       );
     };
+    return {
+      starting: (phase, words) => report({ type: "STARTING", phase, words: words.slice(0, 1000) }),
+      ready: (did) => report({ type: "READY", did }),
+      failed: (detail) => report({ type: "FAILED", code: "cluster_refused", detail: detail.slice(0, 1000) }),
+      exited: (code) => report({ type: "EXITED", code, tokens: 0 }),
+    };
+  }
+
+  async #spawn(run: string): Promise<void> {
+    const { laptop, sandbox, capabilities, timeoutMinutes } = this.#known(run);
+    const hooks = this.#hooksOf(run);
     try {
-      const pid = await this.#sandboxes.spawn(
-        run,
-        { laptop, name: sandbox, capabilities, timeoutMinutes },
-        {
-          ready: (did) => report({ type: "READY", did }),
-          exited: (code) => report({ type: "EXITED", code, tokens: 0 }),
-        },
-      );
-      await this.#commit(entriesOnly({ stream, event: { type: "SPAWNED", pid } }));
+      const pid = await this.#sandboxes.spawn(run, { laptop, name: sandbox, capabilities, timeoutMinutes }, hooks);
+      await this.#commit(entriesOnly({ stream: runOf(run), event: { type: "SPAWNED", pid } }));
     } catch (error) {
       if (error instanceof MeshError && error.code !== "internal") throw error;
-      report({
-        type: "FAILED",
-        code: "cluster_refused",
-        detail: `the sandbox could not be started: ${String(error)}`.slice(0, 1000),
-      });
+      hooks.failed(`the sandbox could not be started: ${error instanceof Error ? error.message : String(error)}`);
     }
   }
 
   async #reclaim(run: string): Promise<void> {
-    if (this.#sandboxes.isRunning(run)) return;
+    if (await this.#sandboxes.reclaim(run, this.#hooksOf(run))) return;
     const event = { type: "FAILED", code: "cluster_refused", detail: "the cluster was restarted while it ran" };
     await this.#commit(entriesOnly({ stream: runOf(run), event }));
   }
 
-  async #tell(run: string, phase: "spawning" | "scheduled" | "ready"): Promise<void> {
+  async #tell(run: string, phase: Phase, words?: string): Promise<void> {
     const { laptop, sandbox, did } = this.#known(run);
     const status: PayloadInput = {
       type: "offload_status",
       request_id: run,
       phase,
-      message: phase === "ready" ? `${sandbox} is up` : `starting ${sandbox}`,
+      message: phase === "ready" ? `${sandbox} is up` : `starting ${sandbox}${words === undefined ? "" : `: ${words}`}`,
       ...(phase === "ready" && { sandbox_name: sandbox, ...(did !== null && { sandbox_did: did }) }),
     };
-    await this.#commit(this.#word(laptop, run, phase, status));
+    // The same words are said once.
+    const saying =
+      words === undefined ? phase : `${phase}.${createHash("sha256").update(words).digest("hex").slice(0, 16)}`;
+    await this.#commit(this.#word(laptop, run, saying, status));
   }
 
   async #stop(run: string): Promise<void> {
-    if (await this.#sandboxes.stop(run)) return;
+    if (await this.#end(run)) return;
     await this.#commit(entriesOnly({ stream: runOf(run), event: { type: "EXITED", code: null, tokens: 0 } }));
+  }
+
+  /** Ends a sandbox, also one that an earlier process of this cluster left running. False when there is none. */
+  async #end(run: string): Promise<boolean> {
+    await this.#sandboxes.reclaim(run, this.#hooksOf(run));
+    return this.#sandboxes.stop(run);
   }
 
   async #settle(run: string, ok: boolean): Promise<void> {
     const { laptop, grant, reason, failure } = this.#known(run);
-    await this.#sandboxes.stop(run);
+    await this.#end(run);
     await this.#sandboxes.remove(run);
     const settled = entriesOnly(
       { stream: grantOf(grant), event: { type: "SLOT_FREED", run, ok, tokens: 0 } },

@@ -7,19 +7,23 @@ import type { StoreLimits } from "../actors/opening.ts";
 import { type CallContext, operation } from "../actors/operation.ts";
 import { operations } from "../actors/operations.ts";
 import { claimOwnership } from "../actors/owner.ts";
+import type { Places } from "../actors/places.ts";
 import { type Ports, realPorts } from "../actors/ports.ts";
-import { MeshError } from "../errors.ts";
+import { asMeshError, MeshError } from "../errors.ts";
 import { GRANT_TIME_MAX_MS, SLOTS_MAX } from "../limits.ts";
 import { grantDefinition } from "../machines/grant/machine.ts";
 import { runDefinition } from "../machines/run/machine.ts";
 import { tellingDisk } from "../store/disk-errors.ts";
 import type { Membership } from "../wire/registry.ts";
 import { Capabilities, Name } from "../wire/text.ts";
+import { Arrivals } from "./arrivals.ts";
 import { Controller } from "./controller.ts";
 import { controllerHome } from "./directory.ts";
 import { type ClusterUrls, Grants } from "./grants.ts";
-import { spawnProcess } from "./sandbox-process.ts";
-import { Sandboxes, type Spawn } from "./sandboxes.ts";
+import type { KubernetesBackend } from "./kubernetes/backend.ts";
+import type { KubernetesChoice } from "./kubernetes/open.ts";
+import { processBackend } from "./sandbox-process.ts";
+import { type SandboxBackend, Sandboxes } from "./sandboxes.ts";
 import { startServer } from "./server.ts";
 
 // The local cluster: relay, registry and controller in one process, sandboxes in their own, one directory for it all.
@@ -86,6 +90,10 @@ export interface ClusterOptions {
   readonly port: number;
   /** A shell command that takes the task on standard input, in place of the built-in runner. */
   readonly runner?: string | undefined;
+  /** The origin under which laptops and sandboxes reach the cluster, when that is not where it listens. */
+  readonly publicUrl?: string | undefined;
+  /** Sandboxes are Kubernetes Jobs, in place of processes of this machine. */
+  readonly kubernetes?: KubernetesChoice | undefined;
   /** Lets clients in that do not prove who they are; see `ServerOptions`. */
   readonly allowUnproven?: boolean | undefined;
   readonly onNote?: ((text: string) => void) | undefined;
@@ -94,11 +102,13 @@ export interface ClusterOptions {
 export interface HouseholdOptions {
   readonly directory: string;
   readonly ports: Ports;
-  readonly spawn: Spawn;
+  readonly backend: SandboxBackend;
   readonly limits?: Partial<StoreLimits> | undefined;
   readonly cluster: string;
   readonly runner: string | null;
   readonly urls: (node: MeshNode) => ClusterUrls;
+  /** Where the controller itself reaches relay and registry, when that is not where the others do. */
+  readonly places?: Places | undefined;
   readonly online: (() => string[]) | undefined;
   readonly allowsUnproven?: boolean | undefined;
   readonly onNote: (text: string) => void;
@@ -108,12 +118,13 @@ export interface HouseholdOptions {
 export async function openHousehold(
   options: HouseholdOptions,
 ): Promise<{ node: MeshNode; household: Household; sandboxes: Sandboxes }> {
-  const { ports, spawn } = options;
+  const { ports, backend } = options;
   let controller: Controller | undefined;
   const node = await MeshNode.open({
     home: controllerHome(options.directory),
     ports,
     limits: options.limits ?? {},
+    places: options.places,
     definitions: [grantDefinition, runDefinition],
     onWork: async (work) => controller?.handle(work),
     onNote: options.onNote,
@@ -123,7 +134,7 @@ export async function openHousehold(
   const sandboxes = new Sandboxes({
     disk: tellingDisk(ports.disk),
     clock: ports.clock,
-    spawn,
+    backend,
     directory: join(options.directory, "sandboxes"),
     cluster: () => ({
       controller: node.core.keyring.identity.did,
@@ -165,12 +176,14 @@ export async function openCluster(
   if (!ownership) throw new MeshError("store_locked", `The cluster of ${directory} is running already.`);
   let opened: Household | undefined;
   let isReady = false;
+  const arrivals = new Arrivals((did) => server.relay.isConnected(did));
   const server = await startServer({
     host,
     port: options.port,
     directory: join(directory, "server"),
     allowUnproven,
     log: onNote,
+    onSign: (did) => arrivals.heard(did),
     pair: async (request) => {
       if (!opened || !isReady) throw new MeshError("cluster_unreachable");
       return opened.grants.pair(request);
@@ -190,39 +203,60 @@ export async function openCluster(
     }
     throw error;
   });
-  const urls = urlsOf(server.url);
-  const { node, household, sandboxes } = await openHousehold({
-    directory,
-    ports: realPorts(realNetwork),
-    spawn: spawnProcess,
-    cluster: name,
-    runner: options.runner ?? null,
-    urls: () => urls,
-    online: () => server.relay.connections(),
-    allowsUnproven: allowUnproven,
-    onNote,
-  });
-  opened = household;
-  const mesh = await serveNode(node, ownership, clusterOperations(household));
-  node.start();
-  await node.membership.join({
-    controller: null,
-    cluster: name,
-    relayUrl: urls.relay_url,
-    registryUrl: urls.registry_url,
-    name: `${name}-controller`,
-    capabilities: ["controller"],
-  });
-  isReady = true;
-  return {
-    ...mesh,
-    urls,
-    async close() {
-      await sandboxes.stopAll();
-      await mesh.close();
-      await server.close();
-    },
+  const here = urlsOf(server.url);
+  const urls = options.publicUrl === undefined ? here : urlsOf(options.publicUrl);
+  let kubernetes: KubernetesBackend | undefined;
+  let mesh: Mesh<ClusterOperations> | undefined;
+  let sandboxes: Sandboxes | undefined;
+  const close = async () => {
+    await sandboxes?.close();
+    await mesh?.close();
+    await server.close();
+    if (!mesh) ownership.release();
   };
+  try {
+    if (options.kubernetes) {
+      const { openKubernetes } = await import("./kubernetes/open.ts");
+      const onArrival = (did: string, arrived: () => void) => arrivals.await(did, arrived);
+      kubernetes = await openKubernetes(options.kubernetes, { onArrival, note: onNote });
+    }
+    const { node, household, ...rest } = await openHousehold({
+      directory,
+      ports: realPorts(realNetwork),
+      backend: kubernetes ?? processBackend,
+      cluster: name,
+      runner: options.runner ?? null,
+      urls: () => urls,
+      places: { relayUrl: here.relay_url, registryUrl: here.registry_url },
+      online: () => server.relay.connections(),
+      allowsUnproven: allowUnproven,
+      onNote,
+    });
+    opened = household;
+    sandboxes = rest.sandboxes;
+    mesh = await serveNode(node, ownership, clusterOperations(household));
+    node.start();
+    await node.membership.join({
+      controller: null,
+      cluster: name,
+      relayUrl: urls.relay_url,
+      registryUrl: urls.registry_url,
+      name: `${name}-controller`,
+      capabilities: ["controller"],
+    });
+    await kubernetes?.start(node.core.keyring.identity.did);
+    isReady = true;
+    const isGoingOn = (run: string) => household.controller.list().some((known) => known.run === run && !known.settled);
+    // Also when the cluster where they are is away for now.
+    sandboxes.sweep(isGoingOn).catch((error: unknown) => {
+      const { code, message } = asMeshError(error);
+      if (code !== "closed") onNote(`What is left of sandboxes could not be removed: ${message}`);
+    });
+    return { ...mesh, urls, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
 }
 
 /** Where the cluster was reached last. @throws MeshError when it was never up */
@@ -242,7 +276,7 @@ export function openOperator(
     const { node, household } = await openHousehold({
       directory,
       ports: realPorts(realNetwork),
-      spawn: spawnProcess,
+      backend: processBackend,
       cluster: "local",
       runner: null,
       urls: lastUrls,

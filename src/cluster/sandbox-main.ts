@@ -1,29 +1,48 @@
+import { mkdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { realNetwork } from "../actors/network.ts";
 import { realPorts } from "../actors/ports.ts";
+import { base64 } from "../crypto/index.ts";
 import { runTask } from "./runner.ts";
 import { runSandbox } from "./sandbox.ts";
-import { SandboxConfig } from "./sandboxes.ts";
+import { SandboxConfig, SandboxFile } from "./sandboxes.ts";
 
-// The process of one sandbox: told once by its parent what it is, and ended with it. What a task leaves behind in it is its
-// owner's alone.
+// The process of one sandbox. It is told once what it is: by its parent, with which it ends, or by a file that its first
+// argument or KARS_SANDBOX_CONFIG names, as in a pod. What a task leaves behind in it is its owner's alone.
 process.umask(0o077);
-process.once("message", (message) => {
-  runSandbox(SandboxConfig.parse(message), {
+
+/** What ends it, however far it is. */
+let end: () => void = () => process.exit(0);
+process.once("SIGTERM", () => end());
+process.once("disconnect", () => end());
+
+function run(config: SandboxConfig, seed?: Uint8Array): void {
+  runSandbox(config, {
     ports: realPorts(realNetwork),
     runTask,
+    seed,
     ready: (did) => process.send?.({ ready: did }),
     note: (text) => console.error(text),
   }).then(
     (close) => {
-      const end = () => {
+      end = () => {
         close().finally(() => process.exit(0));
       };
-      process.once("SIGTERM", end);
-      process.once("disconnect", end);
     },
     (error: unknown) => {
       console.error(error);
       process.exit(1);
     },
   );
-});
+}
+
+const path = process.argv[2] ?? process.env.KARS_SANDBOX_CONFIG;
+if (path !== undefined) {
+  const { seed, ...config } = SandboxFile.parse(JSON.parse(readFileSync(path, "utf8")));
+  mkdirSync(join(config.directory, "work"), { recursive: true });
+  run(config, base64.decode(seed));
+} else if (process.send) process.once("message", (message) => run(SandboxConfig.parse(message)));
+else {
+  console.error("A sandbox is told what it is by a file: name it as the argument, or in KARS_SANDBOX_CONFIG.");
+  process.exitCode = 2;
+}

@@ -6,7 +6,7 @@ import { z } from "zod";
 import { RUN_LOG_SIZE_MAX } from "../limits.ts";
 import { safeParse } from "../parse.ts";
 import { Did } from "../wire/text.ts";
-import type { Spawn } from "./sandboxes.ts";
+import type { SandboxBackend, Spawn } from "./sandboxes.ts";
 
 // The real process of a sandbox: a child with a scrubbed environment, in a group of its own.
 
@@ -69,3 +69,6 @@ export const spawnProcess: Spawn = async (config, hooks) => {
   child.send(config);
   return { pid, end: (force) => child.kill(force ? "SIGKILL" : "SIGTERM") };
 };
+
+/** Sandboxes as processes of this machine, which end with the cluster. */
+export const processBackend: SandboxBackend = { spawn: spawnProcess };

@@ -19,6 +19,8 @@ export interface SandboxOptions {
   /** What is done with a task. */
   readonly runTask: (options: TaskOptions) => Promise<TaskResult>;
   readonly limits?: Partial<StoreLimits> | undefined;
+  /** Of the identity that it is to have, 32 bytes; a new one unless given. */
+  readonly seed?: Uint8Array | undefined;
   readonly ready: (did: string) => void;
   readonly note: (text: string) => void;
 }
@@ -167,6 +169,7 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
     registryUrl: config.registry_url,
     name: config.name,
     capabilities: config.capabilities.filter((capability) => capability !== "offload").concat("sandbox"),
+    seed: options.seed,
   });
   options.ready(node.core.keyring.identity.did);
   await insist(

@@ -1,10 +1,11 @@
 import { z } from "zod";
 import type { Clock } from "../actors/ports.ts";
+import { MeshError } from "../errors.ts";
 import { SANDBOX_STOP_WAIT_MS } from "../limits.ts";
 import { type Disk, joinPath } from "../store/disk.ts";
 import { Did } from "../wire/text.ts";
 
-// The sandboxes of a cluster: each a process of its own with its own folder, its own mesh identity and a scrubbed environment.
+// The sandboxes of a cluster: each a process of its own, here or elsewhere, with its own folder and its own mesh identity.
 
 /** What a sandbox is told by its parent, once. */
 export const SandboxConfig = z.object({
@@ -22,17 +23,26 @@ export const SandboxConfig = z.object({
 });
 export type SandboxConfig = z.infer<typeof SandboxConfig>;
 
+/** The same as a file, with the identity that the sandbox has for this one run: the seed of an Ed25519 key, in base64. */
+export const SandboxFile = SandboxConfig.extend({ seed: z.base64().length(44) });
+export type SandboxFile = z.infer<typeof SandboxFile>;
+
 /** What every sandbox of a cluster is told alike. */
 export type ClusterConfig = Pick<SandboxConfig, "controller" | "cluster" | "relay_url" | "registry_url" | "runner">;
 
 /** What a sandbox's process tells; `exited` last, and once. */
 export interface SandboxHooks {
+  /** What its start waits for, in words for the laptop. */
+  starting(phase: "spawning" | "scheduled", words: string): void;
   ready(did: string): void;
+  /** It cannot go on, and why; it is being removed. */
+  failed(detail: string): void;
   exited(code: number | null): void;
 }
 
 export interface SandboxProcess {
-  readonly pid: number;
+  /** Its process id, if it is a process of this machine. */
+  readonly pid: number | null;
   /** Asks it to end, or ends it. */
   end(force: boolean): void;
 }
@@ -40,15 +50,30 @@ export interface SandboxProcess {
 /** Starts the process of a sandbox, in its folder. Resolves when it runs. */
 export type Spawn = (config: SandboxConfig, hooks: SandboxHooks) => Promise<SandboxProcess>;
 
+/** Where sandboxes run. */
+export interface SandboxBackend {
+  /** Asked again for the same run, as after a crash, one that outlives its cluster is not started twice. */
+  readonly spawn: Spawn;
+  /**
+   * Takes up again what an earlier process of this cluster started; undefined when it is not there any more. Without it
+   * sandboxes end with the cluster.
+   */
+  adopt?(sandbox: Pick<SandboxConfig, "run" | "directory">, hooks: SandboxHooks): Promise<SandboxProcess | undefined>;
+  /** Removes what is left of runs that are not known. */
+  sweep?(isKnown: (run: string) => boolean): Promise<void>;
+  /** Lets go of sandboxes that can be taken up again. */
+  close?(): Promise<void>;
+}
+
 interface Running {
-  readonly process: Promise<SandboxProcess>;
+  readonly process: Promise<SandboxProcess | undefined>;
   readonly exited: Promise<void>;
 }
 
 export interface SandboxesOptions {
   readonly disk: Disk;
   readonly clock: Clock;
-  readonly spawn: Spawn;
+  readonly backend: SandboxBackend;
   /** Where the sandboxes have their folders. */
   readonly directory: string;
   readonly cluster: () => ClusterConfig;
@@ -62,11 +87,7 @@ export class Sandboxes {
     this.#options = options;
   }
 
-  isRunning(run: string): boolean {
-    return this.#running.has(run);
-  }
-
-  /** Starts a sandbox. Resolves with its process id. */
+  /** Starts a sandbox. Resolves with its process id, if it has one. */
   async spawn(
     run: string,
     {
@@ -76,8 +97,8 @@ export class Sandboxes {
       timeoutMinutes,
     }: { laptop: string; name: string; capabilities: readonly string[]; timeoutMinutes: number },
     hooks: SandboxHooks,
-  ): Promise<number> {
-    const { disk, cluster, spawn } = this.#options;
+  ): Promise<number | null> {
+    const { disk, cluster, backend } = this.#options;
     const directory = this.#folderOf(run);
     await disk.makeDirectory(joinPath(directory, "work"));
     const config: SandboxConfig = {
@@ -89,20 +110,51 @@ export class Sandboxes {
       capabilities: [...capabilities],
       timeout_minutes: timeoutMinutes,
     };
+    const process = await this.#hold(run, hooks, (own) => backend.spawn(config, own));
+    return process?.pid ?? null;
+  }
+
+  /** Whether a sandbox runs: in this process's hold, or taken up again if an earlier one left it running. */
+  async reclaim(run: string, hooks: SandboxHooks): Promise<boolean> {
+    const { backend } = this.#options;
+    const directory = this.#folderOf(run);
+    const adopt = async (own: SandboxHooks) => backend.adopt?.({ run, directory }, own);
+    try {
+      return (await this.#hold(run, hooks, adopt)) !== undefined;
+    } catch (error) {
+      if (error instanceof MeshError) throw error;
+      // It was just being started, and could not be: whoever started it tells.
+      return false;
+    }
+  }
+
+  /** The process that is there, or the one that `begin` gives. */
+  async #hold(
+    run: string,
+    hooks: SandboxHooks,
+    begin: (hooks: SandboxHooks) => Promise<SandboxProcess | undefined>,
+  ): Promise<SandboxProcess | undefined> {
+    const known = this.#running.get(run);
+    if (known) return known.process;
     const exited = Promise.withResolvers<void>();
-    const process = spawn(config, {
-      ready: hooks.ready,
+    const forget = () => {
+      this.#running.delete(run);
+      exited.resolve();
+    };
+    const process = begin({
+      ...hooks,
       exited: (code) => {
-        this.#running.delete(run);
-        exited.resolve();
+        forget();
         hooks.exited(code);
       },
     });
     this.#running.set(run, { process, exited: exited.promise });
     try {
-      return (await process).pid;
+      const held = await process;
+      if (!held) forget();
+      return held;
     } catch (error) {
-      this.#running.delete(run);
+      forget();
       throw error;
     }
   }
@@ -113,6 +165,7 @@ export class Sandboxes {
     if (!running) return false;
     const { clock } = this.#options;
     const process = await running.process;
+    if (!process) return false;
     process.end(false);
     const disarm = clock.at(clock.now() + SANDBOX_STOP_WAIT_MS, () => process.end(true));
     await running.exited;
@@ -120,8 +173,16 @@ export class Sandboxes {
     return true;
   }
 
-  async stopAll(): Promise<void> {
-    await Promise.all([...this.#running.keys()].map((run) => this.stop(run)));
+  /** The cluster closes: what can be taken up again goes on, the rest ends. */
+  async close(): Promise<void> {
+    const { backend } = this.#options;
+    if (backend.adopt) await backend.close?.();
+    else await Promise.all([...this.#running.keys()].map((run) => this.stop(run)));
+  }
+
+  /** Removes what an earlier process of this cluster left running of runs that are not known. */
+  async sweep(isKnown: (run: string) => boolean): Promise<void> {
+    await this.#options.backend.sweep?.(isKnown);
   }
 
   /** Removes what a sandbox left, its identity and files among it. */

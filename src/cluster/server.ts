@@ -29,6 +29,8 @@ export interface ServerOptions {
   readonly token?: string;
   /** Takes agents that do not prove that they hold their key, as `@microsoft/agent-governance-sdk` 4.0.0 does not. */
   readonly allowUnproven?: boolean | undefined;
+  /** Told when an agent connects to the relay, beats and leaves. */
+  readonly onSign?: ((did: string) => void) | undefined;
   readonly log?: (line: string) => void;
 }
 
@@ -41,6 +43,7 @@ export interface ClusterServer {
   readonly relay: {
     /** The DIDs that are connected. */
     connections(): string[];
+    isConnected(did: string): boolean;
   };
   /** Ends every socket, makes durable what was taken, and lets go of the directory. */
   close(): Promise<void>;
@@ -81,7 +84,7 @@ function hostOf({ address, family }: AddressInfo): string {
  */
 export async function startServer(options: ServerOptions): Promise<ClusterServer> {
   const { host, port, directory, disk = realDisk, now = Date.now, every = everyInterval, pair, token } = options;
-  const { allowUnproven, vouch } = options;
+  const { allowUnproven, vouch, onSign } = options;
   const log = options.log ?? (() => undefined);
   const services = await openServices({
     disk,
@@ -93,6 +96,7 @@ export async function startServer(options: ServerOptions): Promise<ClusterServer
     vouch,
     token,
     allowUnproven,
+    onSign,
     log,
   });
   const { relay } = services;
@@ -142,7 +146,7 @@ export async function startServer(options: ServerOptions): Promise<ClusterServer
     url: `http://${authority}`,
     relayUrl: `ws://${authority}`,
     port: address.port,
-    relay: { connections: relay.connections },
+    relay: { connections: relay.connections, isConnected: relay.isConnected },
     close: () => {
       closing ??= close();
       return closing;

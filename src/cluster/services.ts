@@ -29,6 +29,8 @@ export interface ServicesOptions {
   readonly allowUnproven?: boolean | undefined;
   /** Bytes of journal below which mail and records are never rewritten. */
   readonly rewriteSizeMin?: number | undefined;
+  /** Told when an agent connects, beats and leaves. */
+  readonly onSign?: ((did: string) => void) | undefined;
   readonly log: (line: string) => void;
 }
 
@@ -55,7 +57,11 @@ export async function openServices(options: ServicesOptions): Promise<Services> 
     throw error;
   });
   const admitsUnproven = allowUnproven ? (did: string) => (agents.get(did)?.provedAt ?? null) === null : undefined;
-  const relay = createRelay({ mailboxes, now, after, token, admitsUnproven, onSign: agents.seen, log });
+  const onSign = (did: string) => {
+    agents.seen(did);
+    options.onSign?.(did);
+  };
+  const relay = createRelay({ mailboxes, now, after, token, admitsUnproven, onSign, log });
   const routes: readonly Route[] = [
     ...registryRoutes({
       agents,

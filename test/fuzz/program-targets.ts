@@ -2,9 +2,13 @@
 import { hash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { InvalidArgumentError } from "commander";
-import { duration, integer, list } from "../../src/cli/arguments.ts";
+import { duration, image, integer, label, list, origin } from "../../src/cli/arguments.ts";
 import { AgentEvent } from "../../src/cluster/agent.ts";
-import { SandboxConfig } from "../../src/cluster/sandboxes.ts";
+import { REASON_LENGTH_MAX } from "../../src/cluster/kubernetes/limits.ts";
+import { RESOURCES } from "../../src/cluster/kubernetes/manifests.ts";
+import { SeenJob, SeenPod, SeenStatus } from "../../src/cluster/kubernetes/observed.ts";
+import { jobVerdict, NO_PULLS, podVerdict, pullsAfter, type Verdict } from "../../src/cluster/kubernetes/verdict.ts";
+import { SandboxConfig, SandboxFile } from "../../src/cluster/sandboxes.ts";
 import { DEFINITIONS, partsOf } from "../../src/inspect/definitions.ts";
 import { formatRecording, parseRecording, RecordedEvent } from "../../src/inspect/recording.ts";
 import { assertEqual, schemaTarget } from "./check.ts";
@@ -26,6 +30,27 @@ const LINK_EVENTS: readonly unknown[] = [
   { type: "OPENED", extensions: ["accepted"], pending: 3 },
   { type: "CLOSED", code: 1006, reason: "lost", final: false, chance: 0.5 },
 ];
+
+const sandbox = {
+  directory: "/tmp/a",
+  run: "r",
+  name: "n",
+  laptop: `did:mesh:${"0".repeat(32)}`,
+  controller: `did:mesh:${"0".repeat(32)}`,
+  cluster: "c",
+  relay_url: "ws://127.0.0.1:1",
+  registry_url: "http://127.0.0.1:1",
+  capabilities: ["offload"],
+  timeout_minutes: 5,
+  runner: null,
+};
+const ended = { terminated: { exitCode: 137, reason: "OOMKilled", message: "m" } };
+
+/** What a laptop is told fits an event. */
+function isBounded(verdict: Verdict | undefined): void {
+  const words = verdict?.kind === "failed" ? verdict.detail : verdict?.kind === "going" ? verdict.words : "";
+  if (words.length > REASON_LENGTH_MAX + 300) throw new Error("words without a bound");
+}
 
 const machines = [...DEFINITIONS.values()].map(({ kind, events, live }) =>
   schemaTarget(`event-${kind}`, events, live ? LINK_EVENTS : samplesOf(kind)),
@@ -83,21 +108,43 @@ export const programTargets: readonly Target[] = [
     { type: "PREKEY_TAKEN", key_id: 2 },
     { type: "RATED", by: did, score: 1, reason: "r", reputation: 0.5 },
   ]),
-  schemaTarget("sandbox-config", SandboxConfig, [
-    {
-      directory: "/tmp/a",
-      run: "r",
-      name: "n",
-      laptop: did,
-      controller: did,
-      cluster: "c",
-      relay_url: "ws://127.0.0.1:1",
-      registry_url: "http://127.0.0.1:1",
-      capabilities: ["offload"],
-      timeout_minutes: 5,
-      runner: null,
+  schemaTarget("sandbox-config", SandboxConfig, [sandbox]),
+  schemaTarget("sandbox-file", SandboxFile, [{ ...sandbox, seed: Buffer.alloc(32, 7).toString("base64") }]),
+  schemaTarget(
+    "kubernetes-pod",
+    SeenPod,
+    [
+      {
+        metadata: { name: "p", uid: "u", labels: { a: "b" }, deletionTimestamp: "2026-01-01T00:00:00Z" },
+        spec: { nodeName: "n" },
+        status: {
+          phase: "Pending",
+          reason: "Evicted",
+          message: "m",
+          conditions: [{ type: "PodScheduled", status: "False", reason: "Unschedulable", message: "0/3 nodes" }],
+          containerStatuses: [{ name: "sandbox", state: { waiting: { reason: "ErrImagePull", message: "m" } } }],
+        },
+      },
+      { metadata: { name: "p" }, spec: {}, status: { containerStatuses: [{ name: "sandbox", state: ended }] } },
+    ],
+    (pod) => {
+      const seen = SeenPod.parse(pod);
+      isBounded(podVerdict(seen, pullsAfter(NO_PULLS, seen), { namespace: "n", image: "i", resources: RESOURCES }));
     },
-  ]),
+  ),
+  schemaTarget(
+    "kubernetes-job",
+    SeenJob,
+    [
+      {
+        metadata: { name: "j", annotations: { "kars-mesh/run": "r" } },
+        spec: { suspend: false, activeDeadlineSeconds: 60 },
+        status: { conditions: [{ type: "Failed", status: "True", reason: "DeadlineExceeded", message: "m" }] },
+      },
+    ],
+    (job) => isBounded(jobVerdict(SeenJob.parse(job))),
+  ),
+  schemaTarget("kubernetes-status", SeenStatus, [{ code: 410, reason: "Expired", message: "too old" }]),
   argument("duration", ["90s", "1.5h", "30d "], (text) => {
     const milliseconds = duration({ max: "30d", unit: "s", zero: true })(text);
     if (!(milliseconds >= 0 && milliseconds <= 30 * 86_400_000)) throw new Error("a duration out of its bounds");
@@ -108,5 +155,15 @@ export const programTargets: readonly Target[] = [
   }),
   argument("list", ["a,b", "gpu"], (text) => {
     if (list(text).some((entry) => entry === "" || entry.includes(","))) throw new Error("an entry that is none");
+  }),
+  argument("origin", ["https://mesh.example.org", "http://[::1]:7780/"], (text) => {
+    const { pathname, search, hash: fragment, username } = new URL(origin(text));
+    if (pathname !== "/" || search + fragment + username !== "") throw new Error("more than an origin");
+  }),
+  argument("label", ["kars-sandboxes", "a"], (text) => {
+    if (label(text).length > 63) throw new Error("a label out of its bounds");
+  }),
+  argument("image", ["registry.example.org/kars-sandbox:0.1.0"], (text) => {
+    if (/\s/.test(image(text))) throw new Error("no image");
   }),
 ];

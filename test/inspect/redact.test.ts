@@ -210,6 +210,7 @@ const HELD: Readonly<Record<string, string>> = {
   "link.extensions": "words of the relay that this program does not know",
   "grant.tokenHash": "it belongs to a token",
   "run.failure": "its detail is free text",
+  "run.waits": "words of the cluster that runs it",
 };
 
 /** What usually stands in such a field. */

@@ -170,7 +170,10 @@ export async function openNamedCluster(
   const opened = await openHousehold({
     directory,
     ports,
-    spawn: (config, hooks) => spawnProcess({ ...config, relay_url: server.relayUrl, registry_url: server.url }, hooks),
+    backend: {
+      spawn: (config, hooks) =>
+        spawnProcess({ ...config, relay_url: server.relayUrl, registry_url: server.url }, hooks),
+    },
     cluster: "testbed",
     runner: null,
     urls: () => ({ relay_url: `ws://${relay}`, registry_url: `http://${registry}`, pair_url: pairUrl }),
@@ -179,7 +182,7 @@ export async function openNamedCluster(
   });
   const { node, household, sandboxes } = opened;
   onTestFinished(async () => {
-    await sandboxes.stopAll();
+    await sandboxes.close();
     await node.close();
     await server.close();
   });

@@ -113,7 +113,7 @@ export class Cluster {
     const { node, household } = await openHousehold({
       directory: DIRECTORY,
       ports: process.ports,
-      spawn: this.#spawn(process),
+      backend: { spawn: this.#spawn(process) },
       limits: this.#limits,
       cluster: "sim",
       runner: null,

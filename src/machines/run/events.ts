@@ -14,8 +14,14 @@ export const RunEventSchema = z.discriminatedUnion("type", [
     capabilities: Capabilities,
     timeout_minutes: z.number().positive(),
   }),
-  /** The sandbox's process runs. */
-  z.object({ type: z.literal("SPAWNED"), pid: z.int() }),
+  /** The sandbox's process runs; without a pid where it is none of this machine. */
+  z.object({ type: z.literal("SPAWNED"), pid: z.int().nullable() }),
+  /** What its start waits for, or how far it is. */
+  z.object({
+    type: z.literal("STARTING"),
+    phase: z.enum(["spawning", "scheduled"]),
+    words: z.string().min(1).max(1000),
+  }),
   /** The sandbox is on the mesh under this DID. */
   z.object({ type: z.literal("READY"), did: Did }),
   /** The laptop has what it wanted, or wants no more. */
@@ -39,6 +45,8 @@ export interface RunContext {
   readonly timeoutMinutes: number;
   readonly did: string | null;
   readonly pid: number | null;
+  /** What its start waited for last. */
+  readonly waits?: string;
   readonly startedAt: number;
   readonly endedAt: number | null;
   readonly reason: string | null;

@@ -6,6 +6,7 @@ import { type RunContext, type RunEvent, RunEventSchema } from "./events.ts";
 // A sandbox's life, as the controller sees it.
 //
 //   new ──REQUESTED──▶ alive.spawning ──SPAWNED──▶ alive.booting ──READY──▶ alive.ready ──STOP──▶ stopping ──EXITED──▶ ended
+//                        spawning and booting ──STARTING──▶ the same, and the laptop is told what it waits for
 //                        any of alive ──EXITED, FAILED, its time is up──▶ failed
 
 const run = setup({
@@ -16,12 +17,12 @@ const run = setup({
     /** Is the process still ours? After a restart it is not: FAILED. */
     reclaim: effect<{ run: string }>(),
     /** Tell the laptop how far it is. */
-    tell: effect<{ run: string; phase: "spawning" | "scheduled" | "ready" }>(),
+    tell: effect<{ run: string; phase: "spawning" | "scheduled" | "ready"; words?: string }>(),
     /** End the process: EXITED. */
     stop: effect<{ run: string }>(),
     /** Give the slot back, remove what the sandbox left, tell the laptop of a failure or a done cancellation: SETTLED. */
     settle: effect<{ run: string; ok: boolean }>(),
-    fail: assign(({ event }) =>
+    fail: assign(({ context, event }) =>
       event.type === "FAILED"
         ? { failure: { code: event.code, detail: event.detail }, endedAt: event.at }
         : event.type === "EXITED"
@@ -33,7 +34,13 @@ const run = setup({
               endedAt: event.at,
             }
           : {
-              failure: { code: "limit_reached" as const, detail: "the sandbox did not come up, or its time was up" },
+              failure: {
+                code: "limit_reached" as const,
+                detail:
+                  context.did === null && context.waits !== undefined
+                    ? `the sandbox did not come up in time: ${context.waits}`.slice(0, 1000)
+                    : "the sandbox did not come up, or its time was up",
+              },
               endedAt: event.at,
             },
     ),
@@ -98,12 +105,30 @@ const run = setup({
         spawning: {
           entry: { type: "spawn", params: ({ context }) => ({ run: context.id }) },
           on: {
+            STARTING: {
+              actions: [
+                assign(({ event }) => ({ waits: event.words })),
+                {
+                  type: "tell",
+                  params: ({ context, event }) => ({ run: context.id, phase: event.phase, words: event.words }),
+                },
+              ],
+            },
             SPAWNED: { target: "booting", actions: assign(({ event }) => ({ pid: event.pid })) },
             RESUMED: { actions: { type: "spawn", params: ({ context }) => ({ run: context.id }) } },
           },
         },
         booting: {
           on: {
+            STARTING: {
+              actions: [
+                assign(({ event }) => ({ waits: event.words })),
+                {
+                  type: "tell",
+                  params: ({ context, event }) => ({ run: context.id, phase: event.phase, words: event.words }),
+                },
+              ],
+            },
             READY: { target: "ready", actions: assign(({ event }) => ({ did: event.did })) },
             RESUMED: { actions: { type: "reclaim", params: ({ context }) => ({ run: context.id }) } },
           },

@@ -53,6 +53,30 @@ describe("a sandbox comes up", () => {
         timers: { whole: WHOLE_MS },
       });
   });
+  it("has no process id where it is no process of this machine", () => {
+    runAfter(requested)
+      .when({ type: "SPAWNED", pid: null })
+      .then({ state: { alive: "booting" }, effects: [], context: { pid: null } });
+  });
+  it.each([
+    { history: [requested], state: "spawning" },
+    { history: [requested, spawned], state: "booting" },
+  ])("the laptop is told what its start waits for ($state)", ({ history, state }) => {
+    const words = "no node has room";
+    runAfter(...history)
+      .when({ type: "STARTING", phase: "spawning", words })
+      .then({
+        state: { alive: state },
+        effects: [effect("tell", { phase: "spawning", words })],
+        context: { waits: words },
+      });
+  });
+  it("that is of no interest once it is there, or over", () => {
+    const starting: Event = { type: "STARTING", phase: "scheduled", words: "it has a node" };
+    runAfter(requested, spawned, ready).when(starting).thenRefused();
+    runAfter(requested, stop()).when(starting).thenRefused();
+    runAfter(requested, failed).when(starting).thenRefused();
+  });
   it("begins once", () => {
     runAfter(requested).when(requested).thenRefused();
   });
@@ -141,6 +165,15 @@ describe("it fails", () => {
         .then({ state: "failed", context: { failure: { code: "internal", detail: "no such program" } }, timers: {} });
     },
   );
+  it("with what its start waited for, when it does not come up in time", () => {
+    const words = "no node has room: 0/3 nodes are available";
+    runAfter(requested, spawned, { type: "STARTING", phase: "spawning", words })
+      .whenTimer("boot")
+      .then({
+        state: "failed",
+        context: { failure: { code: "limit_reached", detail: `the sandbox did not come up in time: ${words}` } },
+      });
+  });
   it("when it does not come up in its time: then its process is ended", () => {
     runAfter(requested, spawned)
       .whenTimer("boot")
