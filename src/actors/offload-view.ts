@@ -27,6 +27,8 @@ export interface OffloadView {
   readonly phase: string;
   /** Its place in the queue, from 1; null when it is not in it. */
   readonly position: number | null;
+  /** Of a cancelled one whether the cluster said so; null where it need not. */
+  readonly confirmed: boolean | null;
   readonly progress: { readonly stage: string | null; readonly pct: number | null; readonly message: string | null };
   readonly summary: string | null;
   readonly files: readonly {
@@ -53,9 +55,18 @@ export function queueOf(states: Iterable<ActorState>): string[] {
 
 const PENDING: ReadonlySet<string> = new Set(["new", "queued", "requested", "accepted", "spawning", "ready"]);
 
+/** Steps that a deployed cluster needs, as what they are for whoever asked. */
+const SHOWN: Readonly<Record<string, string>> = {
+  expecting: "ready",
+  probing: "ready",
+  ponged: "ready",
+  delivering: "uploading",
+};
+
 export const phaseOf = ({ snapshot }: ActorState): string => {
   const { value } = snapshot;
-  return typeof value === "string" ? value : String(value.active ?? Object.keys(value)[0]);
+  const phase = typeof value === "string" ? value : String(value.active ?? Object.keys(value)[0]);
+  return SHOWN[phase] ?? phase;
 };
 
 export function statusOf(phase: string): OffloadStatus {
@@ -63,6 +74,9 @@ export function statusOf(phase: string): OffloadStatus {
   return PENDING.has(phase) ? "pending" : "running";
 }
 export const isOver = (status: OffloadStatus): boolean => status !== "pending" && status !== "running";
+
+/** Stands in place of the last word of a cluster that said nothing of a cancellation. */
+const UNCONFIRMED = "The cluster was told to end it and has not confirmed that: its sandbox may go on for a while.";
 
 /** An offload as it stands. @param folder where result files lie @throws MeshError `offload_unknown` */
 export async function viewOffload(core: Core, folder: string, id: string): Promise<OffloadView> {
@@ -88,7 +102,12 @@ export async function viewOffload(core: Core, folder: string, id: string): Promi
     phase,
     position:
       phase === "queued" ? queueOf(core.system.streams("offload").map(([, each]) => each)).indexOf(id) + 1 : null,
-    progress: { stage: context.stage, pct: status === "done" ? 100 : context.pct, message: note },
+    confirmed: context.confirmed,
+    progress: {
+      stage: context.stage,
+      pct: status === "done" ? 100 : context.pct,
+      message: context.confirmed === false ? UNCONFIRMED : note,
+    },
     summary: isForgotten && status === "done" ? FORGOTTEN : await peek(context.summary),
     files,
     error: errorOf(status, context, note),

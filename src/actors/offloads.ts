@@ -6,6 +6,7 @@ import type { UntimedOffloadEvent as Event, OffloadContext } from "../machines/o
 import type { PayloadOf } from "../wire/payload.ts";
 import type { Admission } from "./admission.ts";
 import { type Core, isoNow } from "./core.ts";
+import type { Performers } from "./effects.ts";
 import { inspectFiles, readInspected } from "./files.ts";
 import { asking } from "./news.ts";
 import { OffloadNews, told } from "./offload-news.ts";
@@ -24,13 +25,23 @@ export class Offloads {
   readonly #news: OffloadNews;
   readonly #slots: () => number | undefined;
 
-  /** @param slots how many may run at once, if that is known */
-  constructor(core: Core, admission: Admission, home: string, slots: () => number | undefined) {
+  /**
+   * @param slots how many may run at once, if that is known
+   * @param further effects that are performed elsewhere
+   */
+  constructor(
+    core: Core,
+    admission: Admission,
+    home: string,
+    slots: () => number | undefined,
+    further: Performers = {},
+  ) {
     this.#core = core;
     this.#slots = slots;
     this.#folder = joinPath(home, "offloads");
     this.#news = new OffloadNews(core, admission, this.#folder);
     core.system.perform("offload", {
+      ...further,
       request: (params: { offload: string }) => this.#attempt(params.offload, () => this.#request(params.offload)),
       upload: (params: { offload: string }) => this.#attempt(params.offload, () => this.#upload(params.offload)),
       queue: () => this.#nextInQueue(),
@@ -51,6 +62,8 @@ export class Offloads {
     readonly timeoutMinutes?: number | undefined;
     /** Where it is asked for, so that its end is told there. */
     readonly origin?: string | undefined;
+    /** The cluster is a deployed one, whose controller speaks plaintext. */
+    readonly plain?: boolean | undefined;
   }): Promise<string> {
     if (Buffer.byteLength(options.task) > TASK_SIZE_MAX)
       throw new MeshError("limit_reached", `A task has at most ${TASK_SIZE_MAX} bytes.`);
@@ -69,6 +82,7 @@ export class Offloads {
       files: files.length,
       bytes: files.reduce((sum, file) => sum + file.size, 0),
       ...(queued.length > 0 || !hasSlot ? { queued: true } : {}),
+      ...(options.plain ? { plain: true } : {}),
     };
     const entries = [{ stream: offloadOf(id), event }, ...asking(this.#core, offloadOf(id), options.origin)];
     await this.#core.system.commit(entries, { secrets, before }).durable;
@@ -141,7 +155,7 @@ export class Offloads {
         file_count: files.length,
         total_bytes: files.reduce((sum, { size }) => sum + size, 0),
         preferences: { timeout_minutes: timeoutMinutes },
-        target: { ...target },
+        ...(Object.keys(target).length > 0 && { target: { ...target } }),
         timestamp: isoNow(this.#core),
       },
       // Asking again, after there was no slot, is another message.

@@ -39,7 +39,7 @@ interface Sealing {
 export function kindOf({ type }: Pick<Payload, "type">): MessageKind {
   if (type === "message" || type === "task_request" || type === "task_response") return "chat";
   if (type === "mesh:receipt") return "receipt";
-  return type.startsWith("mesh:transfer_") ? "part" : "work";
+  return type === "mesh:transfer_manifest" || type === "mesh:transfer_chunk" ? "part" : "work";
 }
 
 /** Several drafts as one commit. */

@@ -12,13 +12,18 @@ export interface Work {
   readonly peer: string;
   readonly id: string;
   readonly payload: Payload;
+  /** It came in chunks: the id is their transfer's. */
+  readonly inChunks?: true;
 }
 
 /**
  * Takes work over: gives the events that follow from it, which are committed together with its HANDLED. It may be called
  * again for the same work after a crash.
  */
-export type WorkHandler = (work: Work) => Promise<Follow | undefined>;
+export type WorkHandler = (work: Work) => Promise<Verdict>;
+
+/** What follows; nothing; or `later`: it stays, with all behind it, until it is handled `again`. */
+export type Verdict = Follow | "later" | undefined;
 
 /** What follows from a piece of work: events, and what is begun once they are durable. */
 export interface Follow extends Draft {
@@ -40,6 +45,14 @@ export class Handling {
     this.#transfers.delete(peer);
   }
 
+  /** Handles what a peer said that was put off. */
+  again(peer: string): void {
+    this.handle(peer, [peer]).catch((error: unknown) => {
+      const { code, message } = asMeshError(error);
+      if (code !== "closed" && code !== "store_io") this.#core.note(`Work of ${peer} could not be handled: ${message}`);
+    });
+  }
+
   /** Hands work over, in order. Parts of a larger payload wait here until they are all there. */
   async handle(peer: string, ids: readonly string[]): Promise<void> {
     if (ids.length > 0) await this.#core.lanes.run(`work ${peer}`, () => this.#handleAll(peer));
@@ -56,25 +69,29 @@ export class Handling {
       if (!now || isHeld(now)) return;
       if (item.kind === "part") {
         const arrived = await transfers.take(item.id, item.body, bodyOf);
-        if (arrived) await this.#handOver({ peer, id: arrived.id, payload: arrived.payload }, arrived.ids);
+        const whole = arrived && ({ peer, id: arrived.id, payload: arrived.payload, inChunks: true } as const);
+        if (whole && !(await this.#handOver(whole, arrived.ids))) return;
         continue;
       }
       const text = await this.#core.bodies.open(peer, item.body);
-      await this.#handOver({ peer, id: item.id, payload: parsePayload(text) }, [item.id]);
+      if (!(await this.#handOver({ peer, id: item.id, payload: parsePayload(text) }, [item.id]))) return;
     }
   }
 
+  /** @returns false when it is put off */
   async #handOver(
-    work: { readonly peer: string; readonly id: string; readonly payload: Payload | undefined },
+    work: Omit<Work, "payload"> & { readonly payload: Payload | undefined },
     ids: readonly string[],
-  ): Promise<void> {
+  ): Promise<boolean> {
     const { system, note } = this.#core;
-    const { peer, id, payload } = work;
+    const { peer, payload } = work;
     const done = entriesOnly({ stream: conversationOf(peer), event: { type: "HANDLED", ids } });
     let follows: Follow | undefined;
     if (payload) {
       try {
-        follows = await this.#handler({ peer, id, payload });
+        const verdict = await this.#handler({ ...work, payload });
+        if (verdict === "later") return false;
+        follows = verdict;
       } catch (error) {
         const failure = asMeshError(error);
         if (failure.code === "closed" || failure.code === "store_io") throw failure;
@@ -84,5 +101,6 @@ export class Handling {
     const draft = follows ? join(follows, done) : done;
     await system.commit(draft.entries, { secrets: draft.secrets, before: draft.before }).durable;
     follows?.begin?.();
+    return true;
   }
 }

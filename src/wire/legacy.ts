@@ -16,7 +16,7 @@ const PREFIX = "azcp_1_";
 export const Amid = z.string().refine((text) => didOfAmid(text) !== undefined, "is not an AMID");
 
 /** The DID that either name of a key means. */
-const didOfName = (name: string): string => (isDid(name) ? name : (didOfAmid(name) ?? name));
+export const didOfName = (name: string): string => (isDid(name) ? name : (didOfAmid(name) ?? name));
 
 const TokenBody = z.object({
   controller_amid: z.union([Did, Amid], "controller_amid is neither an AMID nor a DID"),
@@ -89,9 +89,6 @@ export const PlainMessage = z.looseObject({
 });
 export type PlainMessage = z.infer<typeof PlainMessage>;
 
-/** The DID of who is said to have sent a plaintext message. */
-export const senderOf = ({ from }: Pick<PlainMessage, "from">): string => didOfName(from);
-
 /** Both forms of the same words: which of them a controller reads depends on its build. */
 export const plainForms = (words: object) => ({
   plaintext: true as const,
@@ -156,12 +153,6 @@ export function readControllerWords(frame: PlainMessage): ControllerWords | unde
   const said = Object.fromEntries(Object.entries(words).filter(([, value]) => value !== null));
   return safeParse(ControllerWords, said).data;
 }
-
-/** Whether an answer names the controller that the token names, if it names one. */
-export const isOfController = (
-  { controllerDid, amid }: { controllerDid: string; amid: string | null },
-  name?: string,
-) => name === undefined || name === amid || (didOfName(name) === controllerDid && (isDid(name) || amid === null));
 
 type Meanings = readonly (readonly [says: RegExp, code: ErrorCode])[];
 const meaning = (text: string, meanings: Meanings): ErrorCode =>

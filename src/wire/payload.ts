@@ -83,6 +83,7 @@ export const OffloadHello = z.looseObject({
   type: z.literal("offload_hello"),
   request_id: Id,
   from_agent: z.string().max(200).optional(),
+  task_preview: Line.optional(),
   message: Line.optional(),
   /** Extension: the sandbox waits for files and for `offload_task`. Without it, it is at work already. */
   accepts: z.array(z.string().max(64)).max(8).optional(),
@@ -121,6 +122,7 @@ export const FileTransfer = z.looseObject({
   file_path: z.string().max(PATH_LENGTH_MAX).optional(),
   file_data: base64Text(FILE_SIZE_MAX),
   size_bytes: z.int().min(0).max(FILE_SIZE_MAX),
+  description: z.string().max(PATH_LENGTH_MAX).optional(),
   /** Extension: the offload it belongs to, and its hash. */
   request_id: Id.optional(),
   sha256: Sha256.optional(),
@@ -160,6 +162,25 @@ export const TransferChunk = z.looseObject({
   hash: Sha256,
 });
 
+/** The receiver of a transfer lacks these chunks: they are sent again. */
+export const TransferChunkRequest = z.looseObject({
+  type: z.literal("mesh:transfer_chunk_request"),
+  transfer_id: Id,
+  missing: z
+    .array(
+      z
+        .int()
+        .min(0)
+        .max(TRANSFER_CHUNKS_MAX - 1),
+    )
+    .max(TRANSFER_CHUNKS_MAX),
+});
+export const TransferComplete = z.looseObject({ type: z.literal("mesh:transfer_complete"), transfer_id: Id });
+
+// Whether an older sandbox is up, which says no hello by itself.
+export const Ping = z.looseObject({ type: z.literal("mesh:ping"), nonce: Id });
+export const Pong = z.looseObject({ type: z.literal("mesh:pong"), nonce: Id });
+
 // Extension, for peers that announce `receipts`: what became of their chat messages, by id.
 export const Receipt = z.looseObject({
   type: z.literal("mesh:receipt"),
@@ -186,6 +207,10 @@ export const Payload = z.discriminatedUnion("type", [
   FileTransferAck,
   TransferManifest,
   TransferChunk,
+  TransferChunkRequest,
+  TransferComplete,
+  Ping,
+  Pong,
   Receipt,
 ]);
 export type Payload = z.infer<typeof Payload>;

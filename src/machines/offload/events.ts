@@ -101,3 +101,33 @@ export interface OffloadContext {
   /** How often the cluster had no slot for it, of those that we thought free. */
   readonly refusals: number;
 }
+
+/** An offload before anything was asked. */
+export const unasked = (id: string): OffloadContext => ({
+  id,
+  controller: "",
+  target: {},
+  request: null,
+  timeoutMinutes: 0,
+  requestedAt: 0,
+  endedAt: null,
+  sandbox: { name: null, did: null },
+  stage: null,
+  pct: null,
+  note: null,
+  files: { count: 0, bytes: 0 },
+  results: [],
+  summary: null,
+  outputs: 0,
+  tokens: null,
+  durationSeconds: null,
+  failure: null,
+  lastHeard: null,
+  cleanedUp: false,
+  plain: false,
+  readyAt: null,
+  ponged: [],
+  handsTask: false,
+  confirmed: null,
+  refusals: 0,
+});

@@ -8,7 +8,7 @@ import {
   SLOT_RETRY_MIN_MS,
 } from "../../limits.ts";
 import { effect, type MachineDefinition } from "../definition.ts";
-import { type OffloadContext, type OffloadEvent, OffloadEventSchema } from "./events.ts";
+import { type OffloadContext, type OffloadEvent, OffloadEventSchema, unasked } from "./events.ts";
 import { guards } from "./guards.ts";
 import { PROBE_EVERY_MS, PROBE_GRACE_MS } from "./limits.ts";
 
@@ -134,34 +134,7 @@ const offload = setup({
   },
 }).createMachine({
   id: "offload",
-  context: ({ input }) => ({
-    id: input.id,
-    controller: "",
-    target: {},
-    request: null,
-    timeoutMinutes: 0,
-    requestedAt: 0,
-    endedAt: null,
-    sandbox: { name: null, did: null },
-    stage: null,
-    pct: null,
-    note: null,
-    files: { count: 0, bytes: 0 },
-    results: [],
-    summary: null,
-    outputs: 0,
-    tokens: null,
-    durationSeconds: null,
-    failure: null,
-    lastHeard: null,
-    cleanedUp: false,
-    plain: false,
-    readyAt: null,
-    ponged: [],
-    handsTask: false,
-    confirmed: null,
-    refusals: 0,
-  }),
+  context: ({ input }) => unasked(input.id),
   initial: "new",
   states: {
     new: {
