@@ -16,6 +16,7 @@ import {
   WAIT_MAX_MS,
 } from "../limits.ts";
 import { Origin } from "../machines/notice/events.ts";
+import type { PairingContext } from "../machines/pairing/events.ts";
 import { Id, Name } from "../wire/text.ts";
 import { conversationOf } from "./core.ts";
 import { diagnose } from "./diagnosis.ts";
@@ -43,6 +44,18 @@ const membershipOf = (node: MeshNode) => {
   return pairing;
 };
 
+/** The cluster that takes offloads. @throws MeshError `not_paired`; `input_invalid` when it cannot choose a sandbox as is wished */
+function clusterFor(node: MeshNode, target: { to?: string | undefined; capability?: string | undefined }) {
+  const pairing = membershipOf(node);
+  if (pairing.asking) throw new MeshError("not_paired", "The controller of the cluster has not answered yet.");
+  if (pairing.plain !== null && (target.to ?? target.capability) !== undefined)
+    throw new MeshError(
+      "input_invalid",
+      "This cluster does not choose a sandbox by name or capability: leave that out.",
+    );
+  return { controller: pairing.controller, plain: pairing.plain !== null };
+}
+
 /** Whether the state directory takes commits; what it holds can be read all the same. */
 function storeOf({ health }: MeshNode): { state: "ok" } | { state: "failing"; since: string; reason: string } {
   const { state } = health;
@@ -52,7 +65,7 @@ function storeOf({ health }: MeshNode): { state: "ok" } | { state: "failing"; si
 export const operations = {
   whoami: operation(z.object({}), async (_, { node }) => {
     const clusters = [...node.core.system.streams("pairing")].map(([, state]) => {
-      const { cluster, controller, name, relayUrl, registryUrl, grant } = state.snapshot.context;
+      const { cluster, controller, name, relayUrl, registryUrl, grant, plain }: PairingContext = state.snapshot.context;
       return {
         cluster,
         controller,
@@ -60,6 +73,8 @@ export const operations = {
         relay_url: relayUrl,
         registry_url: registryUrl,
         grant,
+        /** Its controller speaks plaintext: it and the relay read what it is asked for. */
+        plaintext: plain !== null,
         state: JSON.stringify(state.snapshot.value).replaceAll(/["{}]/g, ""),
       };
     });
@@ -87,8 +102,9 @@ export const operations = {
         name: registered,
         grant,
         relayUrl,
+        plain,
       } = await node.membership.pair(token, name ?? null, signal);
-      return { did, name: registered, cluster, grant, relay_url: relayUrl };
+      return { did, name: registered, cluster, grant, relay_url: relayUrl, plaintext: plain !== null };
     },
   ),
 
@@ -230,7 +246,7 @@ export const operations = {
     async ({ task, files, to, capability, timeout_minutes, id: chosen, origin }, { node }) => {
       const id = await node.offloads.begin({
         id: chosen,
-        controller: membershipOf(node).controller,
+        ...clusterFor(node, { to, capability }),
         task,
         files,
         target: { ...(to === undefined ? {} : { name: to }), ...(capability === undefined ? {} : { capability }) },
