@@ -107,24 +107,18 @@ export class Asking {
     }
     await this.#members.connect(stream);
     const { did, publicKey } = keyring.identity;
-    link.transmit(
-      {
-        v: 1,
-        type: "message",
-        from: did,
-        // Frames come from its DID even where its token names an AMID; one that is known to its relay by that alone is found so.
-        to: asking.amid !== null && asking.asks % 2 === 0 ? asking.amid : controller,
-        id: `${asking.request}.${asking.asks}`,
-        ts: isoNow(this.#core),
-        ...plainForms({
-          type: "pair_request",
-          secret,
-          pubkey_ed25519: base64.encode(publicKey),
-          display_name: name,
-        }),
-      },
-      () => undefined,
-    );
+    const id = `${asking.request}.${asking.asks}`;
+    const words = plainForms({
+      type: "pair_request",
+      secret,
+      pubkey_ed25519: base64.encode(publicKey),
+      display_name: name,
+    });
+    const frame = { v: 1, type: "message", from: did, ts: isoNow(this.#core), ...words };
+    link.transmit({ ...frame, to: controller, id }, () => undefined);
+    // It connects by its DID even where its token names an AMID. One that is known to its relay by that alone is found so.
+    if (asking.amid !== null && asking.asks > 1)
+      link.transmit({ ...frame, to: asking.amid, id: `${id}.amid` }, () => undefined);
   }
 
   /** The link is up: who is being asked is asked. */
