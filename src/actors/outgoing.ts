@@ -55,7 +55,8 @@ export function join(...drafts: readonly Draft[]): Draft {
 
 export const entriesOnly = (...entries: readonly Entry[]): Draft => ({ entries, secrets: {} });
 
-function draftOf(core: Core, peer: string, id: string, kind: MessageKind, text: string): Draft {
+/** The SEND event of one message, as it stands: one larger than a payload may be is for the caller to cut. */
+export function draftOf(core: Core, peer: string, id: string, kind: MessageKind, text: string): Draft {
   const { body, size, secrets, before } = core.bodies.seal(peer, text, kind !== "chat");
   const entry: Entry = { stream: conversationOf(peer), event: { type: "SEND", id, kind, body, size } };
   return { entries: [entry], secrets, ...(before && { before }) };

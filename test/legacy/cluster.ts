@@ -273,11 +273,15 @@ export class Agent {
     this.node = node;
   }
 
-  /** @param answers what it says to what it is told */
+  /**
+   * @param answers what it says to what it is told
+   * @param seed of its identity
+   */
   static async open(
     { relayUrl, registryUrl }: Servers,
     name: string,
     answers: (payload: Payload) => readonly unknown[] = () => [],
+    seed?: Uint8Array,
   ): Promise<Agent> {
     const onWork = async ({ peer, payload }: Work) => {
       agent.heard.add({ ...payload, from: peer });
@@ -285,9 +289,15 @@ export class Agent {
       return { entries: [], secrets: {} };
     };
     const home = join(await temporaryDirectory(), "agent");
-    const node = await openNode({ home, ports: plain(realPorts(realNetwork)), onWork });
+    const ports = plain(realPorts(realNetwork));
+    // The first 32 bytes that joining draws are its identity's.
+    const drawn = seed && [seed];
+    const random = (length: number) => (length === 32 && joining ? drawn?.pop() : undefined) ?? ports.random(length);
+    let joining = false;
+    const node = await openNode({ home, ports: { ...ports, random }, onWork });
     const agent = new Agent(node);
     node.start();
+    joining = true;
     await node.membership.join({
       controller: null,
       cluster: "kars",

@@ -196,6 +196,31 @@ describe("a controller that does not answer", () => {
 const asksOf = (laptop: Laptop, stream: string): number =>
   laptop.node.core.system.state(stream)?.snapshot.context.asking?.asks ?? 0;
 
+describe("a laptop that dies while it is being paired", () => {
+  it.each(["/v1/agents", "/prekeys"])("goes on with %s when it is started again", async (path) => {
+    const reached = Promise.withResolvers<void>();
+    let holds = true;
+    const ports = realPorts({
+      ...realNetwork,
+      fetch: async (url, init) => {
+        if (!holds || !url.endsWith(path)) return realNetwork.fetch(url, init);
+        reached.resolve();
+        return new Promise((_, reject) => {
+          init?.signal?.addEventListener("abort", () => reject(new DOMException("ended", "AbortError")));
+        });
+      },
+    });
+    const { controller, laptop } = await openDeployed({}, ports);
+    const pairing = laptop.pair(controller.issue());
+    await reached.promise;
+    holds = false;
+    await laptop.again();
+    expect(await pairing).toBe("closed");
+    await laptop.until(() => laptop.state(`pairing/${controller.identity.did}`) === "paired");
+    expect(controller.heard.all).toMatchObject([{ type: "pair_request" }]);
+  });
+});
+
 describe("the secret of a token", () => {
   it("is nowhere in the home when the laptop is paired, nor in what it says", async () => {
     const { controller, laptop } = await openDeployed();

@@ -14,11 +14,13 @@ import { openServers, type Servers } from "./servers.ts";
 export class Laptop {
   node: MeshNode;
   readonly home: string;
-  readonly notes: string[] = [];
+  /** What it said to whoever watches it. */
+  readonly notes: string[];
   readonly #ports: Ports;
 
-  private constructor(home: string, ports: Ports, node: MeshNode) {
+  private constructor(home: string, ports: Ports, node: MeshNode, notes: string[]) {
     this.home = home;
+    this.notes = notes;
     this.#ports = ports;
     this.node = node;
   }
@@ -28,9 +30,7 @@ export class Laptop {
     const notes: string[] = [];
     const node = await openNode({ home, ports, onNote: (line) => notes.push(line) });
     node.start();
-    const laptop = new Laptop(home, ports, node);
-    laptop.notes.push = (...lines) => notes.push(...lines);
-    return laptop;
+    return new Laptop(home, ports, node, notes);
   }
 
   get did(): string {
@@ -39,7 +39,7 @@ export class Laptop {
 
   async again(): Promise<void> {
     await this.node.close();
-    this.node = await openNode({ home: this.home, ports: this.#ports });
+    this.node = await openNode({ home: this.home, ports: this.#ports, onNote: (line) => this.notes.push(line) });
     this.node.start();
   }
 

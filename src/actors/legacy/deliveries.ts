@@ -7,7 +7,7 @@ import type { PayloadOf } from "../../wire/payload.ts";
 import { type Core, isoNow } from "../core.ts";
 import { type FileToSend, readInspected } from "../files.ts";
 import { offloadOf, Request } from "../offload-view.ts";
-import { compose, type Draft, entriesOnly, join } from "../outgoing.ts";
+import { compose, type Draft, draftOf, entriesOnly, join } from "../outgoing.ts";
 import { RESENDS_MAX } from "./limits.ts";
 
 // What a sandbox of a deployed cluster gets: the files, and one that did not say hello the task behind them. One that said
@@ -117,7 +117,7 @@ export class Deliveries {
           data: slice.toString("base64"),
           hash: hash("sha256", slice, "hex"),
         };
-        return compose(this.#core, peer, payload, `${id}.${chunk}`);
+        return draftOf(this.#core, peer, `${id}.${chunk}`, "part", JSON.stringify(payload));
       }),
     );
   }

@@ -106,7 +106,8 @@ export class LegacySandboxes {
         this.#core,
         did,
         { type: "mesh:ping", nonce: nonceOf(offload, did) },
-        `${offload}.ping.${round}`,
+        // A relay knows ids once for all, so no two agents are told anything under the same one.
+        `${offload}.ping.${round}.${did.slice(-16)}`,
       );
       await system.commit(ping.entries, { secrets: ping.secrets, before: ping.before }).durable;
     }
