@@ -8,7 +8,7 @@ import { OFFLOAD_HELLO_MS } from "../../src/limits.ts";
 import { PROBE_EVERY_MS } from "../../src/machines/offload/limits.ts";
 import { CalendarClock } from "../actors/systems.ts";
 import { call, openWorld } from "../actors/world.ts";
-import { bent, didOf } from "../attacks/world.ts";
+import { bent, dealtWith, didOf } from "../attacks/world.ts";
 import { Agent, Controller, done, fileTransfer, sayRaw } from "./cluster.ts";
 import { type Deployed, openDeployed, openPaired } from "./world.ts";
 
@@ -40,8 +40,8 @@ describe("plaintext of somebody who is not the controller", () => {
     const { controller, laptop } = world;
     const id = await laptop.offload("mine");
     await controller.heard.first(({ type }) => type === "offload_request");
-    await laptop.until(() => laptop.node.core.lanes.length(`in ${controller.identity.did}`) === 0);
-    await laptop.node.core.lanes.idle();
+    await laptop.until(() => laptop.node.core.system.state(`offload/${id}`)?.snapshot.context.stage === "scheduled");
+    await dealtWith(laptop.node);
     const { head } = laptop.node.journal;
     const said = [
       granted,

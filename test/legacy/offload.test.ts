@@ -181,6 +181,8 @@ describe("a sandbox that says hello", () => {
 
 const handlingOf = ({ laptop }: Deployed, peer: string): number =>
   laptop.node.core.system.state(`conversation/${peer}`)?.snapshot.context.handling.length ?? 0;
+const queuedFor = ({ laptop }: Deployed, peer: string): number =>
+  laptop.node.core.system.state(`conversation/${peer}`)?.snapshot.context.outbox.length ?? 0;
 const phaseOf = ({ laptop }: Deployed, id: string): unknown => {
   const value = laptop.state(`offload/${id}`);
   return typeof value === "object" && value !== null && "active" in value ? value.active : value;
@@ -358,7 +360,7 @@ describe("payloads in chunks", () => {
     for (let more = 0; more < 2 * RESENDS_MAX; more++) await sandbox.say(laptop.did, asks);
     await sandbox.say(laptop.did, "that was all");
     await laptop.until(() => laptop.node.core.messages.hasUnread(sandbox.did));
-    await laptop.until(() => handlingOf(world, sandbox.did) === 0);
+    await laptop.until(() => handlingOf(world, sandbox.did) === 0 && queuedFor(world, sandbox.did) === 0);
     expect(resent(world, sandbox.did)).toHaveLength(RESENDS_MAX);
     expect(resent(world, stranger.did)).toEqual([]);
   });
