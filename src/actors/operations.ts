@@ -28,6 +28,7 @@ import { isOver, type OffloadView, offloadOf } from "./offloads.ts";
 import { operation, Peer } from "./operation.ts";
 import { compose } from "./outgoing.ts";
 import { peerOperations } from "./peer-operations.ts";
+import { peerOf } from "./peers.ts";
 import { hasReached } from "./projections/messages.ts";
 import { queued, settle } from "./settling.ts";
 import { persist } from "./state.ts";
@@ -123,6 +124,11 @@ export const operations = {
       // The order of the calls is the order of the messages, however long finding the peer takes; waiting for the disk is shared.
       const { peer, state, durable } = await core.lanes.run(`send ${to}`, async () => {
         const peer = await resolvePeer(core, to);
+        if (peerOf(node, peer)?.plaintext)
+          throw new MeshError(
+            "peer_refused",
+            "That is the cluster's controller, which speaks plaintext and takes no messages.",
+          );
         const known = core.messages.outgoing(peer, messageId);
         if (known) return { peer, state: known.state, durable: undefined };
         const composed = compose(core, peer, { type: "message", content: message }, messageId);

@@ -99,6 +99,10 @@ export const plainForms = (words: object) => ({
 /** @throws CryptoError, SyntaxError */
 const jsonOf = (ciphertext: string): unknown => JSON.parse(utf8.decode(base64.decode(ciphertext)));
 
+/** All that is said to a controller in plaintext, but for the question that pairs. */
+const LaptopWords = z.looseObject({ type: z.enum(["offload_request", "offload_cleanup"]) });
+export const isForController = (words: unknown): words is object => safeParse(LaptopWords, words).success;
+
 /** What a plaintext message says; undefined when it is unreadable, or says two different things. */
 function wordsOf({ ciphertext, payload }: PlainMessage): unknown {
   try {
@@ -126,7 +130,7 @@ const PairGranted = z.object({
   controller_amid: z.union([Did, Amid]).optional(),
   capabilities_granted: Capabilities.default([]),
   slots: z.int().min(0).max(SLOTS_MAX),
-  token_budget: z.number().min(0).transform(Math.floor).optional(),
+  token_budget: z.number().min(0).max(Number.MAX_SAFE_INTEGER).transform(Math.floor).optional(),
   expires_at: z.string().max(40).optional(),
 });
 const PairRefused = z.object({

@@ -295,6 +295,24 @@ describe("an agent that would like to be taken for the sandbox", () => {
 });
 
 describe("what a plaintext controller costs", () => {
+  it("no message ever leaves in plaintext: one to the controller is refused, one that waited for it is given up", async () => {
+    const { controller, laptop, servers } = await openDeployed();
+    const other = await new Controller(servers).open();
+    expect(await laptop.pair(other.issue())).toBe("paired");
+    const to = controller.identity.did;
+    const { id } = await call(laptop.node, "send", { to, message: "for your eyes only" });
+    expect(await laptop.pair(controller.issue())).toBe("paired");
+    expect(await call(laptop.node, "sent", { to, id, wait_ms: 10_000 })).toMatchObject({ state: "undeliverable" });
+    await expect(call(laptop.node, "send", { to, message: "and this" })).rejects.toMatchObject({
+      code: "peer_refused",
+    });
+    const seen = servers.relay.passed.all.map(({ ciphertext = "" }) =>
+      Buffer.from(String(ciphertext), "base64").toString(),
+    );
+    expect(seen.some((words) => words.includes("for your eyes only"))).toBe(false);
+    expect(controller.heard.all.map(({ type }) => type)).toEqual(["pair_request"]);
+  });
+
   it("the relay reads the task and the file names, and no file, message or result", async () => {
     const world = await openPaired();
     const { controller, laptop, servers } = world;

@@ -1,7 +1,7 @@
 import { asMeshError } from "../../errors.ts";
 import type { ConversationContext } from "../../machines/conversation/events.ts";
 import type { PairingContext } from "../../machines/pairing/events.ts";
-import { didOfName, type PlainMessage, plainForms, readControllerWords } from "../../wire/legacy.ts";
+import { didOfName, isForController, type PlainMessage, plainForms, readControllerWords } from "../../wire/legacy.ts";
 import { type Core, conversationOf, isoNow } from "../core.ts";
 import type { Proof } from "../link.ts";
 import type { Asking } from "./asking.ts";
@@ -118,7 +118,13 @@ export class Plaintext {
       const written: ConversationContext | undefined = system.state(conversationOf(peer))?.snapshot.context;
       for (const { id, body } of written?.outbox ?? []) {
         if (!this.#isDue(peer, id)) continue;
-        const words: object = JSON.parse(await this.#core.bodies.open(peer, body));
+        const words: unknown = JSON.parse(await this.#core.bodies.open(peer, body));
+        if (!isForController(words)) {
+          // Whatever else it is, it was meant for a session.
+          const event = { type: "UNDELIVERABLE", ids: [id], code: "peer_refused" };
+          await system.commit([{ stream: conversationOf(peer), event }]).durable;
+          continue;
+        }
         const to = this.#around.current()?.plain ?? null;
         if (to === null || !this.#isDue(peer, id)) continue;
         const { link, keyring } = this.#core;
