@@ -15,7 +15,7 @@ import { amidOf, base64, type Identity, identityFromSeed, sign, utf8 } from "../
 import type { Payload } from "../../src/wire/payload.ts";
 import { openNode, plain } from "../actors/world.ts";
 import { temporaryDirectory } from "../store/disks.ts";
-import { type Frame, Happenings, type Servers } from "./servers.ts";
+import { type Frame, Happenings, type Places } from "./servers.ts";
 
 export type Words = Readonly<{ [field: string]: unknown; type: string }>;
 
@@ -59,7 +59,7 @@ function refusalOf(record: Record | undefined): string | undefined {
 export class Controller {
   readonly identity: Identity;
   readonly name: string;
-  readonly servers: Servers;
+  readonly servers: Places;
   readonly records = new Map<string, Record>();
   /** What laptops said to it, in order. */
   readonly heard = new Happenings<Words & { readonly from: string; readonly frame: string }>();
@@ -72,7 +72,7 @@ export class Controller {
   readonly #build: Required<Build>;
   #socket: WebSocket | undefined;
 
-  constructor(servers: Servers, build: Build = {}, seed: Uint8Array = randomBytes(32)) {
+  constructor(servers: Places, build: Build = {}, seed: Uint8Array = randomBytes(32)) {
     this.identity = identityFromSeed(new Uint8Array(seed));
     this.servers = servers;
     this.#build = { as: "did", forms: "both", tokens: "amid", ...build };
@@ -278,7 +278,7 @@ export class Agent {
    * @param seed of its identity
    */
   static async open(
-    { relayUrl, registryUrl }: Servers,
+    { relayUrl, registryUrl }: Places,
     name: string,
     answers: (payload: Payload) => readonly unknown[] = () => [],
     seed?: Uint8Array,

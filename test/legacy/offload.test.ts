@@ -1,5 +1,5 @@
 /** Work for a deployed cluster: what its controller and its sandboxes say, of either kind, and what becomes of it. */
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -10,10 +10,20 @@ import { OFFLOAD_CANCEL_MS, OFFLOAD_HELLO_MS } from "../../src/limits.ts";
 import { PROBE_EVERY_MS, PROBE_GRACE_MS } from "../../src/machines/offload/limits.ts";
 import type { Payload, PayloadOf } from "../../src/wire/payload.ts";
 import { CalendarClock } from "../actors/systems.ts";
-import { call } from "../actors/world.ts";
+import { call, openWorld } from "../actors/world.ts";
 import { temporaryDirectory } from "../store/disks.ts";
-import { Agent, type Build, chunksOf, done, fileTransfer, progress, type Words } from "./cluster.ts";
-import { type Deployed, openPaired } from "./world.ts";
+import {
+  Agent,
+  type Build,
+  Controller,
+  chunksOf,
+  done,
+  fileTransfer,
+  progress,
+  sayRaw,
+  type Words,
+} from "./cluster.ts";
+import { type Deployed, Laptop, openPaired } from "./world.ts";
 
 const standing = () => {
   const clock = new CalendarClock(Date.now());
@@ -181,7 +191,7 @@ describe("a sandbox that says hello", () => {
 
 const handlingOf = ({ laptop }: Deployed, peer: string): number =>
   laptop.node.core.system.state(`conversation/${peer}`)?.snapshot.context.handling.length ?? 0;
-const queuedFor = ({ laptop }: Deployed, peer: string): number =>
+const queuedFor = ({ laptop }: Pick<Deployed, "laptop">, peer: string): number =>
   laptop.node.core.system.state(`conversation/${peer}`)?.snapshot.context.outbox.length ?? 0;
 const phaseOf = ({ laptop }: Deployed, id: string): unknown => {
   const value = laptop.state(`offload/${id}`);
@@ -361,6 +371,11 @@ describe("payloads in chunks", () => {
     await sandbox.say(laptop.did, "that was all");
     await laptop.until(() => laptop.node.core.messages.hasUnread(sandbox.did));
     await laptop.until(() => handlingOf(world, sandbox.did) === 0 && queuedFor(world, sandbox.did) === 0);
+    await servers.relay.passed.first(() => resent(world, sandbox.did).length >= RESENDS_MAX);
+    // What is said last arrives last.
+    const last = randomUUID();
+    await sayRaw(laptop.node, sandbox.did, "the end", last);
+    await servers.relay.passed.first((frame) => frame.id === last);
     expect(resent(world, sandbox.did)).toHaveLength(RESENDS_MAX);
     expect(resent(world, stranger.did)).toEqual([]);
   });
@@ -461,6 +476,26 @@ describe("a cancelled offload", () => {
       progress: { message: expect.stringContaining("has not confirmed") },
     });
   });
+});
+
+it("a relay that says what it has on disk is told the same, and what waits leaves in its order when it is back", async () => {
+  const { server } = await openWorld();
+  const places = { relayUrl: server.relayUrl, registryUrl: server.url };
+  const controller = await new Controller(places).open();
+  const laptop = await Laptop.open();
+  expect(await laptop.pair(controller.issue({ slotsMax: 3 }))).toBe("paired");
+  laptop.node.core.link.pause();
+  const ids = [await laptop.offload("one"), await laptop.offload("two"), await laptop.offload("three")];
+  await laptop.again();
+  await controller.heard.first(({ request_id }) => request_id === ids[2]);
+  const requests = controller.heard.all.filter(({ type }) => type === "offload_request");
+  expect(requests.map(({ request_id }) => request_id)).toEqual(ids);
+  await laptop.until(() => queuedFor({ laptop }, controller.identity.did) === 0);
+  const [id = ""] = ids;
+  const sandbox = await Agent.open(places, "box");
+  controller.ready(laptop.did, id, "box");
+  await sandbox.say(laptop.did, sandbox.hello(id), done(id));
+  expect((await laptop.ended(id)).status).toBe("done");
 });
 
 describe("a laptop that dies on the way", () => {

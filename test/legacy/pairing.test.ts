@@ -56,9 +56,9 @@ describe("a token of a deployed cluster", () => {
 
   it("finds a controller that its relay knows by its AMID alone, with the second question", async () => {
     const clock = new CalendarClock(Date.now());
-    const { controller, laptop } = await openDeployed({ as: "amid" }, { ...realPorts(realNetwork), clock });
+    const { controller, laptop, servers } = await openDeployed({ as: "amid" }, { ...realPorts(realNetwork), clock });
     const pairing = laptop.pair(controller.issue());
-    await controller.servers.relay.passed.first(({ to }) => to === controller.identity.did);
+    await servers.relay.passed.first(({ to }) => to === controller.identity.did);
     clock.pass(PAIR_ANSWER_MIN_MS);
     expect(await pairing).toBe("paired");
     expect(controller.heard.all).toMatchObject([{ type: "pair_request" }]);
@@ -240,7 +240,7 @@ describe("the secret of a token", () => {
 
 describe("one cluster at a time", () => {
   it("another one takes the place of the first, whose controller is not listened to any more", async () => {
-    const { controller: first, laptop } = await openPaired();
+    const { controller: first, laptop, servers } = await openPaired();
     const second = await new Controller(first.servers).open();
     expect(await laptop.pair(second.issue())).toBe("paired");
     const { peers } = await call(laptop.node, "peers", {});
@@ -250,7 +250,7 @@ describe("one cluster at a time", () => {
     ]);
     const { malformed } = laptop.node.core.link;
     const id = first.say(laptop.did, { type: "offload_error", request_id: "r", error: "no" });
-    await first.servers.relay.acked.first((ack) => ack.id === id);
+    await servers.relay.acked.first((ack) => ack.id === id);
     expect(laptop.node.core.link.malformed).toBe(malformed + 1);
     // And back again.
     expect(await laptop.pair(first.issue())).toBe("paired");

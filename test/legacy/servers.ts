@@ -194,11 +194,15 @@ export class ReferenceRegistry {
   }
 }
 
-export interface Servers {
-  readonly relay: ReferenceRelay;
-  readonly registry: ReferenceRegistry;
+/** Where a relay and a registry are, whichever they are. */
+export interface Places {
   readonly relayUrl: string;
   readonly registryUrl: string;
+}
+
+export interface Servers extends Places {
+  readonly relay: ReferenceRelay;
+  readonly registry: ReferenceRegistry;
 }
 
 /** Both on one port of this machine, until the test ends. */
