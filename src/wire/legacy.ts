@@ -5,7 +5,7 @@ import { type ErrorCode, MeshError } from "../errors.ts";
 import { FRAME_SIZE_MAX, NAME_LENGTH_MAX, SLOTS_MAX, TOKEN_LENGTH_MAX } from "../limits.ts";
 import { safeParse } from "../parse.ts";
 import { OffloadError, OffloadStatus } from "./payload.ts";
-import { base64Text, Capabilities, Did, Id, Timestamp } from "./text.ts";
+import { base64Text, Capabilities, Did, Id, Timestamp, withoutNulls } from "./text.ts";
 
 // What deployed kars clusters speak instead of `POST /v1/pair`: a token that names relay, registry and controller, and JSON
 // words that cross the relay between the laptop and the controller in plaintext.
@@ -153,9 +153,7 @@ export type PairAnswer = Extract<ControllerWords, { type: "pair_response" }>;
 export function readControllerWords(frame: PlainMessage): ControllerWords | undefined {
   const words = wordsOf(frame);
   if (typeof words !== "object" || words === null) return undefined;
-  // Some writers say null of what they do not say.
-  const said = Object.fromEntries(Object.entries(words).filter(([, value]) => value !== null));
-  return safeParse(ControllerWords, said).data;
+  return safeParse(ControllerWords, withoutNulls(words)).data;
 }
 
 type Meanings = readonly (readonly [says: RegExp, code: ErrorCode])[];

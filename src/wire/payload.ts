@@ -13,7 +13,7 @@ import {
   TRANSFER_CHUNKS_MAX,
 } from "../limits.ts";
 import { safeParse } from "../parse.ts";
-import { base64Text, Did, Id, Timestamp } from "./text.ts";
+import { base64Text, Did, Id, Timestamp, withoutNulls } from "./text.ts";
 
 // What travels inside an encrypted message: the vocabulary of a kars cluster and of the agents on it. Fields marked
 // "extension" are ours; others ignore them, and nothing breaks where they are missing.
@@ -83,7 +83,6 @@ export const OffloadHello = z.looseObject({
   type: z.literal("offload_hello"),
   request_id: Id,
   from_agent: z.string().max(200).optional(),
-  task_preview: Line.optional(),
   message: Line.optional(),
   /** Extension: the sandbox waits for files and for `offload_task`. Without it, it is at work already. */
   accepts: z.array(z.string().max(64)).max(8).optional(),
@@ -122,7 +121,6 @@ export const FileTransfer = z.looseObject({
   file_path: z.string().max(PATH_LENGTH_MAX).optional(),
   file_data: base64Text(FILE_SIZE_MAX),
   size_bytes: z.int().min(0).max(FILE_SIZE_MAX),
-  description: z.string().max(PATH_LENGTH_MAX).optional(),
   /** Extension: the offload it belongs to, and its hash. */
   request_id: Id.optional(),
   sha256: Sha256.optional(),
@@ -239,6 +237,8 @@ export function parsePayload(text: string): Payload | undefined {
   if (typeof value === "string") return asChat(value);
   const parsed = safeParse(Payload, value);
   if (parsed.success) return parsed.data;
+  const said = safeParse(Payload, withoutNulls(value));
+  if (said.success) return said.data;
   const type = typeof value === "object" && value !== null && "type" in value ? value.type : undefined;
   return typeof type === "string" && PAYLOAD_TYPES.has(type) ? undefined : asChat(text);
 }

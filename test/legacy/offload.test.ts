@@ -6,8 +6,10 @@ import { describe, expect, it } from "vitest";
 import { NAME_RETRY_MS, RESENDS_MAX } from "../../src/actors/legacy/limits.ts";
 import { realNetwork } from "../../src/actors/network.ts";
 import { realPorts } from "../../src/actors/ports.ts";
+import { describe as describeOffload } from "../../src/cli/offload-text.ts";
 import { OFFLOAD_CANCEL_MS, OFFLOAD_HELLO_MS } from "../../src/limits.ts";
 import { PROBE_EVERY_MS, PROBE_GRACE_MS } from "../../src/machines/offload/limits.ts";
+import { renderOffload } from "../../src/plugin/render.ts";
 import type { Payload, PayloadOf } from "../../src/wire/payload.ts";
 import { CalendarClock } from "../actors/systems.ts";
 import { call, openWorld } from "../actors/world.ts";
@@ -178,7 +180,9 @@ describe("a sandbox that says hello", () => {
       fileTransfer("../out.txt", Buffer.from("one")),
       fileTransfer("out.txt", Buffer.from("two")),
     );
-    await sandbox.say(laptop.did, { ...done(id, ["out.txt", "out.txt"]), ...signed });
+    // What a writer has nothing to say of is null.
+    const nothing = { tokens_used: { prompt: null, completion: null }, duration_seconds: null };
+    await sandbox.say(laptop.did, { ...done(id, ["out.txt", "out.txt"]), ...signed, ...nothing });
     const { files } = await laptop.ended(id);
     expect(files.map(({ name, path }) => [name, readFileSync(path, "utf8")])).toEqual([
       ["out.txt", "one"],
@@ -469,7 +473,9 @@ describe("a cancelled offload", () => {
       reason: "cancelled",
     });
     clock.pass(OFFLOAD_CANCEL_MS);
-    expect(await laptop.ended(id)).toMatchObject({
+    const view = await laptop.ended(id);
+    for (const text of [renderOffload(view), describeOffload(view)]) expect(text).toContain("has not confirmed");
+    expect(view).toMatchObject({
       status: "cancelled",
       confirmed: false,
       error: null,
