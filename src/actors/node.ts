@@ -126,7 +126,7 @@ export class MeshNode {
     const onWork = async (work: Work): Promise<Verdict> =>
       (await options.onWork?.(work)) ??
       (await sandboxes.handle(work)) ??
-      sandboxes.completed(work, await this.offloads.handle(work));
+      sandboxes.answered(work, await this.offloads.handle(work));
     const handling = new Handling(this.core, onWork);
     const sandboxes = new LegacySandboxes(this.core, (peer) => handling.again(peer));
     this.offloads = new Offloads(

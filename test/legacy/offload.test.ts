@@ -351,6 +351,28 @@ describe("payloads in chunks", () => {
     });
   });
 
+  it("that were on their way to a laptop that died are asked for when the sandbox is done", async () => {
+    const world = await openPaired();
+    const { laptop, servers } = world;
+    const id = await laptop.offload("make something large");
+    const sandbox = await Agent.open(servers, "box");
+    await ready(world, "box");
+    const bytes = randomBytes(1_100_000);
+    const { manifest, chunks } = chunksOf(fileTransfer("large.bin", bytes));
+    expect(chunks).toHaveLength(3);
+    servers.relay.loses = ({ id: frame }) => frame === "lost";
+    await sandbox.say(laptop.did, sandbox.hello(id), manifest, chunks[0]);
+    await sayRaw(sandbox.node, laptop.did, chunks[1], "lost");
+    await sandbox.say(laptop.did, chunks[2], done(id, ["large.bin"]));
+    const asked = await sandbox.heard.first(isType("mesh:transfer_chunk_request"));
+    expect(asked).toMatchObject({ transfer_id: manifest.transfer_id, missing: [1] });
+    expect((await laptop.view(id)).phase).toBe("returning");
+    await sandbox.say(laptop.did, chunks[1]);
+    const { files, status } = await laptop.ended(id);
+    expect(status).toBe("done");
+    expect(readFileSync(files[0]?.path ?? "").equals(bytes)).toBe(true);
+  });
+
   it("that a sandbox lacks are sent again, to it alone, and not for ever", async () => {
     const world = await openPaired();
     const { laptop, servers } = world;

@@ -1,10 +1,11 @@
 import { hash } from "node:crypto";
 import { asMeshError } from "../../errors.ts";
 import { DISCOVER_AGENTS_MAX } from "../../limits.ts";
+import type { ConversationContext } from "../../machines/conversation/events.ts";
 import type { OffloadContext, UntimedOffloadEvent } from "../../machines/offload/events.ts";
 import { PROBE_EVERY_MS } from "../../machines/offload/limits.ts";
 import type { PayloadOf } from "../../wire/payload.ts";
-import type { Core } from "../core.ts";
+import { type Core, conversationOf } from "../core.ts";
 import type { Performers } from "../effects.ts";
 import { told } from "../offload-news.ts";
 import { offloadOf } from "../offload-view.ts";
@@ -13,6 +14,7 @@ import type { Agent } from "../registry.ts";
 import type { Follow, Verdict, Work } from "../work.ts";
 import { Deliveries } from "./deliveries.ts";
 import { CANDIDATES_MAX, NAME_RETRY_MS } from "./limits.ts";
+import { askForMissing } from "./missing.ts";
 
 // Sandboxes of deployed clusters. Their controller names them, and a name proves nothing: several agents may carry it. Of a
 // sandbox that says hello it is proved that it was told the offload's id, which no other agent was. One that only answers a
@@ -102,6 +104,7 @@ export class LegacySandboxes {
     if (!this.#isIn(offload, "probing")) return;
     const round = Math.floor((ports.clock.now() - (readyAt ?? 0)) / PROBE_EVERY_MS);
     for (const { did } of carriers.slice(0, CANDIDATES_MAX)) {
+      if (this.#isPinged(offload, did)) continue;
       const ping = compose(
         this.#core,
         did,
@@ -111,6 +114,12 @@ export class LegacySandboxes {
       );
       await system.commit(ping.entries, { secrets: ping.secrets, before: ping.before }).durable;
     }
+  }
+
+  /** Whether a ping still waits to leave: one is enough. */
+  #isPinged(offload: string, did: string): boolean {
+    const context: ConversationContext | undefined = this.#core.system.decided(conversationOf(did))?.snapshot.context;
+    return context?.outbox.some(({ id }) => id.startsWith(`${offload}.ping.`)) === true;
   }
 
   /** What follows from work that concerns a deployed cluster alone; undefined of any other. */
@@ -130,10 +139,15 @@ export class LegacySandboxes {
     }
   }
 
-  /** Says, with what follows from a payload that came in chunks, that it is whole; to sandboxes of deployed clusters. */
-  completed({ peer, id, inChunks }: Work, follow: Follow | undefined): Follow | undefined {
-    if (!inChunks || !this.#isSandbox(peer)) return follow;
-    const word = compose(this.#core, peer, { type: "mesh:transfer_complete", transfer_id: id }, `${id}.complete`);
+  /**
+   * What is said to a sandbox of a deployed cluster beside what follows from its work: that a payload which came in chunks is
+   * whole, and, when it is done, which chunks are still missing.
+   */
+  async answered({ peer, id, payload, inChunks }: Work, follow: Follow | undefined): Promise<Follow | undefined> {
+    if (!(inChunks || payload.type === "offload_done") || !this.#isSandbox(peer)) return follow;
+    const word = inChunks
+      ? compose(this.#core, peer, { type: "mesh:transfer_complete", transfer_id: id }, `${id}.complete`)
+      : await askForMissing(this.#core, peer);
     return follow ? { ...follow, ...join(follow, word) } : word;
   }
 
