@@ -7,7 +7,7 @@ import { decodeToken, pairedProofText } from "../wire/pair.ts";
 import { AGENT_EXTENSIONS, EXTENSIONS_ENTRY } from "../wire/registry.ts";
 import type { Core } from "./core.ts";
 import { Keyring } from "./keyring.ts";
-import { Asking, plainEnds } from "./legacy/asking.ts";
+import { Asking, askingEnds, plainEnds } from "./legacy/asking.ts";
 import { PAIR_WAIT_MS } from "./legacy/limits.ts";
 import type { Places } from "./places.ts";
 import { freshIds, heldPreKeys, PreKeys } from "./prekeys.ts";
@@ -101,9 +101,9 @@ export class Membership {
   async #beInvited(token: string, name: string | null, signal?: AbortSignal): Promise<PairingContext> {
     const { system, keyring } = this.#core;
     const { identity, patch } = keyring.identityOrNew();
-    const { entry, secrets } = this.asking.invitation(token, name, identity);
-    const { durable } = system.commit([entry], { secrets: { ...patch, ...secrets } });
-    const settled = this.#settled(entry.stream, signal, PAIR_WAIT_MS);
+    const { stream, entries, secrets } = this.asking.invitation(token, name, identity);
+    const { durable } = system.commit(entries, { secrets: { ...patch, ...secrets } });
+    const settled = this.#settled(stream, signal, PAIR_WAIT_MS);
     await durable;
     return settled;
   }
@@ -212,8 +212,9 @@ export class Membership {
     }
     const { cluster, relay_url, registry_url, grant, vouches = false } = answer;
     const claimed = { type: "CLAIMED", cluster, relay_url, registry_url, grant, vouches };
-    await system.commit([{ stream, event: claimed }, ...plainEnds(this.#core, null)], {
-      secrets: Keyring.tokenPatch(controller, null),
+    const others = askingEnds(this.#core, controller);
+    await system.commit([{ stream, event: claimed }, ...plainEnds(this.#core, null), ...others.entries], {
+      secrets: { ...others.secrets, ...Keyring.tokenPatch(controller, null) },
     }).durable;
   }
 

@@ -11,6 +11,7 @@ import { CalendarClock } from "../actors/systems.ts";
 import { call, encodingsOf } from "../actors/world.ts";
 import { temporaryDirectory } from "../store/disks.ts";
 import { type Build, Controller } from "./cluster.ts";
+import { openServers } from "./servers.ts";
 import { Laptop, openDeployed, openPaired } from "./world.ts";
 
 const secretOf = (token: string): string =>
@@ -271,6 +272,31 @@ describe("one cluster at a time", () => {
       await laptop.node.close();
       await cluster.close();
     }
+  });
+
+  it("one that does not answer is asked no more when another is paired with, whose relay never sees its secret", async () => {
+    const clock = new CalendarClock(Date.now());
+    const { controller: silent, laptop } = await openDeployed({}, { ...realPorts(realNetwork), clock });
+    const other = await openServers();
+    const controller = await new Controller(other).open();
+    silent.answers = () => false;
+    const token = silent.issue();
+    const asking = laptop.pair(token);
+    await silent.heard.first(() => true);
+    expect(await laptop.pair(controller.issue())).toBe("paired");
+    expect(await asking).toBe("aborted");
+    expect(laptop.node.membership.current?.controller).toBe(controller.identity.did);
+    expect(laptop.node.core.keyring.token(silent.identity.did)).toBeUndefined();
+    clock.pass(3_600_000);
+    await laptop.again();
+    await laptop.until(() => laptop.node.core.link.online);
+    await laptop.node.core.lanes.idle();
+    expect(laptop.node.membership.current?.controller).toBe(controller.identity.did);
+    const seen = other.relay.passed.all.map(({ ciphertext = "" }) =>
+      Buffer.from(String(ciphertext), "base64").toString(),
+    );
+    expect(seen.some((words) => words.includes("pair_request"))).toBe(true);
+    expect(seen.some((words) => words.includes(secretOf(token)))).toBe(false);
   });
 
   it("a token that would have a sealed controller speak plaintext is refused", async () => {

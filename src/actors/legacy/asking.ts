@@ -21,6 +21,14 @@ export interface Members {
   connect(stream: string): Promise<void>;
 }
 
+/** What a token begins. */
+export interface Invitation {
+  /** The pairing. */
+  readonly stream: string;
+  readonly entries: readonly Entry[];
+  readonly secrets: SecretPatch;
+}
+
 const pairingOf = (controller: string) => `pairing/${controller}`;
 
 /**
@@ -37,6 +45,25 @@ export function plainEnds({ system }: Pick<Core, "system">, except: string | nul
       { stream, event: { type: "UNPLAIN" } },
     ];
   });
+}
+
+/** The end of all asking but one: its tokens' secrets would go to the relay of another cluster. */
+export function askingEnds(
+  { system }: Pick<Core, "system">,
+  except: string,
+): { readonly entries: Entry[]; readonly secrets: SecretPatch } {
+  const others = [...system.streams("pairing")].filter(([stream]) => {
+    const context: PairingContext | undefined = system.decided(stream)?.snapshot.context;
+    return context?.asking && context.controller !== except;
+  });
+  const event = { type: "FAILED", code: "aborted", detail: "Another cluster was paired with.", final: true };
+  return {
+    entries: others.map(([stream]) => ({ stream, event })),
+    secrets: Object.assign(
+      {},
+      ...others.map(([, { snapshot }]) => Keyring.tokenPatch(snapshot.context.controller, null)),
+    ),
+  };
 }
 
 export class Asking {
@@ -57,10 +84,10 @@ export class Asking {
   }
 
   /**
-   * The event by which a token begins to be consumed.
+   * The events by which a token begins to be consumed, in the place of any other that is asked about.
    * @throws MeshError `token_invalid`, also when it would bring plaintext to a controller that speaks sealed
    */
-  invitation(token: string, name: string | null, identity: Identity): { entry: Entry; secrets: SecretPatch } {
+  invitation(token: string, name: string | null, identity: Identity): Invitation {
     const { controllerDid: controller, amid, relayUrl, registryUrl, secret } = decodeLegacyToken(token);
     if (controller === identity.did)
       throw new MeshError("token_invalid", "The controller that this token names is this laptop itself.");
@@ -69,8 +96,10 @@ export class Asking {
         "token_invalid",
         "The controller that this token names speaks end-to-end encrypted with this laptop, and this token would have it speak plaintext.",
       );
+    const others = askingEnds(this.#core, controller);
+    const stream = pairingOf(controller);
     const entry: Entry = {
-      stream: pairingOf(controller),
+      stream,
       event: {
         type: "INVITED",
         did: identity.did,
@@ -82,7 +111,11 @@ export class Asking {
         name: name ?? `laptop-${identity.did.slice(-6)}`,
       },
     };
-    return { entry, secrets: Keyring.tokenPatch(controller, secret) };
+    return {
+      stream,
+      entries: [...others.entries, entry],
+      secrets: { ...others.secrets, ...Keyring.tokenPatch(controller, secret) },
+    };
   }
 
   /** Whether a controller was ever heard, or paired with, otherwise than in plaintext. */
@@ -106,6 +139,8 @@ export class Asking {
       return;
     }
     await this.#members.connect(stream);
+    // At another cluster's relay the secret has no business.
+    if (this.#members.current?.controller !== controller) return;
     const { did, publicKey } = keyring.identity;
     const id = `${asking.request}.${asking.asks}`;
     const words = plainForms({

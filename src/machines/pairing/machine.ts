@@ -209,6 +209,7 @@ const pairing = setup({
           entry: { type: "makePrekeys", params: ({ context }) => ({ controller: context.controller }) },
           on: {
             PREKEYS_MADE: { target: "publishing", actions: "keepPrekeys" },
+            FAILED: abandon,
             RESUMED: {
               actions: { type: "makePrekeys", params: ({ context }) => ({ controller: context.controller }) },
             },
