@@ -6,7 +6,7 @@ const sentences = {
     "This laptop is not paired with a cluster. Pair it with a token from the cluster's operator: kars-mesh pair <token>.",
   token_invalid:
     "The cluster does not know this pairing token. Check that it was copied whole, or ask the operator for a new one.",
-  token_mangled: "This is not a pairing token. A token starts with kars-pair- and must be copied whole.",
+  token_mangled: "This is not a pairing token. A token starts with kars-pair- or azcp_1_ and must be copied whole.",
   token_used: "This pairing token was already used by another identity. Ask the operator for a new one.",
   token_expired: "This pairing token has expired. Ask the operator for a new one.",
   token_revoked: "This pairing was revoked by the operator. Ask for a new token.",

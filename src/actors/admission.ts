@@ -5,6 +5,7 @@ import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { OffloadContext } from "../machines/offload/events.ts";
 import type { PairingContext } from "../machines/pairing/events.ts";
 import type { Entry } from "../store/journal.ts";
+import type { Payload } from "../wire/payload.ts";
 import { type Membership, memberText } from "../wire/registry.ts";
 import { type Core, conversationOf } from "./core.ts";
 import { isOver, phaseOf, statusOf } from "./offload-view.ts";
@@ -66,18 +67,24 @@ export class Admission {
     const policy = policyOf(system);
     if (policy === "everyone" || (policy === "circle" && this.#isOfCircle(did, agent))) return "admitted";
     // It may be a sandbox that its controller has not named yet: then it may later.
-    if (policy === "nobody") return this.#awaitsSandbox() ? "later" : "refused";
+    if (policy === "nobody" && !this.#isNamed(agent)) return this.#awaitsSandbox() ? "later" : "refused";
     return context?.admission === "held" || this.strangers < STRANGERS_HELD_MAX ? "held" : "later";
   }
 
-  /** The events that let a sandbox in which knocked before its controller named it. */
-  expected(named: { readonly did: string | undefined; readonly name: string | undefined }): Entry[] {
-    const entries: Entry[] = [];
-    for (const { peer, name, admission } of this.#all<ConversationContext>("conversation")) {
-      const isIt = named.did === undefined ? name !== null && name === named.name : peer === named.did;
-      if (isIt && admission === "held") entries.push({ stream: conversationOf(peer), event: { type: "ADMITTED" } });
-    }
-    return entries;
+  /** The event that lets a sandbox in which knocked before its controller said that it is the one. */
+  expected(did: string | undefined): Entry[] {
+    return did !== undefined && this.isHeld(did) ? [{ stream: conversationOf(did), event: { type: "ADMITTED" } }] : [];
+  }
+
+  /**
+   * The event that lets a sandbox in whose controller only says names: it says hello with the id of the offload, which was told
+   * to no other agent.
+   */
+  greeted(did: string, payload: Payload | undefined): Entry[] {
+    if (payload?.type !== "offload_hello") return [];
+    for (const { id, sandbox } of this.#running())
+      if (id === payload.request_id && sandbox.did === null) return this.expected(did);
+    return [];
   }
 
   /** All contexts of a kind as they are decided: what is on its way to the disk must not be missed. */
@@ -134,17 +141,28 @@ export class Admission {
     return isVouchedFor(controller, did, word, this.#core.ports.clock.now());
   }
 
-  /**
-   * A controller of ours, or the sandbox of an offload. It may knock before the controller has said which it is,
-   * and older controllers only ever say its name.
-   */
-  #isOfOurs(did: string, { name, membership }: Shown): boolean {
-    for (const { controller } of this.#all<PairingContext>("pairing")) if (controller === did) return true;
+  /** Whether an offload waits for a sandbox of this name. Deployed controllers say no more of it; it must say hello to be let in. */
+  #isNamed({ name, capabilities }: Shown): boolean {
+    for (const { sandbox } of this.#running())
+      if (
+        sandbox.did === null &&
+        sandbox.name !== null &&
+        (sandbox.name === name || capabilities.includes(sandbox.name))
+      )
+        return true;
+    return false;
+  }
+
+  /** A controller of ours, or the sandbox of an offload. It may knock before the controller has said which it is. */
+  #isOfOurs(did: string, { membership }: Shown): boolean {
+    // What is left of a token that was refused, or of one that is still asked about, lets nobody in.
+    for (const { controller, plain, asking, registryUrl } of this.#all<PairingContext>("pairing"))
+      if (controller === did && registryUrl !== null && (plain !== null || asking === null)) return true;
     // One whose offload is over may still have something to say.
     for (const { sandbox } of this.#all<OffloadContext>("offload")) if (sandbox.did === did) return true;
     for (const { controller, sandbox } of this.#running()) {
       if (sandbox.did !== null) continue;
-      if ((name !== null && sandbox.name === name) || this.#vouchesFor(controller, did, membership)) return true;
+      if (this.#vouchesFor(controller, did, membership)) return true;
     }
     return false;
   }

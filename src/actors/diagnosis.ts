@@ -17,6 +17,8 @@ export interface Standing {
     readonly state: string;
     /** Why the last step failed, if it did. */
     readonly failure: string | null;
+    /** Its controller speaks plaintext. */
+    readonly plaintext: boolean;
     readonly relay_url: string | null;
     readonly registry_url: string | null;
     /** The prekeys that were made; null before that. */
@@ -53,6 +55,7 @@ export function standingOf(states: Iterable<readonly [stream: string, state: Act
           name: pairing.name,
           state: JSON.stringify(state?.snapshot.value).replaceAll(/["{}]/g, "").replaceAll(":", "."),
           failure: pairing.failure?.code ?? null,
+          plaintext: pairing.plain !== null,
           relay_url: pairing.relayUrl,
           registry_url: pairing.registryUrl,
           prekeys: pairing.prekeys && {

@@ -16,7 +16,10 @@ export async function discover(
   const self = core.keyring.identity.did;
   return found.filter((agent) => {
     if (agent.did === self) return false;
-    if (by.name !== undefined && agent.name !== by.name) return false;
+    // Plain registries do not show which of an agent's capabilities is its name.
+    const isNamed = by.name === undefined || (agent.name ?? by.name) === by.name;
+    if (!isNamed || (by.name !== undefined && agent.name === null && !agent.capabilities.includes(by.name)))
+      return false;
     return by.capability === undefined || agent.capabilities.includes(by.capability);
   });
 }

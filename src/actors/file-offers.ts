@@ -35,8 +35,8 @@ export const offer = (core: Core, peer: string, request: string, transfer: strin
 
 /** The SEND events of the pieces that a peer pulls. @throws MeshError `file_unreadable` when the file is not what was offered */
 export async function pieces(core: Core, peer: string, file: FileToSend, pull: Pull): Promise<Draft> {
-  const { transfer_id: transferId, from, count } = pull;
-  const read = await readPieces(core.ports.disk, file, from, count);
+  const { transfer_id: transferId, first, count } = pull;
+  const read = await readPieces(core.ports.disk, file, first, count);
   return join(
     ...read.map((piece) =>
       sending(core, peer, `${transferId}.${piece.index}`, "part", encodeFileChunk({ transferId, ...piece })),
@@ -45,4 +45,4 @@ export async function pieces(core: Core, peer: string, file: FileToSend, pull: P
 }
 
 /** How much of a file a peer has that pulls this: all before it. */
-export const sentBefore = ({ from }: Pull, { size }: FileToSend): number => Math.min(size, from * FILE_CHUNK_SIZE);
+export const sentBefore = ({ first }: Pull, { size }: FileToSend): number => Math.min(size, first * FILE_CHUNK_SIZE);

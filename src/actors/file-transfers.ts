@@ -122,7 +122,7 @@ export class FileTransfers {
     const pulls: Draft[] = [];
     for (; from < until; from += FILE_PULL_CHUNKS) {
       const count = Math.min(FILE_PULL_CHUNKS, total - from);
-      pulls.push(this.#say({ type: "mesh:file_pull", transfer_id, from, count }, `${transfer_id}.pull.${from}`));
+      pulls.push(this.#say({ type: "mesh:file_pull", transfer_id, first: from, count }, `${transfer_id}.pull.${from}`));
     }
     const here = Math.min(whole * offer.chunk_size, offer.size_bytes);
     await this.#commit(join(...pulls, this.#taker.progressed(this.#peer, offer, here)));

@@ -63,6 +63,11 @@ export class IncomingMail {
     return this.#reception.counters.get(peer);
   }
 
+  /** Counts a frame of a peer that was not taken. */
+  count(peer: string, counter: keyof PeerCounters): void {
+    this.#reception.count(peer, counter);
+  }
+
   /** What waits here and is not taken over yet, of all peers. */
   get waiting(): { readonly frames: number; readonly size: number } {
     const all = [...this.#untaken.values()];

@@ -3,6 +3,7 @@ import { RELAY_IDLE_MS, RELAY_RETRY_MS } from "../limits.ts";
 import type { LinkContext } from "../machines/link/machine.ts";
 import { safeParse } from "../parse.ts";
 import { CLOSE, ClientFrame, Envelope, EXTENSIONS, type RoutedFrame } from "../wire/frame.ts";
+import { PlainMessage } from "../wire/legacy.ts";
 import type { Ports, Socket } from "./ports.ts";
 import type { ActorSystem } from "./system.ts";
 
@@ -20,6 +21,8 @@ export interface LinkOptions {
   readonly token?: string | undefined;
   /** @param size its length as it came, in characters */
   readonly onFrame: (frame: Exclude<ClientFrame, { type: "connected" | "accepted" | "error" }>, size: number) => void;
+  /** A message that is not sealed. Whoever takes it or refuses it acks it. */
+  readonly onPlain: (frame: PlainMessage) => void;
   /** The link is up: what is pending may be put on the wire. */
   readonly onUp: () => void;
   readonly onNote: (text: string) => void;
@@ -295,6 +298,12 @@ export class Link {
    * kept, it would come again with every connection, and who sends much of it would fill the mailbox.
    */
   #refused(json: unknown): void {
+    const plain = safeParse(PlainMessage, json).data;
+    if (plain?.to === this.#options.identity().did) {
+      this.#options.onPlain(plain);
+      this.#came();
+      return;
+    }
     this.malformed++;
     const { data } = safeParse(Envelope, json);
     if (data?.from === undefined || data.to !== this.#options.identity().did) return;

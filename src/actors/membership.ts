@@ -2,10 +2,13 @@ import { base64url, didOf, generateOneTimePreKeys, generateSignedPreKey, utf8, v
 import { asMeshError, MeshError, particularsOf } from "../errors.ts";
 import { ONE_TIME_PREKEYS } from "../limits.ts";
 import type { PairingContext } from "../machines/pairing/events.ts";
+import { isLegacyToken } from "../wire/legacy.ts";
 import { decodeToken, pairedProofText } from "../wire/pair.ts";
 import { AGENT_EXTENSIONS, EXTENSIONS_ENTRY } from "../wire/registry.ts";
 import type { Core } from "./core.ts";
 import { Keyring } from "./keyring.ts";
+import { Asking, askingEnds, plainEnds } from "./legacy/asking.ts";
+import { PAIR_WAIT_MS } from "./legacy/limits.ts";
 import type { Places } from "./places.ts";
 import { freshIds, heldPreKeys, PreKeys } from "./prekeys.ts";
 import { type HttpPorts, pair, Registry } from "./registry.ts";
@@ -15,13 +18,15 @@ import type { ActorState } from "./state.ts";
 
 export const pairingOf = (controller: string): string => `pairing/${controller}`;
 
+/** One that is being joined, or asked anew, is joined later than any that was. */
+const joinedAt = ({ asking, pairedAt }: PairingContext) => (asking ? null : pairedAt) ?? Number.POSITIVE_INFINITY;
+
 /** Of several clusters, the one joined last. */
 export function latestPairing(states: Iterable<ActorState>): PairingContext | undefined {
   let found: PairingContext | undefined;
   for (const { snapshot } of states) {
     const context: PairingContext = snapshot.context;
-    if (context.registryUrl !== null && (context.pairedAt ?? Number.POSITIVE_INFINITY) >= (found?.pairedAt ?? 0))
-      found = context;
+    if (context.registryUrl !== null && joinedAt(context) >= (found ? joinedAt(found) : 0)) found = context;
   }
   return found;
 }
@@ -30,6 +35,8 @@ export class Membership {
   readonly #core: Core;
   readonly #http: HttpPorts;
   readonly preKeys: PreKeys;
+  /** Pairing with a deployed cluster. */
+  readonly asking: Asking;
   readonly #places: Places;
 
   constructor(core: Core, places: Places = {}) {
@@ -37,12 +44,15 @@ export class Membership {
     this.#places = places;
     this.#http = { network: core.ports.network, clock: core.ports.clock, signal: core.signal };
     this.preKeys = new PreKeys(core, (controller) => this.registryOf(this.#context(pairingOf(controller))));
+    this.asking = new Asking(core, this);
     core.system.perform("pairing", {
       claim: (_: never, stream) => this.#attempt(stream, () => this.#claim(stream), true),
       register: (_: never, stream) => this.#attempt(stream, () => this.#register(stream), false),
       makePrekeys: (_: never, stream) => this.#makePrekeys(stream),
       publishPrekeys: (_: never, stream) => this.#attempt(stream, () => this.#publish(stream), false),
-      connect: (_: never, stream) => this.#connect(stream),
+      connect: (_: never, stream) => this.connect(stream),
+      ask: (_: never, stream) => this.asking.ask(stream),
+      leave: () => this.#leave(),
     });
   }
 
@@ -58,9 +68,11 @@ export class Membership {
 
   /**
    * Consumes a pairing token: resolves when the node is paired, and on the mesh.
-   * @throws MeshError `token_*`, `cluster_unreachable`, `cluster_refused`: then nothing was kept but the identity
+   * @throws MeshError `token_*`, `cluster_unreachable`, `cluster_refused`: then nothing was kept but the identity. A controller
+   * that does not answer over its relay in time goes on being asked, and its `cluster_unreachable` says so
    */
   async pair(token: string, name: string | null, signal?: AbortSignal): Promise<PairingContext> {
+    if (isLegacyToken(token)) return this.#beInvited(token, name, signal);
     const { pairUrl, controllerDid, secret } = decodeToken(token);
     const { system, keyring } = this.#core;
     const stream = pairingOf(controllerDid);
@@ -83,6 +95,16 @@ export class Membership {
     );
     const settled = this.#settled(stream, signal);
     if (accepted[0]) await durable;
+    return settled;
+  }
+
+  async #beInvited(token: string, name: string | null, signal?: AbortSignal): Promise<PairingContext> {
+    const { system, keyring } = this.#core;
+    const { identity, patch } = keyring.identityOrNew();
+    const { stream, entries, secrets } = this.asking.invitation(token, name, identity);
+    const { durable } = system.commit(entries, { secrets: { ...patch, ...secrets } });
+    const settled = this.#settled(stream, signal, PAIR_WAIT_MS);
+    await durable;
     return settled;
   }
 
@@ -118,16 +140,21 @@ export class Membership {
   }
 
   /** The next time, after all that is decided by now, that the pairing stands in `paired` or its token is refused. */
-  #settled(stream: string, signal?: AbortSignal): Promise<PairingContext> {
+  #settled(stream: string, signal?: AbortSignal, waitMs = Number.POSITIVE_INFINITY): Promise<PairingContext> {
+    const { clock } = this.#core.ports;
     const closing = this.#core.signal;
     const stop = signal ? AbortSignal.any([signal, closing]) : closing;
     const from = this.#core.system.decidedPosition;
     const settled = new Promise<PairingContext>((resolve, reject) => {
       const end = (settle: () => void) => {
         unsubscribe();
+        disarm();
         stop.removeEventListener("abort", abort);
         settle();
       };
+      const unanswered =
+        "The controller has not answered yet, and goes on being asked while a process has this home open (kars-mesh run).";
+      const tooLate = () => end(() => reject(new MeshError("cluster_unreachable", unanswered)));
       const abort = () => end(() => reject(new MeshError(closing.aborted ? "closed" : "aborted")));
       const unsubscribe = this.#core.system.subscribe((change) => {
         // What was decided before is on its way still, and says how an earlier attempt ended.
@@ -139,6 +166,7 @@ export class Membership {
           end(() => reject(new MeshError(code, detail || undefined)));
         } else if (snapshot.matches("paired")) end(() => resolve(context));
       });
+      const disarm = waitMs === Number.POSITIVE_INFINITY ? () => undefined : clock.at(clock.now() + waitMs, tooLate);
       stop.addEventListener("abort", abort, { once: true });
     });
     // Nobody may be waiting: what could not even be begun has been told already.
@@ -152,14 +180,16 @@ export class Membership {
     return state.snapshot.context;
   }
 
-  async #attempt(stream: string, work: () => Promise<void>, final: boolean): Promise<void> {
+  async #attempt(stream: string, work: () => Promise<void>, isLast: boolean): Promise<void> {
     try {
       await work();
     } catch (error) {
       const failure = asMeshError(error);
       if (failure.code === "closed" || failure.code === "store_io") throw failure;
+      const { controller, asking } = this.#context(stream);
+      // A token that nobody has taken yet is not worth repeating anything.
+      const final = isLast || asking !== null;
       if (!final) this.#core.note(`Joining the cluster is being repeated: ${failure.message}`);
-      const { controller } = this.#context(stream);
       const event = { type: "FAILED", code: failure.code, detail: particularsOf(failure), final };
       await this.#core.system.commit([{ stream, event }], {
         secrets: final ? Keyring.tokenPatch(controller, null) : undefined,
@@ -183,8 +213,10 @@ export class Membership {
       );
     }
     const { cluster, relay_url, registry_url, grant, vouches = false } = answer;
-    await system.commit([{ stream, event: { type: "CLAIMED", cluster, relay_url, registry_url, grant, vouches } }], {
-      secrets: Keyring.tokenPatch(controller, null),
+    const claimed = { type: "CLAIMED", cluster, relay_url, registry_url, grant, vouches };
+    const others = askingEnds(this.#core, controller);
+    await system.commit([{ stream, event: claimed }, ...plainEnds(this.#core, null), ...others.entries], {
+      secrets: { ...others.secrets, ...Keyring.tokenPatch(controller, null) },
     }).durable;
   }
 
@@ -222,10 +254,20 @@ export class Membership {
     const oneTime = heldPreKeys(keyring, Math.max(prekeys.first, prekeys.next - ONE_TIME_PREKEYS), prekeys.next);
     await this.registryOf(context).publishPreKeys(keyring.identity, signed, oneTime);
     const event = { type: "PUBLISHED", signed: prekeys.signed };
-    await system.commit([{ stream, event }, ...this.preKeys.adoption(context)]).durable;
+    // Of a token that may still be refused nothing is looked after.
+    const adoption = context.asking ? [] : this.preKeys.adoption(context);
+    await system.commit([{ stream, event }, ...adoption]).durable;
   }
 
-  async #connect(stream: string): Promise<void> {
+  /** Back to the cluster that counts now, if there is one. */
+  async #leave(): Promise<void> {
+    const { current } = this;
+    if (current) await this.connect(pairingOf(current.controller));
+    else this.#core.link.disconnect();
+  }
+
+  /** Brings the link up to the relay of a membership, if that is the current one. */
+  async connect(stream: string): Promise<void> {
     const { link } = this.#core;
     const context = this.#context(stream);
     if (context === this.current && context.relayUrl) {

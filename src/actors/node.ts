@@ -1,4 +1,4 @@
-import { MeshError } from "../errors.ts";
+import { asMeshError, MeshError } from "../errors.ts";
 import { EPOCH_COMMITS_MAX, EPOCH_TIME_MAX_MS, SEGMENT_SIZE_MAX, SNAPSHOT_EVERY_COMMITS } from "../limits.ts";
 import type { Body } from "../machines/definition.ts";
 import type { Journal } from "../store/journal.ts";
@@ -12,6 +12,8 @@ import { type Epoch, Housekeeping } from "./housekeeping.ts";
 import { IncomingMail } from "./incoming.ts";
 import { Knocks } from "./knocks.ts";
 import { Lanes } from "./lanes.ts";
+import { Plaintext } from "./legacy/plaintext.ts";
+import { LegacySandboxes } from "./legacy/sandboxes.ts";
 import { Link } from "./link.ts";
 import { Membership } from "./membership.ts";
 import { realNetwork } from "./network.ts";
@@ -24,7 +26,7 @@ import { Receipts } from "./receipts.ts";
 import { Sessions } from "./sessions.ts";
 import { probeStore, StoreHealth } from "./store-health.ts";
 import { Unreadable } from "./unreadable.ts";
-import { Handling, type Work, type WorkHandler } from "./work.ts";
+import { Handling, type Verdict, type Work, type WorkHandler } from "./work.ts";
 
 // One node: a state directory, its actors and its link. A laptop is one, so are a controller and a sandbox.
 
@@ -58,6 +60,7 @@ export class MeshNode {
   readonly receipts: Receipts;
   readonly outgoing: OutgoingMail;
   readonly incoming: IncomingMail;
+  readonly plaintext: Plaintext;
   readonly offloads: Offloads;
   readonly health: StoreHealth;
   readonly #unreadable: Unreadable;
@@ -95,7 +98,12 @@ export class MeshNode {
       onUp: () => {
         system.resume("session");
         system.resume("conversation");
+        // A disk that refuses is told of already, and the effect is asked for again.
+        this.membership.asking
+          .onUp()
+          .catch((error: unknown) => note(`A controller could not be asked: ${asMeshError(error).message}`));
       },
+      onPlain: (frame) => this.plaintext.onFrame(frame),
       onNote: note,
     });
     this.core = {
@@ -117,11 +125,26 @@ export class MeshNode {
     this.#unreadable = unreadable;
     this.knocks = new Knocks(this.core, this.membership, this.sessions, this.admission, unreadable);
     this.receipts = new Receipts(this.core);
-    this.offloads = new Offloads(this.core, this.admission, options.home, () => this.membership.current?.grant?.slots);
     this.outgoing = new OutgoingMail(this.core);
-    const onWork = async (work: Work) => (await options.onWork?.(work)) ?? this.offloads.handle(work);
+    const onWork = async (work: Work): Promise<Verdict> =>
+      (await options.onWork?.(work)) ??
+      (await sandboxes.handle(work)) ??
+      sandboxes.answered(work, await this.offloads.handle(work));
+    const sandboxes = new LegacySandboxes(this.core, (peer) => handling.again(peer));
+    this.offloads = new Offloads(
+      this.core,
+      this.admission,
+      options.home,
+      () => this.membership.current?.grant?.slots,
+      sandboxes.performers,
+    );
     const handling = new Handling(this.core, onWork, options.files ?? this.offloads.files);
     this.incoming = new IncomingMail(this.core, this.sessions, this.knocks, this.admission, unreadable);
+    this.plaintext = new Plaintext(this.core, this.membership.asking, {
+      current: () => this.membership.current,
+      isDeclined: (peer) => this.admission.isDeclined(peer),
+      count: (peer, counter) => this.incoming.count(peer, counter),
+    });
     system.perform("session", {
       knock: ({ session }: { session: string }) => this.sessions.knock(session),
       answer: ({ session }: { session: string }) => this.sessions.answer(session),
@@ -130,6 +153,7 @@ export class MeshNode {
       establish: ({ peer }: { peer: string }) => this.sessions.establish(peer),
       seal: ({ peer, ids }: Addressed) => this.outgoing.seal(peer, ids),
       transmit: ({ peer, ids }: Addressed) => this.outgoing.transmit(peer, ids),
+      transmitPlain: ({ peer }: { peer: string }) => this.plaintext.transmit(peer),
       handle: ({ peer, ids }: Addressed) => handling.handle(peer, ids),
       receipt: ({ peer }: { peer: string }) => this.receipts.soon(peer),
       turnAway: ({ peer }: { peer: string }) => this.knocks.turnAway(peer),
@@ -154,6 +178,7 @@ export class MeshNode {
       },
       onRecovered: () => {
         this.incoming.proceed();
+        this.plaintext.proceed();
         if (this.#started) system.start();
         link.proceed();
       },

@@ -3,6 +3,7 @@ import { join as joinPath } from "node:path";
 import { type ErrorCode, isErrorCode, MeshError } from "../errors.ts";
 import type { Body } from "../machines/definition.ts";
 import type { UntimedOffloadEvent as Event, OffloadContext } from "../machines/offload/events.ts";
+import { offloadRefusal } from "../wire/legacy.ts";
 import type { Payload, PayloadOf } from "../wire/payload.ts";
 import type { Admission } from "./admission.ts";
 import type { Core } from "./core.ts";
@@ -80,7 +81,7 @@ export class OffloadNews {
             sandbox_did: payload.sandbox_did ?? null,
             ...note,
           })),
-          entriesOnly(...this.#admission.expected({ did: payload.sandbox_did, name: payload.sandbox_name })),
+          entriesOnly(...this.#admission.expected(payload.sandbox_did)),
         );
       case "offload_error":
         if (payload.phase === "cancelled") return entriesOnly({ stream: offloadOf(id), event: { type: "CANCELLED" } });
@@ -108,8 +109,10 @@ export class OffloadNews {
           pct: payload.pct ?? null,
           ...note,
         }));
-      case "offload_error":
-        return told(this.#core, id, payload.error, (note) => ({ type: "FAILED", code: codeOf(payload), ...note }));
+      case "offload_error": {
+        const code = isErrorCode(payload.code) ? payload.code : "cluster_refused";
+        return told(this.#core, id, payload.error, (note) => ({ type: "FAILED", code, ...note }));
+      }
       case "file_transfer":
         return this.#receiveFile(id, peer, payload, messageId);
       case "offload_done":
@@ -183,13 +186,6 @@ export class OffloadNews {
   }
 }
 
-/** The refusal's code: its own, or what its words say (older clusters have no codes). */
-function codeOf(payload: PayloadOf<"offload_error">): ErrorCode {
-  if (isErrorCode(payload.code)) return payload.code;
-  const text = payload.error.toLowerCase();
-  if (text.includes("slot")) return "no_free_slot";
-  if (text.includes("capabilit")) return "capability_missing";
-  if (text.includes("budget")) return "budget_exhausted";
-  if (text.includes("expired")) return "token_expired";
-  return "cluster_refused";
-}
+/** The refusal's code: its own, or what a controller's words say (deployed clusters have no codes). */
+const codeOf = ({ code, error }: PayloadOf<"offload_error">): ErrorCode =>
+  isErrorCode(code) ? code : offloadRefusal(error);

@@ -42,6 +42,8 @@ export interface OffloadView {
   readonly phase: string;
   /** Its place in the queue, from 1; null when it is not in it. */
   readonly position: number | null;
+  /** Of a cancelled one whether the cluster said so; null where it need not. */
+  readonly confirmed: boolean | null;
   readonly progress: {
     readonly stage: string | null;
     readonly pct: number | null;
@@ -75,10 +77,19 @@ export function queueOf(states: Iterable<ActorState>): string[] {
 
 const PENDING: ReadonlySet<string> = new Set(["new", "queued", "requested", "accepted", "spawning", "ready"]);
 
+/** Steps that a deployed cluster needs, as what they are for whoever asked. */
+const SHOWN: Readonly<Record<string, string>> = {
+  expecting: "ready",
+  probing: "ready",
+  ponged: "ready",
+  delivering: "uploading",
+};
+
 export const phaseOf = ({ snapshot }: ActorState): string => {
   const { value } = snapshot;
   const inner = typeof value === "string" ? value : (value.active ?? value);
-  return typeof inner === "string" ? inner : String(Object.keys(inner)[0]);
+  const phase = typeof inner === "string" ? inner : String(Object.keys(inner)[0]);
+  return SHOWN[phase] ?? phase;
 };
 
 /** In which phases files are on their way, and which way. */
@@ -89,6 +100,9 @@ export function statusOf(phase: string): OffloadStatus {
   return PENDING.has(phase) ? "pending" : "running";
 }
 export const isOver = (status: OffloadStatus): boolean => status !== "pending" && status !== "running";
+
+/** Stands in place of the last word of a cluster that said nothing of a cancellation. */
+const UNCONFIRMED = "The cluster was told to end it and has not confirmed that: its sandbox may go on for a while.";
 
 /** An offload as it stands. @param folder where result files lie @throws MeshError `offload_unknown` */
 export async function viewOffload(core: Core, folder: string, id: string): Promise<OffloadView> {
@@ -115,10 +129,11 @@ export async function viewOffload(core: Core, folder: string, id: string): Promi
     phase,
     position:
       phase === "queued" ? queueOf(core.system.streams("offload").map(([, each]) => each)).indexOf(id) + 1 : null,
+    confirmed: context.confirmed,
     progress: {
       stage: context.stage,
       pct: status === "done" ? 100 : context.pct,
-      message: note,
+      message: context.confirmed === false ? UNCONFIRMED : note,
       bytes: moved?.bytes ?? null,
       bytes_total: moved?.total ?? null,
     },

@@ -5,6 +5,7 @@ import { OFFLOAD_TIMEOUT_MINUTES, TASK_SIZE_MAX } from "../limits.ts";
 import type { UntimedOffloadEvent as Event, OffloadContext } from "../machines/offload/events.ts";
 import type { Admission } from "./admission.ts";
 import { type Core, isoNow } from "./core.ts";
+import type { Performers } from "./effects.ts";
 import { inspectFiles } from "./files.ts";
 import { asking } from "./news.ts";
 import { OffloadFiles } from "./offload-files.ts";
@@ -30,6 +31,8 @@ export interface OffloadOptions {
   readonly origin?: string | undefined;
   /** Also when the same goes on already. */
   readonly force?: boolean | undefined;
+  /** The cluster is a deployed one, whose controller speaks plaintext. */
+  readonly plain?: boolean | undefined;
   /** Of the files, those that may go although they look like secrets. */
   readonly secrets?: readonly string[] | undefined;
 }
@@ -50,14 +53,24 @@ export class Offloads {
   readonly files: OffloadFiles;
   readonly #slots: () => number | undefined;
 
-  /** @param slots how many may run at once, if that is known */
-  constructor(core: Core, admission: Admission, home: string, slots: () => number | undefined) {
+  /**
+   * @param slots how many may run at once, if that is known
+   * @param further effects that are performed elsewhere
+   */
+  constructor(
+    core: Core,
+    admission: Admission,
+    home: string,
+    slots: () => number | undefined,
+    further: Performers = {},
+  ) {
     this.#core = core;
     this.#slots = slots;
     this.#folder = joinPath(home, "offloads");
     this.files = new OffloadFiles(core, this.#folder);
     this.#news = new OffloadNews(core, admission, this.files, this.#folder);
     core.system.perform("offload", {
+      ...further,
       request: (params: { offload: string }) => this.#attempt(params.offload, () => this.#request(params.offload)),
       upload: (params: { offload: string }) => this.#attempt(params.offload, () => this.files.upload(params.offload)),
       queue: () => this.#nextInQueue(),
@@ -97,6 +110,7 @@ export class Offloads {
       files: files.length,
       bytes: files.reduce((sum, file) => sum + file.size, 0),
       ...(queued.length > 0 || !hasSlot ? { queued: true } : {}),
+      ...(options.plain ? { plain: true } : {}),
     };
     const entries = [{ stream: offloadOf(id), event }, ...asking(this.#core, offloadOf(id), origin)];
     await this.#core.system.commit(entries, { secrets, before }).durable;
@@ -174,7 +188,7 @@ export class Offloads {
         file_count: files.length,
         total_bytes: files.reduce((sum, { size }) => sum + size, 0),
         preferences: { timeout_minutes: timeoutMinutes },
-        target: { ...target },
+        ...(Object.keys(target).length > 0 && { target: { ...target } }),
         timestamp: isoNow(this.#core),
       },
       // Asking again, after there was no slot, is another message.

@@ -16,6 +16,7 @@ import {
   WAIT_MAX_MS,
 } from "../limits.ts";
 import { Origin } from "../machines/notice/events.ts";
+import type { PairingContext } from "../machines/pairing/events.ts";
 import { Id, Name } from "../wire/text.ts";
 import { conversationOf } from "./core.ts";
 import { diagnose } from "./diagnosis.ts";
@@ -27,6 +28,7 @@ import { isOver, type OffloadView, offloadOf } from "./offloads.ts";
 import { operation, Peer } from "./operation.ts";
 import { compose } from "./outgoing.ts";
 import { peerOperations } from "./peer-operations.ts";
+import { peerOf } from "./peers.ts";
 import { hasReached } from "./projections/messages.ts";
 import { queued, settle } from "./settling.ts";
 import { persist } from "./state.ts";
@@ -43,6 +45,18 @@ const membershipOf = (node: MeshNode) => {
   return pairing;
 };
 
+/** The cluster that takes offloads. @throws MeshError `not_paired`; `input_invalid` when it cannot choose a sandbox as is wished */
+function clusterFor(node: MeshNode, target: { to?: string | undefined; capability?: string | undefined }) {
+  const pairing = membershipOf(node);
+  if (pairing.asking) throw new MeshError("not_paired", "The controller of the cluster has not answered yet.");
+  if (pairing.plain !== null && (target.to ?? target.capability) !== undefined)
+    throw new MeshError(
+      "input_invalid",
+      "This cluster does not choose a sandbox by name or capability: leave that out.",
+    );
+  return { controller: pairing.controller, plain: pairing.plain !== null };
+}
+
 /** Whether the state directory takes commits; what it holds can be read all the same. */
 function storeOf({ health }: MeshNode): { state: "ok" } | { state: "failing"; since: string; reason: string } {
   const { state } = health;
@@ -54,7 +68,7 @@ const Paths = z.array(z.string().min(1).max(PATH_LENGTH_MAX)).max(FILES_MAX);
 export const operations = {
   whoami: operation(z.object({}), async (_, { node }) => {
     const clusters = [...node.core.system.streams("pairing")].map(([, state]) => {
-      const { cluster, controller, name, relayUrl, registryUrl, grant } = state.snapshot.context;
+      const { cluster, controller, name, relayUrl, registryUrl, grant, plain }: PairingContext = state.snapshot.context;
       return {
         cluster,
         controller,
@@ -62,6 +76,8 @@ export const operations = {
         relay_url: relayUrl,
         registry_url: registryUrl,
         grant,
+        /** Its controller speaks plaintext: it and the relay read what it is asked for. */
+        plaintext: plain !== null,
         state: JSON.stringify(state.snapshot.value).replaceAll(/["{}]/g, ""),
       };
     });
@@ -89,8 +105,9 @@ export const operations = {
         name: registered,
         grant,
         relayUrl,
+        plain,
       } = await node.membership.pair(token, name ?? null, signal);
-      return { did, name: registered, cluster, grant, relay_url: relayUrl };
+      return { did, name: registered, cluster, grant, relay_url: relayUrl, plaintext: plain !== null };
     },
   ),
 
@@ -109,6 +126,11 @@ export const operations = {
       // The order of the calls is the order of the messages, however long finding the peer takes; waiting for the disk is shared.
       const { peer, state, durable } = await core.lanes.run(`send ${to}`, async () => {
         const peer = await resolvePeer(core, to);
+        if (peerOf(node, peer)?.plaintext)
+          throw new MeshError(
+            "peer_refused",
+            "That is the cluster's controller, which speaks plaintext and takes no messages.",
+          );
         const known = core.messages.outgoing(peer, messageId);
         if (known) return { peer, state: known.state, durable: undefined };
         const composed = compose(core, peer, { type: "message", content: message }, messageId);
@@ -238,7 +260,7 @@ export const operations = {
         id: chosen,
         force,
         secrets,
-        controller: membershipOf(node).controller,
+        ...clusterFor(node, { to, capability }),
         task,
         files,
         target: { ...(to === undefined ? {} : { name: to }), ...(capability === undefined ? {} : { capability }) },

@@ -39,7 +39,8 @@ interface Sealing {
 export function kindOf({ type }: Pick<Payload, "type">): MessageKind {
   if (type === "message" || type === "task_request" || type === "task_response") return "chat";
   if (type === "mesh:receipt") return "receipt";
-  return type.startsWith("mesh:transfer_") || type === "mesh:file_offer" ? "part" : "work";
+  const isPart = type === "mesh:transfer_manifest" || type === "mesh:transfer_chunk" || type === "mesh:file_offer";
+  return isPart ? "part" : "work";
 }
 
 /** Several drafts as one commit. */

@@ -38,6 +38,8 @@ const announcedIn = ({ metadata }: AgentRecord): string[] => {
 export interface Shown {
   readonly key: Uint8Array;
   readonly name: string | null;
+  /** Names are among them, of agents that do not say which is theirs. */
+  readonly capabilities: readonly string[];
   readonly extensions: readonly string[];
   /** The cluster's word for it, unchecked. */
   readonly membership: Membership | undefined;
@@ -52,6 +54,7 @@ export async function identityOf(registry: Registry, did: string): Promise<Shown
   const record = await registry.agent(did);
   const shown = {
     name: nameOf(record),
+    capabilities: record.capabilities,
     extensions: announcedIn(record),
     membership: record.membership ?? undefined,
   };

@@ -20,6 +20,8 @@ function view(node: MeshNode, { snapshot }: ActorState) {
     verified_at: isoOf(context.verified),
     state: String(snapshot.value),
     session: context.session,
+    /** The controller of a deployed cluster: nothing that is said to it or by it is sealed. */
+    plaintext: context.plain,
     confirmed: context.session === null ? false : node.sessions.isConfirmed(context.session),
     /** What it announces that it understands, beyond the plain protocol. */
     extensions: context.extensions,

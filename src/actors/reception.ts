@@ -158,7 +158,8 @@ export class Reception {
     const { body, size, secrets, before } = this.#core.bodies.seal(frame.from, text ?? plaintext, kind !== "chat");
     const sent = frame.ts === undefined ? {} : { sent_at: frame.ts };
     const event = { type: "RECEIVED", id, session, kind, body, size, ...sent };
-    return { entries: [{ stream, event }], secrets, ...(before && { before }) };
+    const admitted = this.#admission.greeted(frame.from, payload);
+    return { entries: [{ stream, event }, ...admitted], secrets, ...(before && { before }) };
   }
 
   /** The newest session that the peer has proved to hold is the one that sends. */

@@ -29,7 +29,7 @@ function isBusy(node: MeshNode): boolean {
   }
   for (const [, { snapshot }] of system.streams("offload")) {
     const context: OffloadContext = snapshot.context;
-    if (snapshot.matches({ active: "requested" }) || snapshot.matches({ active: "uploading" })) return true;
+    if (["requested", "uploading", "delivering"].some((active) => snapshot.matches({ active }))) return true;
     if (!context.cleanedUp && ["done", "error", "lost", "cancelling"].some((state) => snapshot.matches(state)))
       return true;
   }

@@ -14,13 +14,18 @@ export interface Work {
   readonly peer: string;
   readonly id: string;
   readonly payload: Payload;
+  /** It came in chunks: the id is their transfer's. */
+  readonly inChunks?: true;
 }
 
 /**
  * Takes work over: gives the events that follow from it, which are committed together with its HANDLED. It may be called
  * again for the same work after a crash.
  */
-export type WorkHandler = (work: Work) => Promise<Follow | undefined>;
+export type WorkHandler = (work: Work) => Promise<Verdict>;
+
+/** What follows; nothing; or `later`: it stays, with all behind it, until it is handled `again`. */
+export type Verdict = Follow | "later" | undefined;
 
 /** What follows from a piece of work: events, and what is begun once they are durable. */
 export interface Follow extends Draft {
@@ -50,6 +55,14 @@ export class Handling {
     this.#parts.delete(peer);
   }
 
+  /** Handles what a peer said that was put off. */
+  again(peer: string): void {
+    this.handle(peer, [peer]).catch((error: unknown) => {
+      const { code, message } = asMeshError(error);
+      if (code !== "closed" && code !== "store_io") this.#core.note(`Work of ${peer} could not be handled: ${message}`);
+    });
+  }
+
   /** Hands work over, in order. Parts of a larger payload wait here until they are all there. */
   async handle(peer: string, ids: readonly string[]): Promise<void> {
     if (ids.length > 0) await this.#core.lanes.run(`work ${peer}`, () => this.#handleAll(peer));
@@ -66,7 +79,7 @@ export class Handling {
       if (parts.files.has(item.id) || parts.payloads.has(item.id)) continue;
       const content = await this.#core.bodies.openBytes(peer, item.body);
       if (isFileChunk(content)) await parts.files.arrived(item.id, content);
-      else await this.#take(peer, item.id, parsePayload(content.toString("utf8")), parts, bodyOf);
+      else if (!(await this.#take(peer, item.id, parsePayload(content.toString("utf8")), parts, bodyOf))) return;
     }
     await parts.files.advance(bodyOf);
   }
@@ -80,27 +93,34 @@ export class Handling {
     return parts;
   }
 
-  async #take(peer: string, id: string, payload: Payload | undefined, parts: Parts, bodyOf: BodyOf): Promise<void> {
-    if (payload?.type === "mesh:file_offer") return parts.files.offered(id, payload);
+  /** @returns false when it is put off */
+  async #take(peer: string, id: string, payload: Payload | undefined, parts: Parts, bodyOf: BodyOf): Promise<boolean> {
+    if (payload?.type === "mesh:file_offer") {
+      await parts.files.offered(id, payload);
+      return true;
+    }
     if (payload?.type === "mesh:transfer_manifest" || payload?.type === "mesh:transfer_chunk") {
       const arrived = await parts.payloads.take(id, payload, bodyOf);
-      if (arrived) await this.#handOver({ peer, id: arrived.id, payload: arrived.payload }, arrived.ids);
-      return;
+      if (!arrived) return true;
+      return this.#handOver({ peer, id: arrived.id, payload: arrived.payload, inChunks: true }, arrived.ids);
     }
-    await this.#handOver({ peer, id, payload }, [id]);
+    return this.#handOver({ peer, id, payload }, [id]);
   }
 
+  /** @returns false when it is put off */
   async #handOver(
-    work: { readonly peer: string; readonly id: string; readonly payload: Payload | undefined },
+    work: Omit<Work, "payload"> & { readonly payload: Payload | undefined },
     ids: readonly string[],
-  ): Promise<void> {
+  ): Promise<boolean> {
     const { system, note } = this.#core;
-    const { peer, id, payload } = work;
+    const { peer, payload } = work;
     const done = entriesOnly({ stream: conversationOf(peer), event: { type: "HANDLED", ids } });
     let follows: Follow | undefined;
     if (payload) {
       try {
-        follows = await this.#handler({ peer, id, payload });
+        const verdict = await this.#handler({ ...work, payload });
+        if (verdict === "later") return false;
+        follows = verdict;
       } catch (error) {
         const failure = asMeshError(error);
         if (failure.code === "closed" || failure.code === "store_io") throw failure;
@@ -110,5 +130,6 @@ export class Handling {
     const draft = follows ? join(follows, done) : done;
     await system.commit(draft.entries, { secrets: draft.secrets, before: draft.before }).durable;
     follows?.begin?.();
+    return true;
   }
 }

@@ -11,7 +11,7 @@ export function addIdentity(program: Command, pairAs?: string): void {
   program
     .command("pair")
     .description("join a cluster with a token from its operator")
-    .argument("<token>", "kars-pair-…")
+    .argument("<token>", "kars-pair-…, or azcp_1_… of a deployed cluster")
     .option("--name <name>", "the name to be found under (default: the one of the grant)", pairAs)
     .action(action(pair));
   program.command("whoami").description("show this laptop's identity and clusters").action(action(whoami));
@@ -29,6 +29,10 @@ export function addDiscovery(program: Command): void {
     .option("--capability <capability>", "only agents that can do that")
     .action(action(discover));
 }
+
+/** What whoever pairs with a deployed cluster must know. */
+const PLAINTEXT =
+  "This cluster's controller speaks plaintext: it, its relay, and with ws:// anyone on the way read the task and the file names of each offload, and could answer in its name. Messages, files and results are sealed.";
 
 async function pair(io: Io, token: string, { name }: { name?: string }): Promise<void> {
   await atHome(io, async ({ mesh, signal, settle, offline }) => {
@@ -48,6 +52,7 @@ async function pair(io: Io, token: string, { name }: { name?: string }): Promise
           ["did", paired.did],
           ["grant", allowed],
         ]),
+        ...(paired.plaintext ? [PLAINTEXT] : []),
         "Look who is there with kars-mesh discover.",
       ].join("\n"),
     );
@@ -71,10 +76,11 @@ async function whoami(io: Io): Promise<void> {
       clusters.length === 0
         ? "Not paired with a cluster. Pair with a token from its operator: kars-mesh pair <token>."
         : table(
-            ["CLUSTER", "STATE", "SLOTS", "CAPABILITIES", "RELAY"],
-            clusters.map(({ cluster, state, grant, relay_url }) => [
+            ["CLUSTER", "STATE", "CONTROLLER", "SLOTS", "CAPABILITIES", "RELAY"],
+            clusters.map(({ cluster, state, grant, plaintext, relay_url }) => [
               cluster ?? "",
               state,
+              plaintext ? "plaintext" : "sealed",
               String(grant?.slots ?? ""),
               grant?.capabilities.join(", ") ?? "",
               relay_url ?? "",
@@ -103,7 +109,13 @@ async function peers(io: Io): Promise<void> {
                   : peer.admission === "unasked"
                     ? ""
                     : peer.admission,
-              peer.session === null ? peer.state : peer.confirmed ? "confirmed" : "unconfirmed",
+              peer.plaintext
+                ? "plaintext (legacy controller)"
+                : peer.session === null
+                  ? peer.state
+                  : peer.confirmed
+                    ? "confirmed"
+                    : "unconfirmed",
               String(peer.sent),
               String(peer.received),
               String(peer.unread),

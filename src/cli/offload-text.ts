@@ -73,6 +73,7 @@ export function describe(view: OffloadView): string {
       ["ended", ended_at === null ? null : `${time(ended_at)} (${age(ended_at)})`],
       ["took", duration_seconds === null ? null : `${duration_seconds} s`],
     ]),
+    ...(view.confirmed === false ? [block(view.progress.message ?? "", "")] : []),
     ...(error === null ? [] : [block(error.message, "")]),
     ...(summary === null ? [] : [block(summary)]),
     ...(files.length === 0

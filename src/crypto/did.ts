@@ -3,6 +3,7 @@
  *
  * A DID is a fingerprint of 128 bits: whoever shows a key that hashes to it is its holder.
  */
+import { base58 } from "./base58.ts";
 import { hex } from "./bytes.ts";
 import { CryptoError } from "./errors.ts";
 import { KEY_BYTES, sha256 } from "./suite.ts";
@@ -35,4 +36,28 @@ export function didOf(publicKey: Uint8Array): string {
 export function normalizeDid(text: string): string | undefined {
   const id = TYPED_PATTERN.exec(text.trim().toLowerCase())?.[1];
   return id === undefined ? undefined : `did:mesh:${id}`;
+}
+
+const AMID_BYTES = 20;
+const amid = base58(AMID_BYTES);
+
+/**
+ * The older name of an Ed25519 public key: base58btc of the first 20 bytes of the same SHA-256.
+ *
+ * @throws CryptoError `key_invalid` on a wrong size
+ */
+export function amidOf(publicKey: Uint8Array): string {
+  if (publicKey.length !== KEY_BYTES) throw new CryptoError("key_invalid", "an Ed25519 public key has 32 bytes");
+  return amid.encode(sha256(publicKey).subarray(0, AMID_BYTES));
+}
+
+/** The DID of the key that an AMID names: both begin one hash. Undefined when the text is no AMID. */
+export function didOfAmid(text: string): string | undefined {
+  try {
+    return `did:mesh:${hex.encode(amid.decode(text).subarray(0, 16))}`;
+  } catch (error) {
+    // It is in no such encoding: a text of another kind.
+    if (!(error instanceof CryptoError)) throw error;
+    return undefined;
+  }
 }

@@ -2,6 +2,7 @@ import { TIMER_EVENT } from "../actors/state.ts";
 import { KNOCK_POLICIES } from "../machines/admission/events.ts";
 import { PEER_EXTENSIONS } from "../machines/conversation/events.ts";
 import { DEFINITIONS } from "./definitions.ts";
+import { type Allowed, CLUSTER } from "./redact-cluster.ts";
 import {
   code,
   count,
@@ -14,6 +15,7 @@ import {
   id,
   isObject,
   key,
+  keyName,
   list,
   name,
   object,
@@ -56,17 +58,13 @@ const outgoing = list(
 const role = oneOf("initiator", "responder");
 /** The controller's own word for how far it is. A sandbox's stages are its own words, which stay here. */
 const phase = oneOf("validating", "spawning", "scheduled", "ready");
-const stop = oneOf("done", "error", "cancelled", "discovery_timeout", "revoked");
 const capabilities = list(name);
 const grant = object({ name, slots: count, capabilities, token_budget: count, expires_at: time });
 const failure = object({ code, detail: hidden });
 const kdf = oneOf("current", "npm4");
 const agreement: Fields = { peer: did, knock: id, ik: key, ek: key, spk: count, otk: count, kdf };
 
-interface Allowed {
-  readonly context: Fields;
-  readonly events: Readonly<Record<string, Fields>>;
-}
+const way = oneOf("up", "down");
 
 const ALLOWED: Readonly<Record<string, Allowed>> = {
   pairing: {
@@ -84,13 +82,21 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       vouches: flag,
       prekeys: object({ signed: count, first: count, next: count }),
       pairedAt: time,
+      asking: object({
+        request: id,
+        amid: keyName,
+        asks: count,
+        before: object({ name, relayUrl: host, registryUrl: host }),
+      }),
+      plain: keyName,
       attempts: count,
       failure,
     },
     events: {
+      INVITED: { did, controller: did, amid: keyName, request: id, relay_url: host, registry_url: host, name },
       STARTED: { did, pair_url: host, controller: did, name, capabilities },
       JOINED: { did, controller: did, cluster: name, relay_url: host, registry_url: host, name, capabilities },
-      CLAIMED: { cluster: name, relay_url: host, registry_url: host, grant, vouches: flag },
+      CLAIMED: { cluster: name, relay_url: host, registry_url: host, grant, vouches: flag, plain: keyName },
       REGISTERED: { name, capabilities },
       PREKEYS_MADE: { signed: count, first: count, count },
       PUBLISHED: { signed: count },
@@ -156,6 +162,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       owed: object(receipts),
       session: id,
       proved: list(id),
+      plain: flag,
       unconfirmed: outgoing,
       outbox: outgoing,
       reframed: list(object({ id, frame: id })),
@@ -182,6 +189,8 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       READ: { ids: list(id) },
       NAMED: { name, source: oneOf("registry", "address") },
       ANNOUNCED: { extensions },
+      PLAIN: {},
+      UNPLAIN: {},
       HELD: {},
       ADMITTED: {},
       DECLINED: {},
@@ -205,6 +214,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       pct: count,
       note: body,
       files: object({ count, bytes: count }),
+      moved: object({ way, bytes: count, total: count }),
       results: list(object({ body, size: count, sha256: hidden })),
       summary: body,
       outputs: count,
@@ -214,6 +224,11 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       lastHeard: time,
       cleanedUp: flag,
       refusals: count,
+      plain: flag,
+      readyAt: time,
+      ponged: list(did),
+      handsTask: flag,
+      confirmed: flag,
     },
     events: {
       REQUESTED: {
@@ -224,9 +239,12 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
         files: count,
         bytes: count,
         queued: flag,
+        plain: flag,
       },
       STATUS: { phase, sandbox: name, sandbox_did: did, note: body },
       GREETED: { did, awaits_task: flag, note: body },
+      PONGED: { did },
+      TRANSFERRED: { way, bytes: count, total: count },
       PROGRESSED: { stage: phase, pct: count, note: body },
       FILE_SAVED: { body, size: count, sha256: hidden },
       FINISHED: {
@@ -258,65 +276,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       CLOSED: { code: count, reason: hidden, final: flag, chance: count },
     },
   },
-  grant: {
-    context: {
-      name,
-      tokenHash: hidden,
-      slots: count,
-      capabilities,
-      expiresAt: time,
-      tokenBudget: count,
-      issuedAt: time,
-      did,
-      displayName: name,
-      pairedAt: time,
-      running: list(id),
-      completed: count,
-      failed: count,
-      tokensUsed: count,
-    },
-    events: {
-      ISSUED: { token_hash: hidden, slots: count, capabilities, expires_at: time, token_budget: count },
-      BOUND: { did, name },
-      SLOT_TAKEN: { run: id },
-      SLOT_FREED: { run: id, ok: flag, tokens: count },
-    },
-  },
-  run: {
-    context: {
-      id,
-      request: id,
-      grant: name,
-      laptop: did,
-      sandbox: name,
-      capabilities,
-      timeoutMinutes: count,
-      did,
-      pid: count,
-      waits: hidden,
-      startedAt: time,
-      endedAt: time,
-      reason: stop,
-      failure,
-      settled: flag,
-    },
-    events: {
-      REQUESTED: {
-        request: id,
-        grant: name,
-        laptop: did,
-        sandbox: name,
-        capabilities,
-        timeout_minutes: count,
-      },
-      SPAWNED: { pid: count },
-      STARTING: { phase, words: hidden },
-      READY: { did },
-      STOP: { reason: stop },
-      EXITED: { code: count, tokens: count },
-      FAILED: { code, detail: hidden },
-    },
-  },
+  ...CLUSTER,
 };
 
 /** Told to machines of every kind. */

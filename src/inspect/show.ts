@@ -20,6 +20,8 @@ export const hidden: Show = () => REDACTED;
 /** Ids cross the relay in the clear. Without white space and slashes they are no sentences, paths or addresses. */
 export const id = text(/^[A-Za-z0-9._:-]{1,128}$/);
 export const did = text(/^did:mesh:[0-9a-f]{32}$/);
+/** A DID, or the older name of the same key. */
+export const keyName = text(/^(?:did:mesh:[0-9a-f]{32}|[1-9A-HJ-NP-Za-km-z]{20,28})$/);
 /** A public key of 32 bytes, base64. */
 export const key = text(/^[A-Za-z0-9+/]{43}=$/);
 /** Names of agents, sandboxes, grants and capabilities are public in the registry. */

@@ -140,7 +140,7 @@ export function renderOffload(view: OffloadView): string {
           .map(({ name, path, size, sha256 }) => `- ${line(name)}, ${size} bytes, sha256 ${sha256}, at ${path}`)
           .join("\n")}`
       : undefined,
-    NEXT[view.status],
+    view.confirmed === false ? (view.progress.message ?? undefined) : NEXT[view.status],
     quotations.length > 0 ? quote(quotations) : undefined,
   );
 }

@@ -17,7 +17,7 @@ import {
   TRANSFER_CHUNKS_MAX,
 } from "../limits.ts";
 import { safeParse } from "../parse.ts";
-import { base64Text, Did, Id, Sha256, Timestamp } from "./text.ts";
+import { base64Text, Did, Id, Sha256, Timestamp, withoutNulls } from "./text.ts";
 
 // What travels inside an encrypted message: the vocabulary of a kars cluster and of the agents on it. Fields marked
 // "extension" are ours; others ignore them, and nothing breaks where they are missing.
@@ -155,7 +155,7 @@ export const FilePull = z.looseObject({
   type: z.literal("mesh:file_pull"),
   transfer_id: Id,
   /** The first piece that is wanted, and how many; those behind the last are left out. */
-  from: z
+  first: z
     .int()
     .min(0)
     .max(FILE_CHUNKS_MAX - 1),
@@ -188,6 +188,25 @@ export const TransferChunk = z.looseObject({
   hash: Sha256,
 });
 
+/** The receiver of a transfer lacks these chunks: they are sent again. */
+export const TransferChunkRequest = z.looseObject({
+  type: z.literal("mesh:transfer_chunk_request"),
+  transfer_id: Id,
+  missing: z
+    .array(
+      z
+        .int()
+        .min(0)
+        .max(TRANSFER_CHUNKS_MAX - 1),
+    )
+    .max(TRANSFER_CHUNKS_MAX),
+});
+export const TransferComplete = z.looseObject({ type: z.literal("mesh:transfer_complete"), transfer_id: Id });
+
+// Whether an older sandbox is up, which says no hello by itself.
+export const Ping = z.looseObject({ type: z.literal("mesh:ping"), nonce: Id });
+export const Pong = z.looseObject({ type: z.literal("mesh:pong"), nonce: Id });
+
 // Extension, for peers that announce `receipts`: what became of their chat messages, by id.
 export const Receipt = z.looseObject({
   type: z.literal("mesh:receipt"),
@@ -216,6 +235,10 @@ export const Payload = z.discriminatedUnion("type", [
   FilePull,
   TransferManifest,
   TransferChunk,
+  TransferChunkRequest,
+  TransferComplete,
+  Ping,
+  Pong,
   Receipt,
 ]);
 export type Payload = z.infer<typeof Payload>;
@@ -244,6 +267,8 @@ export function parsePayload(text: string): Payload | undefined {
   if (typeof value === "string") return asChat(value);
   const parsed = safeParse(Payload, value);
   if (parsed.success) return parsed.data;
+  const said = safeParse(Payload, withoutNulls(value));
+  if (said.success) return said.data;
   const type = typeof value === "object" && value !== null && "type" in value ? value.type : undefined;
   return typeof type === "string" && PAYLOAD_TYPES.has(type) ? undefined : asChat(text);
 }

@@ -32,6 +32,19 @@ export const base64urlExact = (bytes: number) => z.string().regex(exactly(bytes,
 export const base64Exact = (bytes: number) =>
   z.string().regex(exactly(bytes, "+/", PADDING[bytes % 3] ?? ""), "not base64");
 
+const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** Some writers say null of what they do not say: such fields go, those of objects in fields too. */
+export function withoutNulls(value: unknown): unknown {
+  if (!isRecord(value)) return value;
+  const said = (object: Readonly<Record<string, unknown>>) =>
+    Object.entries(object).filter(([, field]) => field !== null);
+  return Object.fromEntries(
+    said(value).map(([name, field]) => [name, isRecord(field) ? Object.fromEntries(said(field)) : field]),
+  );
+}
+
 /** An id that a peer chose: short, printable, no white space. */
 export const Id = z.string().regex(/^[\x21-\x7e]{1,128}$/, "not an id of 1 to 128 printable characters");
 

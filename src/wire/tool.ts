@@ -177,7 +177,7 @@ function parameters<S extends Readonly<Record<string, z.ZodType>>>(shape: S): To
 
 export const MeshPairParameters = parameters({
   token: words(TOKEN_LENGTH_MAX).describe(
-    "The pairing token from the cluster's operator, copied whole; it starts with kars-pair-.",
+    "The pairing token from the cluster's operator, copied whole; it starts with kars-pair- or azcp_1_.",
   ),
   name: z
     .preprocess(asText, Name)

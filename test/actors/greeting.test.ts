@@ -34,6 +34,7 @@ function linked({ closesAtOnce = true } = {}) {
     ports: { ...realPorts(network), clock },
     identity: () => identityFromSeed(new Uint8Array(32)),
     onFrame: () => undefined,
+    onPlain: () => undefined,
     onUp: () => undefined,
     onNote: () => undefined,
   });

@@ -86,6 +86,7 @@ describe("two laptops on a cluster", { timeout: STORY_MS }, () => {
       name: "bob",
       cluster: "local",
       relay_url: cluster.urls.relay_url,
+      plaintext: false,
       grant: {
         name: "bob-laptop",
         slots: 1,
@@ -110,6 +111,7 @@ describe("two laptops on a cluster", { timeout: STORY_MS }, () => {
           relay_url: cluster.urls.relay_url,
           registry_url: cluster.urls.registry_url,
           grant: expect.objectContaining({ name: "alice-laptop", slots: 3 }),
+          plaintext: false,
           state: "paired",
         },
       ],

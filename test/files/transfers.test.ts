@@ -24,7 +24,7 @@ async function carry(transfer: string, file: FileToSend) {
   const serving = (async () => {
     for (;;) {
       const pull = await Promise.race([world.pulls.next(), outcome]);
-      if (!("from" in pull)) return;
+      if (!("first" in pull)) return;
       if (!isOver) await world.give(file, pull);
     }
   })();
@@ -58,11 +58,11 @@ describe("a file", () => {
     const file = await world.file("data.bin", randomBytes(20 * FILE_CHUNK_SIZE));
     await world.offer("t", file);
     for (let pull = 0; pull < FILE_PULLS_AHEAD; pull++)
-      expect(await world.pulls.next()).toMatchObject({ from: pull * FILE_PULL_CHUNKS, count: FILE_PULL_CHUNKS });
+      expect(await world.pulls.next()).toMatchObject({ first: pull * FILE_PULL_CHUNKS, count: FILE_PULL_CHUNKS });
     const next = world.pulls.next();
     expect(await Promise.race([next, Promise.resolve("nothing")])).toBe("nothing");
-    await world.give(file, { type: "mesh:file_pull", transfer_id: "t", from: 0, count: FILE_PULL_CHUNKS });
-    expect(await next).toMatchObject({ from: FILE_PULLS_AHEAD * FILE_PULL_CHUNKS });
+    await world.give(file, { type: "mesh:file_pull", transfer_id: "t", first: 0, count: FILE_PULL_CHUNKS });
+    expect(await next).toMatchObject({ first: FILE_PULLS_AHEAD * FILE_PULL_CHUNKS });
   });
 
   it.each(["alice", "bob"])("goes on where it was when %s is restarted", async (name) => {
@@ -74,13 +74,13 @@ describe("a file", () => {
     await world.restart(name);
     const outcome = world.outcomes.next();
     await world.give(file, second);
-    const served = new Set<number>([0, second.from]);
+    const served = new Set<number>([0, second.first]);
     for (;;) {
       const pull = await Promise.race([world.pulls.next(), outcome]);
-      if (!("from" in pull)) break;
+      if (!("first" in pull)) break;
       // What was served is on its way for good: asking for it again is the same message again.
-      if (served.has(pull.from)) throw new Error(`pieces from ${pull.from} were asked for twice`);
-      served.add(pull.from);
+      if (served.has(pull.first)) throw new Error(`pieces from ${pull.first} were asked for twice`);
+      served.add(pull.first);
       await world.give(file, pull);
     }
     expect(await outcome).toMatchObject({ saved: { sha256: sha256(bytes) } });

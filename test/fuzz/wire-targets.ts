@@ -8,6 +8,7 @@ import { FILE_CHUNK_SIZE } from "../../src/limits.ts";
 import { readConfig } from "../../src/plugin/config.ts";
 import { encodeFileChunk, parseFileChunk } from "../../src/wire/file-chunk.ts";
 import * as frame from "../../src/wire/frame.ts";
+import * as legacy from "../../src/wire/legacy.ts";
 import * as pair from "../../src/wire/pair.ts";
 import { Payload, parsePayload } from "../../src/wire/payload.ts";
 import * as registry from "../../src/wire/registry.ts";
@@ -89,7 +90,11 @@ const payloads: readonly unknown[] = [
     chunk_size: FILE_CHUNK_SIZE,
     sha256: hash,
   },
-  { type: "mesh:file_pull", transfer_id: ID, from: 0, count: 1 },
+  { type: "mesh:file_pull", transfer_id: ID, first: 0, count: 1 },
+  { type: "mesh:transfer_chunk_request", transfer_id: ID, missing: [0, 2] },
+  { type: "mesh:transfer_complete", transfer_id: ID },
+  { type: "mesh:ping", nonce: ID },
+  { type: "mesh:pong", nonce: ID },
   { type: "mesh:receipt", delivered: [ID], read: [] },
   { type: "mesh:transfer_chunk", transfer_id: ID, chunk_index: 0, total_chunks: 1, data: key, hash },
 ];
@@ -136,6 +141,66 @@ const tokenBodies: Target = {
   samples: [{ u: "https://kars.example/v1/pair", c: DID, s: urlKey }],
   take: (text) => attempt(() => pair.decodeToken(`kars-pair-${Buffer.from(text).toString("base64url")}`)),
 };
+
+const AMID = "jPUMBAvNeJo8USHNtJ81Wm7cqnk";
+const legacyBody = {
+  controller_amid: AMID,
+  relay_url: "wss://relay.example",
+  registry_url: "https://registry.example",
+  secret: urlKey,
+};
+const legacyTokens: Target = {
+  name: "legacy-token",
+  kind: "text",
+  samples: [
+    legacy.encodeLegacyToken(legacyBody),
+    ` ${legacy.encodeLegacyToken({ ...legacyBody, controller_amid: DID })}`,
+  ],
+  take: (text) =>
+    attempt(() => {
+      if (legacy.isLegacyToken(text)) legacy.decodeLegacyToken(text);
+    }),
+};
+const legacyTokenBodies: Target = {
+  name: "legacy-token-body",
+  kind: "json",
+  samples: [legacyBody, { ...legacyBody, controller_amid: DID }],
+  take: (text) => attempt(() => legacy.decodeLegacyToken(`azcp_1_${Buffer.from(text).toString("base64url")}`)),
+};
+const plainFrame = { v: 1, type: "message", from: DID, to: OTHER, id: ID, plaintext: true };
+const controllerWords: readonly object[] = [
+  {
+    type: "pair_response",
+    success: true,
+    cluster_name: "c",
+    controller_amid: AMID,
+    capabilities_granted: ["offload"],
+    slots: 2,
+    token_budget: null,
+    expires_at: TIME,
+  },
+  { type: "pair_response", success: false, error: "token expired" },
+  { type: "offload_status", request_id: ID, phase: "ready", message: "m", sandbox_name: "s" },
+  { type: "offload_error", request_id: ID, error: "no free slots (2/2)", phase: "validating" },
+];
+/** What a frame says is read from whatever the schema let through; whatever words it says are words that it would say again. */
+const plainMessages = schemaTarget(
+  "plain-message",
+  legacy.PlainMessage,
+  controllerWords.flatMap((words) => {
+    const { ciphertext } = legacy.plainForms(words);
+    return [
+      { ...plainFrame, ciphertext },
+      { ...plainFrame, from: AMID, payload: words },
+    ];
+  }),
+  (value) => {
+    const words = legacy.readControllerWords(legacy.PlainMessage.parse(value));
+    if (!words) return;
+    const again = legacy.readControllerWords({ ...legacy.PlainMessage.parse(plainFrame), ...legacy.plainForms(words) });
+    assertEqual(again, words, "words that do not come back");
+  },
+);
 
 const signedPreKey = { key_id: 1, public_key: urlKey, signature: urlSignature };
 const oneTime = { key_id: 2, public_key: urlKey };
@@ -285,6 +350,9 @@ export const wireTargets: readonly Target[] = [
   chunks,
   tokens,
   tokenBodies,
+  legacyTokens,
+  legacyTokenBodies,
+  plainMessages,
   schemaTarget("pair-request", pair.PairRequest, [
     { token: urlKey, did: DID, public_key: urlKey, proof: urlSignature, proof_timestamp: TIME, display_name: "a" },
   ]),

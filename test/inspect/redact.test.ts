@@ -110,6 +110,15 @@ const TIME = "a time";
 
 /** Every place of a string that may show what stands in it, with the reason. */
 const ALLOWED: Readonly<Record<string, string>> = {
+  "pairing.INVITED.did": PUBLIC_DID,
+  "pairing.INVITED.controller": PUBLIC_DID,
+  "pairing.INVITED.amid": PUBLIC_DID,
+  "pairing.INVITED.request": CLEAR_ID,
+  "pairing.INVITED.relay_url": HOST,
+  "pairing.INVITED.registry_url": HOST,
+  "pairing.INVITED.name": PUBLIC_NAME,
+  "pairing.CLAIMED.plain": PUBLIC_DID,
+  "offload.PONGED.did": PUBLIC_DID,
   "pairing.STARTED.did": PUBLIC_DID,
   "pairing.STARTED.pair_url": HOST,
   "pairing.STARTED.controller": PUBLIC_DID,

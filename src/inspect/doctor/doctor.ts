@@ -135,9 +135,12 @@ function pairingFinding(standing: Standing | undefined): Finding {
   if (!standing) return note("Not known: the journal cannot be read.");
   const { pairing, peers, sessions, queued } = standing;
   if (!pairing) return note("Not paired with a cluster. Pair with a token from its operator: kars-mesh pair <token>.");
-  const { cluster, name, state, failure } = pairing;
+  const { cluster, name, state, failure, plaintext } = pairing;
   const mail = `${counted(peers, "peer")}, ${counted(sessions, "open session")}, ${counted(queued, "message")} waiting to leave`;
-  if (state === "paired") return ok(`${name ?? "This laptop"} is paired with ${cluster ?? "a cluster"}; ${mail}.`);
+  const paired = `${name ?? "This laptop"} is paired with ${cluster ?? "a cluster"}; ${mail}.`;
+  if (state === "paired" && plaintext)
+    return note(`${paired} Its controller speaks plaintext: it and the relay read tasks and file names of offloads.`);
+  if (state === "paired") return ok(paired);
   const why = failure === null ? "" : ` (${failure})`;
   return note(
     `Pairing with ${cluster ?? "a cluster"} stands at ${state}${why}; it goes on while a process has the home open.`,

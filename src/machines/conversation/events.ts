@@ -45,7 +45,8 @@ export const ConversationEventSchema = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("RECEIVED"),
     id: Id,
-    session: Id,
+    /** Absent of what came in plaintext. */
+    session: Id.optional(),
     kind: MessageKind,
     body: Body,
     size: z.int(),
@@ -62,6 +63,10 @@ export const ConversationEventSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("NAMED"), name: z.string().max(64), source: z.enum(["registry", "address"]) }),
   /** What the peer says that it understands, at the registry. */
   z.object({ type: z.literal("ANNOUNCED"), extensions: z.array(z.string().max(32)).max(16) }),
+  /** It is the controller of a deployed cluster, by its token: plaintext is taken from it, and sent to it. */
+  z.object({ type: z.literal("PLAIN") }),
+  /** That is over. What waited was told UNDELIVERABLE before. */
+  z.object({ type: z.literal("UNPLAIN") }),
   /** It knocked, and the policy lets only others in: what it says is kept out of sight until the person decides. */
   z.object({ type: z.literal("HELD") }),
   /** It may talk to us. */
@@ -117,6 +122,8 @@ export interface ConversationContext {
   readonly outbox: readonly Outgoing[];
   /** The sessions that the peer has shown last to hold. */
   readonly proved: readonly string[];
+  /** It speaks plaintext, and is the one peer from which that is taken. Never again when it was heard sealed. */
+  readonly plain: boolean;
   /** What the relay took in other sessions, oldest first: if such a one is lost, nobody could read them. */
   readonly unconfirmed: readonly Outgoing[];
   /** The last frames of messages that were sealed more than once. */

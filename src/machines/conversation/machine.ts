@@ -1,5 +1,5 @@
 import { assign, enqueueActions, setup } from "xstate";
-import { OUTBOX_MESSAGES_MAX, RECEIPT_IDS, RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
+import { RECEIPT_IDS, RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
 import { type Body, effect, type MachineDefinition } from "../definition.ts";
 import {
   type ConversationContext,
@@ -8,6 +8,7 @@ import {
   isHeld,
   type Outgoing,
 } from "./events.ts";
+import { guards } from "./guards.ts";
 import {
   blobsOf,
   givenUp,
@@ -17,11 +18,13 @@ import {
   provedBodies,
   reframed,
   returned,
+  sealedBy,
   transmitted,
   transmittedBodies,
   unsealed,
   unsent,
   without,
+  written,
 } from "./outbox.ts";
 import { NOTHING_OWED, owesReceipt, owing, paid } from "./receipts.ts";
 
@@ -33,15 +36,13 @@ import { NOTHING_OWED, owesReceipt, owing, paid } from "./receipts.ts";
 //                    ▼     │
 //                    waiting
 //
+// A deployed cluster's controller speaks plaintext: of it there is no session, and nothing to open.
+//
+//   closed ──PLAIN──▶ plain ──UNPLAIN, or a session──▶ closed, or open
+//
 // A peer that knocked and may not is held: what it says is kept, and nothing is done with it or said of it, until the person
 // admits or declines it.
 
-const sealedBy = ({ session, header, nonce, frame }: ConversationEvent & { type: "SEALED" }) => ({
-  session,
-  header,
-  nonce,
-  ...(frame === undefined ? {} : { frame }),
-});
 type Enqueue = (action: { readonly type: "discard"; readonly params: { readonly bodies: readonly Body[] } }) => void;
 const discard = (enqueue: Enqueue, bodies: readonly Body[]) => {
   if (bodies.length > 0) enqueue({ type: "discard", params: { bodies } });
@@ -49,6 +50,11 @@ const discard = (enqueue: Enqueue, bodies: readonly Body[]) => {
 
 const waitingFor = (outbox: readonly Outgoing[], sealed: boolean) =>
   idsOf(outbox.filter((item) => (item.sealed !== undefined) === sealed));
+
+const transmitPlain = {
+  type: "transmitPlain",
+  params: ({ context }: { context: ConversationContext }) => ({ peer: context.peer }),
+} as const;
 
 const conversation = setup({
   types: {
@@ -63,6 +69,8 @@ const conversation = setup({
     seal: effect<{ peer: string; ids: readonly string[] }>(),
     /** Put these on the wire, in this order: TRANSMITTED when the relay has them. */
     transmit: effect<{ peer: string; ids: readonly string[] }>(),
+    /** Put all that waits on the wire as it is, in its order: TRANSMITTED when the relay has it. */
+    transmitPlain: effect<{ peer: string }>(),
     /** Hand these pieces of work over, in this order: HANDLED. */
     handle: effect<{ peer: string; ids: readonly string[] }>(),
     /** These bodies serve nobody any more: their blobs go. */
@@ -138,6 +146,8 @@ const conversation = setup({
     }),
     prove: enqueueActions(({ context, event, enqueue }) => {
       if (!("session" in event)) return;
+      // What comes in plaintext proves no session.
+      if (event.session === undefined) return;
       discard(enqueue, provedBodies(context, event.session));
       enqueue.assign(proved(context, event.session));
     }),
@@ -156,34 +166,7 @@ const conversation = setup({
     takeBack: assign(({ context, event }) => (event.type === "UNSENT" ? unsent(context, event.ids) : {})),
     unseal: assign(({ context, event }) => (event.type === "SESSION_LOST" ? unsealed(context, event.session) : {})),
   },
-  guards: {
-    isUnasked: ({ context }) => context.admission === "unasked",
-    isNotAdmitted: ({ context }) => context.admission !== "admitted",
-    isNotDeclined: ({ context }) => context.admission !== "declined",
-    hasRoom: ({ context, event }) =>
-      (event.type === "SEND" || event.type === "RETURNED") &&
-      context.outbox.length + context.unconfirmed.length < OUTBOX_MESSAGES_MAX &&
-      !context.outbox.some((item) => item.id === event.id),
-    isFinal: ({ event }) => event.type === "ESTABLISH_FAILED" && event.final,
-    isCurrent: ({ context, event }) => event.type === "SESSION_LOST" && event.session === context.session,
-    isCurrentAndBusy: ({ context, event }) =>
-      event.type === "SESSION_LOST" && event.session === context.session && context.outbox.length > 0,
-    isBusy: ({ context }) => context.outbox.length > 0,
-    isWork: ({ event }) => event.type === "RECEIVED" && event.kind !== "chat",
-    awaitsSeal: ({ context, event }) =>
-      event.type === "SEALED" && context.outbox.some((item) => item.id === event.id && !item.sealed),
-    isHandling: ({ context, event }) =>
-      event.type === "HANDLED" && context.handling.some((item) => event.ids.includes(item.id)),
-    isWaiting: ({ context, event }) =>
-      event.type === "TRANSMITTED" && context.outbox.some((item) => item.sealed && event.ids.includes(item.id)),
-    isNews: ({ context, event }) =>
-      event.type === "CONFIRMED" &&
-      (!context.proved.includes(event.session) ||
-        context.unconfirmed.some(({ sealed }) => sealed?.session === event.session)),
-    isKept: ({ context, event }) =>
-      (event.type === "UNSENT" || event.type === "UNDELIVERABLE") &&
-      [...context.unconfirmed, ...context.outbox].some((item) => event.ids.includes(item.id)),
-  },
+  guards,
   delays: {
     retry: ({ context }) => Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** Math.min(context.attempts, 16)),
   },
@@ -199,6 +182,7 @@ const conversation = setup({
     owed: NOTHING_OWED,
     session: null,
     proved: [],
+    plain: false,
     unconfirmed: [],
     outbox: [],
     reframed: [],
@@ -214,7 +198,7 @@ const conversation = setup({
     ESTABLISHED: {
       target: ".open",
       reenter: true,
-      actions: [assign(({ context, event }) => movedTo(context, event.session)), "payReceipts"],
+      actions: [assign(({ context, event }) => ({ ...movedTo(context, event.session), plain: false })), "payReceipts"],
     },
     RECEIVED: [{ guard: "isWork", actions: ["prove", "takeWork"] }, { actions: ["prove", "takeChat"] }],
     CONFIRMED: { guard: "isNews", actions: "prove" },
@@ -245,6 +229,7 @@ const conversation = setup({
       })),
     },
     ANNOUNCED: { actions: assign(({ event }) => ({ extensions: event.extensions })) },
+    PLAIN: { guard: "isUnsealed", target: ".plain", actions: assign({ plain: true }) },
     HELD: { guard: "isUnasked", actions: assign({ admission: "held" }) },
     ADMITTED: {
       guard: "isNotAdmitted",
@@ -270,6 +255,21 @@ const conversation = setup({
         RETURNED: { guard: "hasRoom", target: "opening", actions: "takeReturned" },
         // Of a session that did not send any more: what it had sealed goes again, so another one is opened.
         SESSION_LOST: [{ guard: "isBusy", target: "waiting", actions: "unseal" }, { actions: "unseal" }],
+      },
+    },
+    plain: {
+      entry: transmitPlain,
+      on: {
+        SEND: { guard: "hasRoom", actions: ["enqueue", transmitPlain] },
+        TRANSMITTED: {
+          guard: "isQueued",
+          actions: enqueueActions(({ context, event, enqueue }) => {
+            discard(enqueue, blobsOf(context.outbox, event.ids));
+            enqueue.assign(written(context, event.ids));
+          }),
+        },
+        UNPLAIN: { target: "closed", actions: assign({ plain: false }) },
+        RESUMED: { actions: ["attend", transmitPlain] },
       },
     },
     opening: {
@@ -340,7 +340,7 @@ const conversation = setup({
 
 export const conversationDefinition: MachineDefinition = {
   kind: "conversation",
-  version: 4,
+  version: 5,
   machine: conversation,
   events: ConversationEventSchema,
 };

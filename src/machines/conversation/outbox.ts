@@ -1,6 +1,6 @@
 import { REFRAMED_KEPT, SESSIONS_PER_PEER_MAX } from "../../limits.ts";
 import type { Body } from "../definition.ts";
-import type { ConversationContext as Context, Outgoing } from "./events.ts";
+import type { ConversationContext as Context, ConversationEvent, Outgoing } from "./events.ts";
 
 // What becomes of messages on their way out. The relay's word is not the peer's: what was sealed in a session that the peer
 // has not shown to hold is kept, and sealed anew if that session turns out to be lost.
@@ -15,6 +15,13 @@ export const without = <T extends Items[number]>(items: readonly T[], ids: reado
 /** Chat is kept; the blobs of work and of parts go with their use. */
 export const blobsOf = (items: readonly (Items[number] & { readonly body: Body })[], ids: readonly string[]) =>
   items.filter((item) => ids.includes(item.id) && "blob" in item.body).map((item) => item.body);
+/** How a message was sealed. */
+export const sealedBy = ({ session, header, nonce, frame }: ConversationEvent & { type: "SEALED" }) => ({
+  session,
+  header,
+  nonce,
+  ...(frame === undefined ? {} : { frame }),
+});
 /** A receipt is no message that anybody counts. */
 export const counted = (items: readonly Outgoing[]) => items.filter(({ kind }) => kind !== "receipt").length;
 
@@ -60,6 +67,12 @@ export function transmitted(context: Context, ids: readonly string[]): Partial<C
     sent: context.sent + counted(gone),
   };
 }
+
+/** The relay has these as they are: there is no session that could be lost. */
+export const written = (context: Context, ids: readonly string[]): Partial<Context> => {
+  const outbox = without(context.outbox, ids);
+  return { outbox, sent: context.sent + counted(context.outbox) - counted(outbox) };
+};
 
 /** Of what the relay has now, the bodies that nobody needs any more. */
 export const transmittedBodies = (context: Context, ids: readonly string[]): readonly Body[] =>

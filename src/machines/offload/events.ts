@@ -19,6 +19,8 @@ export const OffloadEventSchema = z.discriminatedUnion("type", [
     bytes: z.int().min(0),
     /** As many run as the grant has slots, or others wait already: it takes its place behind them. */
     queued: z.literal(true).optional(),
+    /** The cluster is a deployed one: its controller speaks plaintext, and names sandboxes without their DIDs. */
+    plain: z.literal(true).optional(),
   }),
   /** It is the first in the queue, and there is a slot. */
   z.object({ type: z.literal("TURN") }),
@@ -34,6 +36,8 @@ export const OffloadEventSchema = z.discriminatedUnion("type", [
   }),
   /** The sandbox is up and names itself. `awaits_task`: it wants the files and the task from us. */
   z.object({ type: z.literal("GREETED"), did: Did, awaits_task: z.boolean(), note }),
+  /** An agent that carries the sandbox's name answered a ping. */
+  z.object({ type: z.literal("PONGED"), did: Did }),
   /** Files and task are offered to the sandbox, which pulls the files and begins when it has them. */
   z.object({ type: z.literal("OFFERED") }),
   /** How much of the files is on the other side: of those that it was offered (`up`), or of the results (`down`). */
@@ -95,6 +99,47 @@ export interface OffloadContext {
   readonly failure: ErrorCode | null;
   readonly lastHeard: number | null;
   readonly cleanedUp: boolean;
+  /** The cluster is a deployed one. */
+  readonly plain: boolean;
+  /** When its controller called the sandbox ready; null before that, and of other clusters. */
+  readonly readyAt: number | null;
+  /** Agents that carry the sandbox's name and answered a ping. */
+  readonly ponged: readonly string[];
+  /** Whether the task goes with the files: to a sandbox that did not say hello. */
+  readonly handsTask: boolean;
+  /** Whether the cluster said that a cancelled offload is cancelled; null where nobody had to. */
+  readonly confirmed: boolean | null;
   /** How often the cluster had no slot for it, of those that we thought free. */
   readonly refusals: number;
 }
+
+/** An offload before anything was asked. */
+export const unasked = (id: string): OffloadContext => ({
+  id,
+  controller: "",
+  target: {},
+  request: null,
+  timeoutMinutes: 0,
+  requestedAt: 0,
+  endedAt: null,
+  sandbox: { name: null, did: null },
+  stage: null,
+  pct: null,
+  note: null,
+  files: { count: 0, bytes: 0 },
+  moved: null,
+  results: [],
+  summary: null,
+  outputs: 0,
+  tokens: null,
+  durationSeconds: null,
+  failure: null,
+  lastHeard: null,
+  cleanedUp: false,
+  plain: false,
+  readyAt: null,
+  ponged: [],
+  handsTask: false,
+  confirmed: null,
+  refusals: 0,
+});

@@ -1,6 +1,5 @@
 import { assign, setup } from "xstate";
 import {
-  FILES_MAX,
   OFFLOAD_CANCEL_MS,
   OFFLOAD_HELLO_MS,
   OFFLOAD_READY_MS,
@@ -9,7 +8,9 @@ import {
   SLOT_RETRY_MIN_MS,
 } from "../../limits.ts";
 import { effect, type MachineDefinition } from "../definition.ts";
-import { type OffloadContext, type OffloadEvent, OffloadEventSchema } from "./events.ts";
+import { type OffloadContext, type OffloadEvent, OffloadEventSchema, unasked } from "./events.ts";
+import { guards } from "./guards.ts";
+import { PROBE_EVERY_MS, PROBE_GRACE_MS } from "./limits.ts";
 
 // One errand, as the laptop follows it.
 //
@@ -17,7 +18,34 @@ import { type OffloadContext, type OffloadEvent, OffloadEventSchema } from "./ev
 //   active: requested ─▶ accepted ─▶ spawning ─▶ ready ─▶ uploading ─▶ running ─▶ returning
 //   and from any of them: done | error | cancelling ─▶ cancelled | lost
 //
+// Of a deployed cluster, whose controller does not say which agent the sandbox is, and whose older sandboxes do not say hello:
+//
+//   ready is: expecting ─▶ probing ─▶ ponged ─▶ delivering, and with a hello delivering or running
+//
 // Every phase has its own deadline for hearing nothing; the whole has the time limit that the request names.
+
+type Reason = "done" | "error" | "cancelled" | "discovery_timeout";
+const ofThis = ({ context }: { context: OffloadContext }) => ({ offload: context.id });
+const cleanUp = (reason: Reason) =>
+  ({
+    type: "cleanUp",
+    params: ({ context }: { context: OffloadContext }) => ({ offload: context.id, reason }),
+  }) as const;
+/** Until the cluster was told that it is over. */
+const cleaningUp = (reason: Reason) =>
+  ({
+    CLEANED_UP: { actions: "cleanedUp" },
+    RESUMED: { guard: "owesCleanUp", actions: cleanUp(reason) },
+  }) as const;
+const greeted = [
+  { guard: "isKnownAndAwaitsTask", target: "uploading", actions: ["hear", "greet"] },
+  { guard: "isKnownAndAwaitsFiles", target: "delivering", actions: ["hear", "greet"] },
+  { guard: "isKnownSandbox", target: "running", actions: ["hear", "greet"] },
+] as const;
+const readied = [
+  { guard: "isReadyUnnamed", target: "expecting", actions: ["hear", "takeStatus", "readied"] },
+  { guard: "isReady", target: "ready", actions: ["hear", "takeStatus"] },
+] as const;
 
 type Note = OffloadContext["note"];
 const noteOf = (event: OffloadEvent): Note => ("note" in event && event.note ? event.note : null);
@@ -31,8 +59,12 @@ const offload = setup({
     queue: effect<Record<string, never>>(),
     /** Hand the files and the task to the sandbox: OFFERED, or UPLOADED where it does not pull. */
     upload: effect<{ offload: string }>(),
+    /** Ping every agent that carries the sandbox's name: PONGED of those that answer. */
+    probe: effect<{ offload: string }>(),
+    /** Send the files, and to a sandbox that did not say hello the task: UPLOADED. */
+    deliver: effect<{ offload: string }>(),
     /** Tell the controller, and the sandbox if there is one, that this is over. */
-    cleanUp: effect<{ offload: string; reason: "done" | "error" | "cancelled" | "discovery_timeout" }>(),
+    cleanUp: effect<{ offload: string; reason: Reason }>(),
     hear: assign(({ event }) => ({ lastHeard: event.at, ...(noteOf(event) ? { note: noteOf(event) } : {}) })),
     cleanedUp: assign({ cleanedUp: true }),
     end: assign(({ event }) => ({ endedAt: event.at })),
@@ -45,9 +77,20 @@ const offload = setup({
             request: event.body,
             files: { count: event.files, bytes: event.bytes },
             requestedAt: event.at,
+            plain: event.plain === true,
           }
         : {},
     ),
+    readied: assign(({ event }) => ({ readyAt: event.at })),
+    takePong: assign(({ context, event }) =>
+      event.type === "PONGED" ? { ponged: [...context.ponged, event.did] } : {},
+    ),
+    takePonged: assign(({ context }) => ({
+      sandbox: { name: context.sandbox.name, did: context.ponged[0] ?? null },
+      handsTask: true,
+    })),
+    confirm: assign({ confirmed: true }),
+    takeAmbiguity: assign(({ event }) => ({ failure: "peer_ambiguous" as const, note: null, endedAt: event.at })),
     refused: assign(({ context }) => ({ refusals: context.refusals + 1 })),
     takeStatus: assign(({ context, event }) =>
       event.type === "STATUS"
@@ -79,25 +122,14 @@ const offload = setup({
         : {},
     ),
   },
-  guards: {
-    isKnownSandbox: ({ context, event }) =>
-      event.type === "GREETED" && (context.sandbox.did === null || context.sandbox.did === event.did),
-    isKnownAndAwaitsTask: ({ context, event }) =>
-      event.type === "GREETED" &&
-      event.awaits_task &&
-      (context.sandbox.did === null || context.sandbox.did === event.did),
-    isQueued: ({ event }) => event.type === "REQUESTED" && event.queued === true,
-    /** The cluster has no slot, though there should be one: others take some of them, or one that ended is not gone yet. */
-    isFull: ({ event }) => event.type === "FAILED" && event.code === "no_free_slot",
-    isReady: ({ event }) => event.type === "STATUS" && event.phase === "ready",
-    isSpawning: ({ event }) => event.type === "STATUS" && (event.phase === "spawning" || event.phase === "scheduled"),
-    isNewFile: ({ context, event }) => event.type === "FILE_SAVED" && context.results.length < FILES_MAX,
-    isComplete: ({ context }) => context.results.length >= context.outputs,
-    owesCleanUp: ({ context }) => !context.cleanedUp,
-  },
+  guards,
   delays: {
     ready: OFFLOAD_READY_MS,
     hello: OFFLOAD_HELLO_MS,
+    /** What is left of the time for the hello. */
+    helloLeft: ({ context, event }) => Math.max(0, (context.readyAt ?? event.at) + OFFLOAD_HELLO_MS - event.at),
+    probe: PROBE_EVERY_MS,
+    grace: PROBE_GRACE_MS,
     stall: OFFLOAD_STALL_MS,
     cancel: OFFLOAD_CANCEL_MS,
     slot: ({ context }) => Math.min(SLOT_RETRY_MAX_MS, SLOT_RETRY_MIN_MS * 2 ** Math.min(context.refusals - 1, 16)),
@@ -105,30 +137,7 @@ const offload = setup({
   },
 }).createMachine({
   id: "offload",
-  context: ({ input }) => ({
-    id: input.id,
-    controller: "",
-    target: {},
-    request: null,
-    timeoutMinutes: 0,
-    requestedAt: 0,
-    endedAt: null,
-    sandbox: { name: null, did: null },
-    stage: null,
-    pct: null,
-    note: null,
-    files: { count: 0, bytes: 0 },
-    moved: null,
-    results: [],
-    summary: null,
-    outputs: 0,
-    tokens: null,
-    durationSeconds: null,
-    failure: null,
-    lastHeard: null,
-    cleanedUp: false,
-    refusals: 0,
-  }),
+  context: ({ input }) => unasked(input.id),
   initial: "new",
   states: {
     new: {
@@ -176,60 +185,83 @@ const offload = setup({
       after: { whole: { target: "lost", actions: "end" } },
       states: {
         requested: {
-          entry: { type: "request", params: ({ context }) => ({ offload: context.id }) },
+          entry: { type: "request", params: ofThis },
           on: {
             ASKED: "accepted",
             FAILED: { guard: "isFull", target: "#offload.queued.full", actions: ["hear", "refused"] },
-            RESUMED: { actions: { type: "request", params: ({ context }) => ({ offload: context.id }) } },
+            RESUMED: { actions: { type: "request", params: ofThis } },
           },
         },
         accepted: {
           on: {
             FAILED: { guard: "isFull", target: "#offload.queued.full", actions: ["hear", "refused"] },
             STATUS: [
-              { guard: "isReady", target: "ready", actions: ["hear", "takeStatus"] },
+              ...readied,
               { guard: "isSpawning", target: "spawning", actions: ["hear", "takeStatus"] },
               { actions: ["hear", "takeStatus"] },
             ],
-            GREETED: [
-              { guard: "isKnownAndAwaitsTask", target: "uploading", actions: ["hear", "greet"] },
-              { guard: "isKnownSandbox", target: "running", actions: ["hear", "greet"] },
-            ],
+            GREETED: greeted,
           },
           after: { ready: { target: "#offload.lost", actions: "end" } },
         },
         spawning: {
           on: {
-            STATUS: [
-              { guard: "isReady", target: "ready", actions: ["hear", "takeStatus"] },
-              { actions: ["hear", "takeStatus"] },
-            ],
-            GREETED: [
-              { guard: "isKnownAndAwaitsTask", target: "uploading", actions: ["hear", "greet"] },
-              { guard: "isKnownSandbox", target: "running", actions: ["hear", "greet"] },
-            ],
+            STATUS: [...readied, { actions: ["hear", "takeStatus"] }],
+            GREETED: greeted,
           },
           after: { ready: { target: "#offload.lost", actions: "end" } },
         },
         ready: {
           on: {
-            GREETED: [
-              { guard: "isKnownAndAwaitsTask", target: "uploading", actions: ["hear", "greet"] },
-              { guard: "isKnownSandbox", target: "running", actions: ["hear", "greet"] },
-            ],
+            GREETED: greeted,
           },
           after: { hello: { target: "#offload.lost", actions: "end" } },
+        },
+        expecting: {
+          on: { GREETED: greeted },
+          after: { probe: "probing" },
+        },
+        probing: {
+          entry: { type: "probe", params: ofThis },
+          on: {
+            GREETED: greeted,
+            PONGED: { guard: "isNewPong", target: "ponged", actions: ["hear", "takePong"] },
+            RESUMED: { actions: { type: "probe", params: ofThis } },
+          },
+          after: {
+            probe: { target: "probing", reenter: true },
+            helloLeft: { target: "#offload.lost", actions: "end" },
+          },
+        },
+        ponged: {
+          on: {
+            GREETED: greeted,
+            PONGED: { guard: "isNewPong", actions: ["hear", "takePong"] },
+          },
+          after: {
+            grace: [
+              { guard: "isAlone", target: "delivering", actions: "takePonged" },
+              { target: "#offload.error", actions: "takeAmbiguity" },
+            ],
+          },
+        },
+        delivering: {
+          entry: { type: "deliver", params: ofThis },
+          on: {
+            UPLOADED: [{ guard: "handsTask", target: "starting" }, { target: "running" }],
+            RESUMED: { actions: { type: "deliver", params: ofThis } },
+          },
         },
         uploading: {
           initial: "offering",
           on: { STARTED: { target: "running", actions: "hear" } },
           states: {
             offering: {
-              entry: { type: "upload", params: ({ context }) => ({ offload: context.id }) },
+              entry: { type: "upload", params: ofThis },
               on: {
                 OFFERED: "pulled",
                 UPLOADED: "#offload.active.starting",
-                RESUMED: { actions: { type: "upload", params: ({ context }) => ({ offload: context.id }) } },
+                RESUMED: { actions: { type: "upload", params: ofThis } },
               },
             },
             pulled: {
@@ -268,60 +300,34 @@ const offload = setup({
       },
     },
     cancelling: {
-      entry: { type: "cleanUp", params: ({ context }) => ({ offload: context.id, reason: "cancelled" }) },
+      entry: cleanUp("cancelled"),
       on: {
-        CANCELLED: "cancelled",
-        FAILED: "cancelled",
-        CLEANED_UP: { actions: "cleanedUp" },
-        RESUMED: {
-          guard: "owesCleanUp",
-          actions: { type: "cleanUp", params: ({ context }) => ({ offload: context.id, reason: "cancelled" }) },
-        },
+        CANCELLED: { target: "cancelled", actions: "confirm" },
+        FAILED: { target: "cancelled", actions: "confirm" },
+        ...cleaningUp("cancelled"),
       },
-      after: { cancel: "cancelled" },
+      after: { cancel: { target: "cancelled", actions: assign({ confirmed: false }) } },
     },
     done: {
-      entry: [
-        "end",
-        { type: "cleanUp", params: ({ context }) => ({ offload: context.id, reason: "done" }) },
-        { type: "queue", params: {} },
-      ],
+      entry: ["end", cleanUp("done"), { type: "queue", params: {} }],
       on: {
         FORGOTTEN: { actions: "loseWords" },
-        CLEANED_UP: { actions: "cleanedUp" },
-        RESUMED: {
-          guard: "owesCleanUp",
-          actions: { type: "cleanUp", params: ({ context }) => ({ offload: context.id, reason: "done" }) },
-        },
+        ...cleaningUp("done"),
       },
     },
     error: {
-      entry: [
-        { type: "cleanUp", params: ({ context }) => ({ offload: context.id, reason: "error" }) },
-        { type: "queue", params: {} },
-      ],
+      entry: [cleanUp("error"), { type: "queue", params: {} }],
       on: {
         FORGOTTEN: { actions: "loseWords" },
-        CLEANED_UP: { actions: "cleanedUp" },
-        RESUMED: {
-          guard: "owesCleanUp",
-          actions: { type: "cleanUp", params: ({ context }) => ({ offload: context.id, reason: "error" }) },
-        },
+        ...cleaningUp("error"),
       },
     },
     cancelled: { entry: ["end", { type: "queue", params: {} }], on: { FORGOTTEN: { actions: "loseWords" } } },
     lost: {
-      entry: [
-        { type: "cleanUp", params: ({ context }) => ({ offload: context.id, reason: "discovery_timeout" }) },
-        { type: "queue", params: {} },
-      ],
+      entry: [cleanUp("discovery_timeout"), { type: "queue", params: {} }],
       on: {
         FORGOTTEN: { actions: "loseWords" },
-        CLEANED_UP: { actions: "cleanedUp" },
-        RESUMED: {
-          guard: "owesCleanUp",
-          actions: { type: "cleanUp", params: ({ context }) => ({ offload: context.id, reason: "discovery_timeout" }) },
-        },
+        ...cleaningUp("discovery_timeout"),
       },
     },
   },

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { ERROR_CODES, type ErrorCode } from "../../errors.ts";
 import { Grant } from "../../wire/pair.ts";
-import { Capabilities, Did, KeyId, Name } from "../../wire/text.ts";
+import { Capabilities, Did, Id, KeyId, Name } from "../../wire/text.ts";
 import { Resumed, type Timed } from "../definition.ts";
 
 export const PairingEventSchema = z.discriminatedUnion("type", [
@@ -14,6 +14,20 @@ export const PairingEventSchema = z.discriminatedUnion("type", [
     /** The name to register under; the grant's own when null. */
     name: Name.nullable(),
     capabilities: Capabilities,
+  }),
+  /**
+   * A token of a deployed cluster is to be consumed, by asking its controller over the relay, in plaintext. Its secret and the
+   * identity ride in the commit, sealed. `request` makes the ids of the questions.
+   */
+  z.object({
+    type: z.literal("INVITED"),
+    did: Did,
+    controller: Did,
+    amid: z.string().max(64).nullable(),
+    request: Id,
+    relay_url: z.string().max(500),
+    registry_url: z.string().max(500),
+    name: Name,
   }),
   /** A member of the cluster that needs no token (a controller, a sandbox): it only registers. */
   z.object({
@@ -35,6 +49,8 @@ export const PairingEventSchema = z.discriminatedUnion("type", [
     grant: Grant,
     /** The registry says, with the controller's signature, whom the cluster let in. */
     vouches: z.boolean().optional(),
+    /** The controller said it in plaintext, under this name: its DID or its AMID. */
+    plain: z.string().max(64).optional(),
   }),
   z.object({ type: z.literal("REGISTERED"), name: Name, capabilities: Capabilities }),
   /** Prekeys were made; their private halves ride in the commit, sealed. */
@@ -63,6 +79,21 @@ export interface PairingContext {
   readonly vouches: boolean;
   readonly prekeys: { readonly signed: number; readonly first: number; readonly next: number } | null;
   readonly pairedAt: number | null;
+  /** The controller of a deployed cluster is being asked to take the token. */
+  readonly asking: {
+    readonly request: string;
+    readonly amid: string | null;
+    /** How often it was asked. */
+    readonly asks: number;
+    /** The membership that there was before. */
+    readonly before: {
+      readonly name: string | null;
+      readonly relayUrl: string | null;
+      readonly registryUrl: string | null;
+    };
+  } | null;
+  /** The name (DID or AMID) of a controller that speaks plaintext, and nothing else; null of one that speaks sealed. */
+  readonly plain: string | null;
   readonly attempts: number;
   readonly failure: { readonly code: ErrorCode; readonly detail: string } | null;
 }

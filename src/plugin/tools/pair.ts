@@ -8,7 +8,7 @@ export const meshPair = defineTool({
   name: "mesh_pair",
   label: "Pair with a cluster",
   description:
-    "Use when the user gives a pairing token (kars-pair-…) or asks to pair or connect with a kars cluster. Once per cluster; every other mesh tool needs it.",
+    "Use when the user gives a pairing token (kars-pair-… or azcp_1_…) or asks to pair or connect with a kars cluster. Once per cluster; every other mesh tool needs it.",
   parameters: MeshPairParameters,
   beforePairing: true,
   async run({ token, name = undefined }, { node, config, signal }) {
@@ -39,6 +39,9 @@ export const meshPair = defineTool({
         `Paired with the cluster ${paired.cluster} as ${paired.name}.`,
         `This agent's identity is ${paired.did}.`,
         granted ? `The grant ${grant.name} has ${granted.filter((part) => part !== undefined).join(", ")}.` : undefined,
+        paired.plaintext
+          ? "Tell the user: this cluster's controller speaks plaintext. It and its relay read the task and the file names of each offload, and could answer in its name; messages, files and results are sealed."
+          : undefined,
       ),
       details: paired,
     };
