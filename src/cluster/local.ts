@@ -18,6 +18,7 @@ import { Capabilities, Name } from "../wire/text.ts";
 import { Controller } from "./controller.ts";
 import { controllerHome } from "./directory.ts";
 import { type ClusterUrls, Grants } from "./grants.ts";
+import { DEFAULT_RULES, type TaskRules } from "./runner/rules.ts";
 import { spawnProcess } from "./sandbox-process.ts";
 import { Sandboxes, type Spawn } from "./sandboxes.ts";
 import { startServer } from "./server.ts";
@@ -86,6 +87,8 @@ export interface ClusterOptions {
   readonly port: number;
   /** A shell command that takes the task on standard input, in place of the built-in runner. */
   readonly runner?: string | undefined;
+  /** What tasks may do; `DEFAULT_RULES` unless given. */
+  readonly rules?: TaskRules | undefined;
   /** Lets clients in that do not prove who they are; see `ServerOptions`. */
   readonly allowUnproven?: boolean | undefined;
   readonly onNote?: ((text: string) => void) | undefined;
@@ -98,6 +101,7 @@ export interface HouseholdOptions {
   readonly limits?: Partial<StoreLimits> | undefined;
   readonly cluster: string;
   readonly runner: string | null;
+  readonly rules?: TaskRules | undefined;
   readonly urls: (node: MeshNode) => ClusterUrls;
   readonly online: (() => string[]) | undefined;
   readonly allowsUnproven?: boolean | undefined;
@@ -131,6 +135,7 @@ export async function openHousehold(
       relay_url: urls().relay_url,
       registry_url: urls().registry_url,
       runner: options.runner,
+      rules: options.rules ?? DEFAULT_RULES,
     }),
   });
   const runs = new Controller(node, grants, sandboxes);
@@ -197,6 +202,7 @@ export async function openCluster(
     spawn: spawnProcess,
     cluster: name,
     runner: options.runner ?? null,
+    rules: options.rules,
     urls: () => urls,
     online: () => server.relay.connections(),
     allowsUnproven: allowUnproven,

@@ -1,6 +1,6 @@
 import { realNetwork } from "../actors/network.ts";
 import { realPorts } from "../actors/ports.ts";
-import { runTask } from "./runner.ts";
+import { runTask } from "./runner/task.ts";
 import { runSandbox } from "./sandbox.ts";
 import { SandboxConfig } from "./sandboxes.ts";
 

@@ -9,7 +9,7 @@ import type { Follow, Work } from "../actors/work.ts";
 import { asMeshError } from "../errors.ts";
 import { FILE_SIZE_MAX, FILES_MAX, PROGRESS_EVERY_MS, RETRY_MIN_MS, SIGN_OF_LIFE_EVERY_MS } from "../limits.ts";
 import type { PayloadInput, PayloadOf } from "../wire/payload.ts";
-import type { TaskOptions, TaskProgress, TaskResult } from "./runner.ts";
+import type { TaskOptions, TaskProgress, TaskResult } from "./runner/task.ts";
 import type { SandboxConfig } from "./sandboxes.ts";
 
 // A sandbox: a node of its own that serves one laptop, once. It says hello, takes files and a task, tells how it goes, and
@@ -109,7 +109,12 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
         task: task.task,
         files: [...received],
         directory: work,
+        scratch: joinPath(config.directory, "scratch"),
+        log: joinPath(config.directory, "log.txt"),
+        mark: config.directory,
         runner: config.runner,
+        rules: config.rules,
+        timeoutMinutes: config.timeout_minutes,
         signal: stop.signal,
         onProgress: (progress) => {
           const changed = progress.stage !== latest.stage;
@@ -117,13 +122,20 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
           if (changed || clock.now() - told >= PROGRESS_EVERY_MS) tell().catch((error: unknown) => note(String(error)));
           else held = true;
         },
+        onUsage: () => undefined,
       });
       stopBeat();
       // Whoever ended it knows why, and tells the laptop.
       if (stop.signal.aborted) return;
       if (!result.ok) {
         await insist(
-          { type: "offload_error", request_id: run, error: result.summary, phase: "running", code: "cluster_refused" },
+          {
+            type: "offload_error",
+            request_id: run,
+            error: result.summary,
+            phase: "running",
+            code: result.code ?? "cluster_refused",
+          },
           `${run}.error`,
         );
         return;
@@ -135,6 +147,7 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
           request_id: run,
           summary: result.summary,
           output_files: names,
+          ...(result.tokens && { tokens_used: result.tokens }),
           duration_seconds: elapsed(),
         },
         `${run}.done`,

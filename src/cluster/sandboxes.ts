@@ -3,6 +3,7 @@ import type { Clock } from "../actors/ports.ts";
 import { SANDBOX_STOP_WAIT_MS } from "../limits.ts";
 import { type Disk, joinPath } from "../store/disk.ts";
 import { Did } from "../wire/text.ts";
+import { TaskRules } from "./runner/rules.ts";
 
 // The sandboxes of a cluster: each a process of its own with its own folder, its own mesh identity and a scrubbed environment.
 
@@ -19,11 +20,15 @@ export const SandboxConfig = z.object({
   capabilities: z.array(z.string()),
   timeout_minutes: z.number(),
   runner: z.string().nullable(),
+  rules: TaskRules,
 });
 export type SandboxConfig = z.infer<typeof SandboxConfig>;
 
 /** What every sandbox of a cluster is told alike. */
-export type ClusterConfig = Pick<SandboxConfig, "controller" | "cluster" | "relay_url" | "registry_url" | "runner">;
+export type ClusterConfig = Pick<
+  SandboxConfig,
+  "controller" | "cluster" | "relay_url" | "registry_url" | "runner" | "rules"
+>;
 
 /** What a sandbox's process tells; `exited` last, and once. */
 export interface SandboxHooks {

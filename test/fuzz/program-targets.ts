@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { InvalidArgumentError } from "commander";
 import { duration, integer, list } from "../../src/cli/arguments.ts";
 import { AgentEvent } from "../../src/cluster/agent.ts";
+import { DEFAULT_RULES } from "../../src/cluster/runner/rules.ts";
 import { SandboxConfig } from "../../src/cluster/sandboxes.ts";
 import { DEFINITIONS, partsOf } from "../../src/inspect/definitions.ts";
 import { formatRecording, parseRecording, RecordedEvent } from "../../src/inspect/recording.ts";
@@ -96,6 +97,7 @@ export const programTargets: readonly Target[] = [
       capabilities: ["offload"],
       timeout_minutes: 5,
       runner: null,
+      rules: { ...DEFAULT_RULES, hidden: ["/tmp"], variables: ["LANG"] },
     },
   ]),
   argument("duration", ["90s", "1.5h", "30d "], (text) => {
