@@ -9,8 +9,9 @@ import { operations } from "../actors/operations.ts";
 import { claimOwnership } from "../actors/owner.ts";
 import { type Ports, realPorts } from "../actors/ports.ts";
 import { MeshError } from "../errors.ts";
-import { GRANT_TIME_MAX_MS, SLOTS_MAX } from "../limits.ts";
+import { GRANT_TIME_MAX_MS, OFFLOAD_TIMEOUT_MINUTES_MAX, SLOTS_MAX } from "../limits.ts";
 import { grantDefinition } from "../machines/grant/machine.ts";
+import { refusalDefinition } from "../machines/refusal/machine.ts";
 import { runDefinition } from "../machines/run/machine.ts";
 import { tellingDisk } from "../store/disk-errors.ts";
 import type { Membership } from "../wire/registry.ts";
@@ -18,6 +19,7 @@ import { Capabilities, Name } from "../wire/text.ts";
 import { Controller } from "./controller.ts";
 import { controllerHome } from "./directory.ts";
 import { type ClusterUrls, Grants } from "./grants.ts";
+import type { PolicyHook } from "./policy.ts";
 import { DEFAULT_RULES, type TaskRules } from "./runner/rules.ts";
 import { spawnProcess } from "./sandbox-process.ts";
 import { Sandboxes, type Spawn } from "./sandboxes.ts";
@@ -79,6 +81,18 @@ function clusterOperations({ grants, controller, urls, online, allowsUnproven }:
 
 export type ClusterOperations = ReturnType<typeof clusterOperations>;
 
+/** What the operator of a cluster decides about all that runs on it. */
+export interface Governance {
+  /** What tasks may do; `DEFAULT_RULES` unless given. */
+  readonly rules?: TaskRules | undefined;
+  /** The program that says what may begin, and what may leave. */
+  readonly policy?: PolicyHook | undefined;
+  /** The longest that a task may take. */
+  readonly maxMinutes?: number | undefined;
+  /** The words of tasks are recorded, in the open. */
+  readonly recordsTasks?: boolean | undefined;
+}
+
 export interface ClusterOptions {
   readonly directory: string;
   readonly name?: string | undefined;
@@ -87,8 +101,7 @@ export interface ClusterOptions {
   readonly port: number;
   /** A shell command that takes the task on standard input, in place of the built-in runner. */
   readonly runner?: string | undefined;
-  /** What tasks may do; `DEFAULT_RULES` unless given. */
-  readonly rules?: TaskRules | undefined;
+  readonly governance?: Governance | undefined;
   /** Lets clients in that do not prove who they are; see `ServerOptions`. */
   readonly allowUnproven?: boolean | undefined;
   readonly onNote?: ((text: string) => void) | undefined;
@@ -101,7 +114,7 @@ export interface HouseholdOptions {
   readonly limits?: Partial<StoreLimits> | undefined;
   readonly cluster: string;
   readonly runner: string | null;
-  readonly rules?: TaskRules | undefined;
+  readonly governance?: Governance | undefined;
   readonly urls: (node: MeshNode) => ClusterUrls;
   readonly online: (() => string[]) | undefined;
   readonly allowsUnproven?: boolean | undefined;
@@ -112,13 +125,13 @@ export interface HouseholdOptions {
 export async function openHousehold(
   options: HouseholdOptions,
 ): Promise<{ node: MeshNode; household: Household; sandboxes: Sandboxes }> {
-  const { ports, spawn } = options;
+  const { ports, spawn, governance = {} } = options;
   let controller: Controller | undefined;
   const node = await MeshNode.open({
     home: controllerHome(options.directory),
     ports,
     limits: options.limits ?? {},
-    definitions: [grantDefinition, runDefinition],
+    definitions: [grantDefinition, runDefinition, refusalDefinition],
     onWork: async (work) => controller?.handle(work),
     onNote: options.onNote,
   });
@@ -135,10 +148,14 @@ export async function openHousehold(
       relay_url: urls().relay_url,
       registry_url: urls().registry_url,
       runner: options.runner,
-      rules: options.rules ?? DEFAULT_RULES,
+      rules: governance.rules ?? DEFAULT_RULES,
+      policy: governance.policy ?? null,
     }),
   });
-  const runs = new Controller(node, grants, sandboxes);
+  const runs = new Controller(node, grants, sandboxes, {
+    maxMinutes: governance.maxMinutes ?? OFFLOAD_TIMEOUT_MINUTES_MAX,
+    recordsTasks: governance.recordsTasks ?? false,
+  });
   controller = runs;
   const isOurs = (did: string) =>
     did === node.core.keyring.identity.did ||
@@ -202,7 +219,7 @@ export async function openCluster(
     spawn: spawnProcess,
     cluster: name,
     runner: options.runner ?? null,
-    rules: options.rules,
+    governance: options.governance,
     urls: () => urls,
     online: () => server.relay.connections(),
     allowsUnproven: allowUnproven,

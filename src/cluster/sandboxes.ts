@@ -1,8 +1,10 @@
 import { z } from "zod";
 import type { Clock } from "../actors/ports.ts";
+import { ERROR_CODES } from "../errors.ts";
 import { SANDBOX_STOP_WAIT_MS } from "../limits.ts";
 import { type Disk, joinPath } from "../store/disk.ts";
 import { Did } from "../wire/text.ts";
+import { PolicyHook } from "./policy.ts";
 import { TaskRules } from "./runner/rules.ts";
 
 // The sandboxes of a cluster: each a process of its own with its own folder, its own mesh identity and a scrubbed environment.
@@ -13,6 +15,9 @@ export const SandboxConfig = z.object({
   run: z.string(),
   name: z.string(),
   laptop: Did,
+  grant: z.string(),
+  /** The only task that it runs; null when that was not written down. */
+  task_sha256: z.string().nullable(),
   controller: Did,
   cluster: z.string(),
   relay_url: z.string(),
@@ -21,18 +26,35 @@ export const SandboxConfig = z.object({
   timeout_minutes: z.number(),
   runner: z.string().nullable(),
   rules: TaskRules,
+  policy: PolicyHook.nullable(),
 });
 export type SandboxConfig = z.infer<typeof SandboxConfig>;
 
 /** What every sandbox of a cluster is told alike. */
 export type ClusterConfig = Pick<
   SandboxConfig,
-  "controller" | "cluster" | "relay_url" | "registry_url" | "runner" | "rules"
+  "controller" | "cluster" | "relay_url" | "registry_url" | "runner" | "rules" | "policy"
 >;
+
+/** What a sandbox tells its cluster of its task, as it happens: no words of the task's. */
+export const TaskNews = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("begun"), files: z.int().min(0), bytes: z.int().min(0) }),
+  /** Tokens of a language model, all until now. */
+  z.object({ type: z.literal("used"), tokens: z.int().min(0) }),
+  z.object({
+    type: z.literal("ended"),
+    ok: z.boolean(),
+    exit: z.int().nullable(),
+    code: z.enum(ERROR_CODES).nullable(),
+    reason: z.string().max(1000).nullable(),
+  }),
+]);
+export type TaskNews = z.infer<typeof TaskNews>;
 
 /** What a sandbox's process tells; `exited` last, and once. */
 export interface SandboxHooks {
   ready(did: string): void;
+  told(news: TaskNews): void;
   exited(code: number | null): void;
 }
 
@@ -44,6 +66,16 @@ export interface SandboxProcess {
 
 /** Starts the process of a sandbox, in its folder. Resolves when it runs. */
 export type Spawn = (config: SandboxConfig, hooks: SandboxHooks) => Promise<SandboxProcess>;
+
+/** What one sandbox is for. */
+export interface Wanted {
+  readonly laptop: string;
+  readonly grant: string;
+  readonly name: string;
+  readonly capabilities: readonly string[];
+  readonly timeoutMinutes: number;
+  readonly taskHash: string | null;
+}
 
 interface Running {
   readonly process: Promise<SandboxProcess>;
@@ -74,12 +106,7 @@ export class Sandboxes {
   /** Starts a sandbox. Resolves with its process id. */
   async spawn(
     run: string,
-    {
-      laptop,
-      name,
-      capabilities,
-      timeoutMinutes,
-    }: { laptop: string; name: string; capabilities: readonly string[]; timeoutMinutes: number },
+    { laptop, grant, name, capabilities, timeoutMinutes, taskHash }: Wanted,
     hooks: SandboxHooks,
   ): Promise<number> {
     const { disk, cluster, spawn } = this.#options;
@@ -91,12 +118,15 @@ export class Sandboxes {
       run,
       name,
       laptop,
+      grant,
+      task_sha256: taskHash,
       capabilities: [...capabilities],
       timeout_minutes: timeoutMinutes,
     };
     const exited = Promise.withResolvers<void>();
     const process = spawn(config, {
       ready: hooks.ready,
+      told: hooks.told,
       exited: (code) => {
         this.#running.delete(run);
         exited.resolve();

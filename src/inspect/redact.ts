@@ -1,8 +1,10 @@
 import { TIMER_EVENT } from "../actors/state.ts";
 import { KNOCK_POLICIES } from "../machines/admission/events.ts";
 import { PEER_EXTENSIONS } from "../machines/conversation/events.ts";
+import { CLUSTER_ALLOWED } from "./allowed-cluster.ts";
 import { DEFINITIONS } from "./definitions.ts";
 import {
+  type Allowed,
   code,
   count,
   did,
@@ -56,17 +58,11 @@ const outgoing = list(
 const role = oneOf("initiator", "responder");
 /** The controller's own word for how far it is. A sandbox's stages are its own words, which stay here. */
 const phase = oneOf("validating", "spawning", "scheduled", "ready");
-const stop = oneOf("done", "error", "cancelled", "discovery_timeout", "revoked");
 const capabilities = list(name);
 const grant = object({ name, slots: count, capabilities, token_budget: count, expires_at: time });
 const failure = object({ code, detail: hidden });
 const kdf = oneOf("current", "npm4");
 const agreement: Fields = { peer: did, knock: id, ik: key, ek: key, spk: count, otk: count, kdf };
-
-interface Allowed {
-  readonly context: Fields;
-  readonly events: Readonly<Record<string, Fields>>;
-}
 
 const ALLOWED: Readonly<Record<string, Allowed>> = {
   pairing: {
@@ -258,63 +254,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       CLOSED: { code: count, reason: hidden, final: flag, chance: count },
     },
   },
-  grant: {
-    context: {
-      name,
-      tokenHash: hidden,
-      slots: count,
-      capabilities,
-      expiresAt: time,
-      tokenBudget: count,
-      issuedAt: time,
-      did,
-      displayName: name,
-      pairedAt: time,
-      running: list(id),
-      completed: count,
-      failed: count,
-      tokensUsed: count,
-    },
-    events: {
-      ISSUED: { token_hash: hidden, slots: count, capabilities, expires_at: time, token_budget: count },
-      BOUND: { did, name },
-      SLOT_TAKEN: { run: id },
-      SLOT_FREED: { run: id, ok: flag, tokens: count },
-    },
-  },
-  run: {
-    context: {
-      id,
-      request: id,
-      grant: name,
-      laptop: did,
-      sandbox: name,
-      capabilities,
-      timeoutMinutes: count,
-      did,
-      pid: count,
-      startedAt: time,
-      endedAt: time,
-      reason: stop,
-      failure,
-      settled: flag,
-    },
-    events: {
-      REQUESTED: {
-        request: id,
-        grant: name,
-        laptop: did,
-        sandbox: name,
-        capabilities,
-        timeout_minutes: count,
-      },
-      SPAWNED: { pid: count },
-      READY: { did },
-      STOP: { reason: stop },
-      EXITED: { code: count, tokens: count },
-      FAILED: { code, detail: hidden },
-    },
-  },
+  ...CLUSTER_ALLOWED,
 };
 
 /** Told to machines of every kind. */
