@@ -40,6 +40,10 @@ export const integer = (min: number, max: number) => (text: string) => {
   return number;
 };
 
+/** Whole numbers from 1 to `max`, or null for no bound: `none` or 0. */
+export const bound = (max: number) => (text: string) =>
+  /^(?:none|0+)$/i.test(text.trim()) ? null : integer(1, max)(text);
+
 /** `a,b` as a list. */
 export function list(text: string): string[] {
   const entries = [...new Set(text.split(",").map((entry) => entry.trim()))].filter((entry) => entry !== "");

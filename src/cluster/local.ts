@@ -18,9 +18,9 @@ import type { Membership } from "../wire/registry.ts";
 import { Capabilities, Name } from "../wire/text.ts";
 import { Controller } from "./controller.ts";
 import { controllerHome } from "./directory.ts";
+import { type Governance, type TaskStatus, taskStatus, tryIsolation } from "./governance.ts";
 import { type ClusterUrls, Grants } from "./grants.ts";
-import type { PolicyHook } from "./policy.ts";
-import { DEFAULT_RULES, type TaskRules } from "./runner/rules.ts";
+import { DEFAULT_RULES } from "./runner/rules.ts";
 import { spawnProcess } from "./sandbox-process.ts";
 import { Sandboxes, type Spawn } from "./sandboxes.ts";
 import { startServer } from "./server.ts";
@@ -44,10 +44,12 @@ interface Household {
   readonly online: (() => string[]) | undefined;
   /** Whether it lets agents in that prove nothing. */
   readonly allowsUnproven: boolean;
+  /** How tasks run here; null while the cluster is down. */
+  readonly tasks: TaskStatus | null;
 }
 
 /** What a cluster can be asked, beside what every node can. */
-function clusterOperations({ grants, controller, urls, online, allowsUnproven }: Household) {
+function clusterOperations({ grants, controller, urls, online, allowsUnproven, tasks }: Household) {
   const name = z.object({ name: Name });
   return {
     ...operations,
@@ -59,6 +61,7 @@ function clusterOperations({ grants, controller, urls, online, allowsUnproven }:
       ...urls(),
       online: online?.() ?? [],
       grants: grants.list().length,
+      tasks,
       running: controller.list().filter(({ ended_at }) => ended_at === null).length,
     })),
     grant_issue: operation(
@@ -81,25 +84,13 @@ function clusterOperations({ grants, controller, urls, online, allowsUnproven }:
 
 export type ClusterOperations = ReturnType<typeof clusterOperations>;
 
-/** What the operator of a cluster decides about all that runs on it. */
-export interface Governance {
-  /** What tasks may do; `DEFAULT_RULES` unless given. */
-  readonly rules?: TaskRules | undefined;
-  /** The program that says what may begin, and what may leave. */
-  readonly policy?: PolicyHook | undefined;
-  /** The longest that a task may take. */
-  readonly maxMinutes?: number | undefined;
-  /** The words of tasks are recorded, in the open. */
-  readonly recordsTasks?: boolean | undefined;
-}
-
 export interface ClusterOptions {
   readonly directory: string;
   readonly name?: string | undefined;
   readonly host?: string | undefined;
   /** 0 picks a free one. */
   readonly port: number;
-  /** A shell command that takes the task on standard input, in place of the built-in runner. */
+  /** A preset's name, or a shell command that takes the task on standard input, in place of the built-in runner. */
   readonly runner?: string | undefined;
   readonly governance?: Governance | undefined;
   /** Lets clients in that do not prove who they are; see `ServerOptions`. */
@@ -118,6 +109,7 @@ export interface HouseholdOptions {
   readonly urls: (node: MeshNode) => ClusterUrls;
   readonly online: (() => string[]) | undefined;
   readonly allowsUnproven?: boolean | undefined;
+  readonly tasks?: TaskStatus | undefined;
   readonly onNote: (text: string) => void;
 }
 
@@ -171,6 +163,7 @@ export async function openHousehold(
       urls,
       online: options.online,
       allowsUnproven: options.allowsUnproven ?? false,
+      tasks: options.tasks ?? null,
     },
   };
 }
@@ -183,6 +176,9 @@ export async function openCluster(
   options: ClusterOptions,
 ): Promise<Mesh<ClusterOperations> & { readonly urls: ClusterUrls }> {
   const { directory, host = "127.0.0.1", name = "local", allowUnproven = false, onNote = () => undefined } = options;
+  const { governance = {}, runner = null } = options;
+  const ports = realPorts(realNetwork);
+  const tasks = taskStatus(runner, governance, await tryIsolation(ports.disk, directory, governance.rules));
   const ownership = await claimOwnership(controllerHome(directory));
   if (!ownership) throw new MeshError("store_locked", `The cluster of ${directory} is running already.`);
   let opened: Household | undefined;
@@ -215,11 +211,12 @@ export async function openCluster(
   const urls = urlsOf(server.url);
   const { node, household, sandboxes } = await openHousehold({
     directory,
-    ports: realPorts(realNetwork),
+    ports,
     spawn: spawnProcess,
     cluster: name,
-    runner: options.runner ?? null,
-    governance: options.governance,
+    runner,
+    governance,
+    tasks,
     urls: () => urls,
     online: () => server.relay.connections(),
     allowsUnproven: allowUnproven,

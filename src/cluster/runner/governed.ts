@@ -46,8 +46,14 @@ const wordless = ({ stage, pct }: TaskProgress): TaskProgress => ({
 
 export const governed =
   ({ subject, allowed, policy, tell }: Governance, run: RunTask): RunTask =>
-  async (options) => {
+  async (given) => {
     let used = NO_TOKENS;
+    const onUsage: TaskOptions["onUsage"] = (tokens) => {
+      used = tokens;
+      tell({ type: "used", tokens: totalOf(tokens) });
+      given.onUsage(tokens);
+    };
+    const options: TaskOptions = { ...given, onUsage };
     const refused = (reason: string, result?: TaskResult): TaskResult => ({
       ok: false,
       exit: result?.exit ?? null,
@@ -78,12 +84,6 @@ export const governed =
       return (await asked({ stage: "result", ...subject, ok, exit, summary, files: leaving }, result)) ?? result;
     };
 
-    const onUsage: TaskOptions["onUsage"] = (tokens) => {
-      used = tokens;
-      tell({ type: "used", tokens: totalOf(tokens) });
-      options.onUsage(tokens);
-    };
-    options = { ...options, onUsage };
     try {
       const result = await perform();
       const { ok, exit, code = null, reason = null } = result;
