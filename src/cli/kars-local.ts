@@ -1,6 +1,7 @@
 #!/usr/bin/env -S node --disable-warning=ExperimentalWarning
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { addAudit } from "./audit.ts";
 import { addUp } from "./cluster.ts";
 import { addPairings, addWhatRuns } from "./operator.ts";
 import { createProgram, main } from "./program.ts";
@@ -19,5 +20,6 @@ const program = createProgram({
 addUp(program);
 addPairings(program);
 addWhatRuns(program);
+addAudit(program);
 
 await main(program);

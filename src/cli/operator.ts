@@ -54,7 +54,7 @@ async function openCluster(io: Io): Promise<Mesh<ClusterOperations>> {
   return openOperator(io.directory, (text) => io.note(line(text)));
 }
 
-async function atCluster(io: Io, work: (cluster: Mesh<ClusterOperations>) => Promise<void>): Promise<void> {
+export async function atCluster(io: Io, work: (cluster: Mesh<ClusterOperations>) => Promise<void>): Promise<void> {
   interruption();
   const cluster = (await attach<ClusterOperations>(controllerHome(io.directory))) ?? (await openCluster(io));
   try {

@@ -16,6 +16,7 @@ import { runDefinition } from "../machines/run/machine.ts";
 import { tellingDisk } from "../store/disk-errors.ts";
 import type { Membership } from "../wire/registry.ts";
 import { Capabilities, Name } from "../wire/text.ts";
+import { Audit, AuditQuestion } from "./audit/audit.ts";
 import { Controller } from "./controller.ts";
 import { controllerHome } from "./directory.ts";
 import { type Governance, type TaskStatus, taskStatus, tryIsolation } from "./governance.ts";
@@ -37,6 +38,7 @@ const urlsOf = (base: string): ClusterUrls => ({
 interface Household {
   readonly grants: Grants;
   readonly controller: Controller;
+  readonly audit: Audit;
   /** The controller's word for those whom the cluster let in: laptops with a grant, sandboxes that run, and itself. */
   readonly vouch: (did: string) => Membership | undefined;
   readonly urls: () => ClusterUrls;
@@ -49,7 +51,7 @@ interface Household {
 }
 
 /** What a cluster can be asked, beside what every node can. */
-function clusterOperations({ grants, controller, urls, online, allowsUnproven, tasks }: Household) {
+function clusterOperations({ grants, controller, audit, urls, online, allowsUnproven, tasks }: Household) {
   const name = z.object({ name: Name });
   return {
     ...operations,
@@ -79,6 +81,7 @@ function clusterOperations({ grants, controller, urls, online, allowsUnproven, t
     grant: operation(name, async ({ name: wanted }) => grants.view(wanted)),
     grant_revoke: operation(name, async ({ name: wanted }) => grants.revoke(wanted)),
     sandboxes: operation(z.object({}), async () => ({ sandboxes: controller.list() })),
+    audit: operation(AuditQuestion, async (question) => audit.answer(question)),
   };
 }
 
@@ -149,6 +152,7 @@ export async function openHousehold(
     recordsTasks: governance.recordsTasks ?? false,
   });
   controller = runs;
+  const audit = await Audit.open(options.directory, node, options.onNote);
   const isOurs = (did: string) =>
     did === node.core.keyring.identity.did ||
     grants.of(did)?.phase === "Active" ||
@@ -159,6 +163,7 @@ export async function openHousehold(
     household: {
       grants,
       controller: runs,
+      audit,
       vouch: (did) => (isOurs(did) ? grants.vouch(did) : undefined),
       urls,
       online: options.online,
