@@ -40,9 +40,9 @@ export const integer = (min: number, max: number) => (text: string) => {
   return number;
 };
 
-/** Whole numbers from 1 to `max`, or null for no bound: `none` or 0. */
+/** Whole numbers from 1 to `max`, or 0 for no bound, which is written `none` too. */
 export const bound = (max: number) => (text: string) =>
-  /^(?:none|0+)$/i.test(text.trim()) ? null : integer(1, max)(text);
+  text.trim().toLowerCase() === "none" ? 0 : integer(0, max)(text);
 
 /** `a,b` as a list. */
 export function list(text: string): string[] {

@@ -11,7 +11,7 @@ import {
   PROCESSES_MAX,
   VARIABLES_MAX,
 } from "../cluster/runner/limits.ts";
-import { DEFAULT_LIMITS, NETWORKS } from "../cluster/runner/rules.ts";
+import { DEFAULT_LIMITS, NETWORKS, rulesFor } from "../cluster/runner/rules.ts";
 import { OFFLOAD_TIMEOUT_MINUTES_MAX } from "../limits.ts";
 import { bound, integer, repeated } from "./arguments.ts";
 import type { Io } from "./program.ts";
@@ -19,10 +19,11 @@ import type { Io } from "./program.ts";
 // What an operator decides about the tasks of a cluster, as options of `kars-local up`.
 
 export interface GovernanceOptions {
-  readonly memory: number | null;
-  readonly cpuTime: number | null;
-  readonly processes: number | null;
-  readonly outputSize: number | null;
+  /** Of these 0 is no bound. */
+  readonly memory: number;
+  readonly cpuTime: number;
+  readonly processes: number;
+  readonly outputSize: number;
   readonly maxMinutes: number;
   readonly network?: (typeof NETWORKS)[number];
   readonly nodePermission: boolean;
@@ -39,12 +40,12 @@ const PRIVATE = [
 
 export function addGovernance(command: Command): Command {
   const { memory_mib, cpu_minutes, processes, output_mb } = DEFAULT_LIMITS;
-  const none = "none: no bound";
+  const none = "none or 0: no bound";
   return command
-    .option("--memory <MiB>", `memory that a task may use; ${none}`, bound(MEMORY_MIB_MAX), memory_mib)
-    .option("--cpu-time <minutes>", `processor time that it may use; ${none}`, bound(CPU_MINUTES_MAX), cpu_minutes)
-    .option("--processes <n>", `processes and threads that it may have; ${none}`, bound(PROCESSES_MAX), processes)
-    .option("--output-size <MB>", `what it may write, files and output; ${none}`, bound(OUTPUT_MB_MAX), output_mb)
+    .option("--memory <MiB>", `memory that a task may use; ${none}`, bound(MEMORY_MIB_MAX), memory_mib ?? 0)
+    .option("--cpu-time <minutes>", `processor time that it may use; ${none}`, bound(CPU_MINUTES_MAX), cpu_minutes ?? 0)
+    .option("--processes <n>", `processes and threads that it may have; ${none}`, bound(PROCESSES_MAX), processes ?? 0)
+    .option("--output-size <MB>", `what it may write, files and output; ${none}`, bound(OUTPUT_MB_MAX), output_mb ?? 0)
     .option(
       "--max-minutes <n>",
       "the longest that it may take, whatever its laptop asks for",
@@ -71,9 +72,13 @@ export function governanceOf(directory: string, runner: string | null, options: 
   const { memory, cpuTime, processes, outputSize, maxMinutes, nodePermission, policy, auditTasks } = options;
   return {
     rules: {
-      limits: { memory_mib: memory, cpu_minutes: cpuTime, processes, output_mb: outputSize },
-      // An agent has a model to reach.
-      network: options.network ?? (runner === null ? "auto" : "host"),
+      limits: {
+        memory_mib: memory || null,
+        cpu_minutes: cpuTime || null,
+        processes: processes || null,
+        output_mb: outputSize || null,
+      },
+      network: options.network ?? rulesFor(runner).network,
       node_permission: nodePermission,
       // An agent is the operator's own program, and finds its configuration in the operator's home.
       hidden: [resolve(directory), ...(runner === null ? PRIVATE.map((folder) => join(homedir(), folder)) : [])],

@@ -5,6 +5,7 @@ import { addAudit } from "./audit.ts";
 import { addUp } from "./cluster.ts";
 import { addPairings, addWhatRuns } from "./operator.ts";
 import { createProgram, main } from "./program.ts";
+import { addRunners } from "./runners.ts";
 
 const program = createProgram({
   name: "kars-local",
@@ -21,5 +22,6 @@ addUp(program);
 addPairings(program);
 addWhatRuns(program);
 addAudit(program);
+addRunners(program);
 
 await main(program);

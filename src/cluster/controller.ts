@@ -187,6 +187,11 @@ export class Controller {
         this.#core.note(`Run ${run} could not be noted: ${String(error)}`),
       );
     };
+    // The grant may have ended, or its last slot gone, between the request's answer and its commit.
+    if (!this.#grants.holds(grant, run)) {
+      report({ type: "FAILED", code: "cluster_refused", detail: "the grant had no slot for it any more" });
+      return;
+    }
     try {
       const pid = await this.#sandboxes.spawn(
         run,

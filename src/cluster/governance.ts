@@ -6,12 +6,12 @@ import type { PolicyHook } from "./policy.ts";
 import { type Isolation, probeIsolation } from "./runner/isolation.ts";
 import { presetOf } from "./runner/presets.ts";
 import { showsProcesses } from "./runner/processes.ts";
-import { DEFAULT_RULES, type RunLimits, type TaskRules } from "./runner/rules.ts";
+import { type RunLimits, rulesFor, type TaskRules } from "./runner/rules.ts";
 
 // What the operator of a cluster decides about all that runs on it, and what of it holds on this host.
 
 export interface Governance {
-  /** What tasks may do; `DEFAULT_RULES` unless given. */
+  /** What tasks may do; `rulesFor` the runner unless given. */
   readonly rules?: TaskRules | undefined;
   /** The program that says what may begin, and what may leave. */
   readonly policy?: PolicyHook | undefined;
@@ -38,7 +38,7 @@ export interface TaskStatus {
  * What a host allows, tried out in a folder of its own.
  * @throws MeshError `input_invalid` when the operator insists on what it does not allow
  */
-export async function tryIsolation(disk: Disk, directory: string, rules = DEFAULT_RULES): Promise<Isolation> {
+export async function tryIsolation(disk: Disk, directory: string, rules: TaskRules): Promise<Isolation> {
   const folder = joinPath(directory, `probe-${process.pid}`);
   const place = { work: joinPath(folder, "work"), scratch: joinPath(folder, "scratch") };
   for (const path of [place.work, place.scratch]) await disk.makeDirectory(path);
@@ -80,7 +80,7 @@ function warningsOf(runner: string | null, rules: TaskRules, isolation: Isolatio
 
 export function taskStatus(
   runner: string | null,
-  { policy, rules = DEFAULT_RULES, maxMinutes = OFFLOAD_TIMEOUT_MINUTES_MAX }: Governance,
+  { policy, rules = rulesFor(runner), maxMinutes = OFFLOAD_TIMEOUT_MINUTES_MAX }: Governance,
   isolation: Isolation,
 ): TaskStatus {
   return {

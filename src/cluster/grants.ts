@@ -116,6 +116,12 @@ export class Grants {
     };
   }
 
+  /** Whether a run has a slot of a grant. */
+  holds(name: string, run: string): boolean {
+    const snapshot = this.#core.system.decided(grantOf(name))?.snapshot;
+    return snapshot?.context.running.includes(run) ?? false;
+  }
+
   /** Tokens that runs have used which still run: they count at once. */
   #underWay(runs: readonly string[]): number {
     return runs.reduce((sum, run) => sum + (this.#core.system.decided(runOf(run))?.snapshot.context.tokens ?? 0), 0);

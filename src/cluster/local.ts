@@ -21,7 +21,7 @@ import { Controller } from "./controller.ts";
 import { controllerHome } from "./directory.ts";
 import { type Governance, type TaskStatus, taskStatus, tryIsolation } from "./governance.ts";
 import { type ClusterUrls, Grants } from "./grants.ts";
-import { DEFAULT_RULES } from "./runner/rules.ts";
+import { rulesFor } from "./runner/rules.ts";
 import { spawnProcess } from "./sandbox-process.ts";
 import { Sandboxes, type Spawn } from "./sandboxes.ts";
 import { startServer } from "./server.ts";
@@ -143,7 +143,7 @@ export async function openHousehold(
       relay_url: urls().relay_url,
       registry_url: urls().registry_url,
       runner: options.runner,
-      rules: governance.rules ?? DEFAULT_RULES,
+      rules: governance.rules ?? rulesFor(options.runner),
       policy: governance.policy ?? null,
     }),
   });
@@ -183,7 +183,11 @@ export async function openCluster(
   const { directory, host = "127.0.0.1", name = "local", allowUnproven = false, onNote = () => undefined } = options;
   const { governance = {}, runner = null } = options;
   const ports = realPorts(realNetwork);
-  const tasks = taskStatus(runner, governance, await tryIsolation(ports.disk, directory, governance.rules));
+  const tasks = taskStatus(
+    runner,
+    governance,
+    await tryIsolation(ports.disk, directory, governance.rules ?? rulesFor(runner)),
+  );
   const ownership = await claimOwnership(controllerHome(directory));
   if (!ownership) throw new MeshError("store_locked", `The cluster of ${directory} is running already.`);
   let opened: Household | undefined;

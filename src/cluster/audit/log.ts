@@ -169,11 +169,15 @@ export class AuditLog {
     return looked;
   }
 
-  async close(): Promise<void> {
-    // What cannot be written now is written when it is opened next.
-    await this.#flush().catch(() => undefined);
-    await this.#file?.close();
-    this.#file = undefined;
+  /** Ends it behind all that is being written; what cannot be written now, or comes later, is written when it is opened next. */
+  close(): Promise<void> {
+    this.#writing = this.#writing.then(async () => {
+      await this.#write().catch(() => undefined);
+      const file = this.#file;
+      this.#file = undefined;
+      await file?.close();
+    });
+    return this.#writing;
   }
 }
 

@@ -37,7 +37,7 @@ export type TaskRules = z.infer<typeof TaskRules>;
 /** What a laptop can bear, and most tasks do not reach. */
 export const DEFAULT_LIMITS: RunLimits = { memory_mib: 4096, cpu_minutes: 240, processes: 512, output_mb: 1000 };
 
-/** Every rule of a cluster whose operator said nothing. */
+/** Every rule of a cluster of scripts whose operator said nothing. */
 export const DEFAULT_RULES: TaskRules = {
   limits: DEFAULT_LIMITS,
   network: "auto",
@@ -45,3 +45,7 @@ export const DEFAULT_RULES: TaskRules = {
   hidden: [],
   variables: [],
 };
+
+/** The same for what tasks are given to: an agent has a model to reach. */
+export const rulesFor = (runner: string | null): TaskRules =>
+  runner === null ? DEFAULT_RULES : { ...DEFAULT_RULES, network: "host" };
