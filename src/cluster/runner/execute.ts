@@ -56,6 +56,11 @@ function endsOf(child: ChildProcess): { readonly exited: Promise<End>; readonly 
   };
 }
 
+/** What programs say when the system allows them no more processes. */
+const NO_FORK = /\bcannot fork\b|\bEAGAIN\b|resource temporarily unavailable/i;
+const NO_FORK_NOTE =
+  "It may have had as many processes as this cluster allows a task; its operator can raise that with --processes.";
+
 const PERCENT = /(?:^|\D)(\d{1,3}(?:\.\d+)?)\s?%/;
 
 /** @throws Error when it cannot be isolated as the rules want it, or leaves more than may be sent */
@@ -165,7 +170,9 @@ export async function execute(options: TaskOptions, command: Command): Promise<T
     return failed(`was ended: ${reason},`, errors.text || output.text, { code: "limit_reached", reason });
   if (code !== 0 || told.problem !== undefined) {
     const how = problem ?? (code === null ? "was ended" : code === 0 ? "failed" : `exited with ${code}`);
-    return failed(how, [told.problem, errors.text || output.text].filter(Boolean).join("\n"));
+    const said = errors.text || output.text;
+    const hint = rules.limits.processes !== null && NO_FORK.test(said) ? NO_FORK_NOTE : undefined;
+    return failed(how, [told.problem, said, hint].filter(Boolean).join("\n"));
   }
   const files = await outputFiles(directory);
   return {

@@ -21,6 +21,8 @@ export const TASK_STOP_WAIT_MS = SECOND_MS;
 /** Pauses between two rounds of killing, and how many there are: what is not gone then waits in the kernel, and is reported. */
 export const KILL_EVERY_MS = 20;
 export const KILL_ROUNDS_MAX = 500;
+/** How often in a row a task's processes are looked for that are not stopped yet: then those that were found are killed, and it begins anew. */
+export const FREEZE_ROUNDS_MAX = 50;
 /** A line of output that is read as one, which is in memory: a longer one is cut in pieces. */
 export const LINE_SIZE_MAX = 1 * MiB;
 /** The task's output that is kept as its log, both ends of it: what lies between is left out, and the log says so. */

@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from "node:fs";
-import { KILL_EVERY_MS, KILL_ROUNDS_MAX } from "./limits.ts";
+import { FREEZE_ROUNDS_MAX, KILL_EVERY_MS, KILL_ROUNDS_MAX } from "./limits.ts";
 
 // The processes of a task, as /proc shows them: the one that was started, all below it, those that were seen below it
 // earlier and have left it since, and those that carry its mark in their environment.
@@ -144,11 +144,28 @@ export class TaskProcesses {
     return 0;
   }
 
+  /**
+   * Stops all of them: whoever is stopped makes no others, and keeps its place among those that the system allows. Killed one
+   * by one, what multiplies would be back before the last is gone.
+   */
+  #freeze(): void {
+    const stopped = new Set<number>();
+    for (let round = 0; round < FREEZE_ROUNDS_MAX; round++) {
+      const fresh = this.#living().filter(({ pid }) => !stopped.has(pid));
+      if (fresh.length === 0) return;
+      for (const { pid } of fresh) {
+        send(pid, "SIGSTOP");
+        stopped.add(pid);
+      }
+    }
+  }
+
   /** Kills until none is left. Returns how many could not be killed. */
   async end(): Promise<number> {
     // In namespaces of their own all of them end with it, which is faster than they can be counted.
     this.#first("SIGKILL");
     for (let round = 0; round < KILL_ROUNDS_MAX; round++) {
+      this.#freeze();
       if (this.signal("SIGKILL") === 0) return 0;
       await new Promise((resolve) => setTimeout(resolve, KILL_EVERY_MS));
     }
