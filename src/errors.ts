@@ -32,6 +32,7 @@ const sentences = {
   no_free_slot: "All slots of the grant are in use. Wait for a running offload to end, or cancel one.",
   budget_exhausted: "The grant's token budget is used up. Ask the operator for more.",
   capability_missing: "The grant does not include the capability this needs. Ask the operator.",
+  policy_refused: "The cluster's policy does not allow this. Ask its operator.",
   file_unreadable: "A file cannot be read.",
   file_too_large: "A file is larger than may be sent.",
   file_secret:

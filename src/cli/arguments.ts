@@ -65,6 +65,10 @@ export function image(text: string): string {
   return text;
 }
 
+/** Whole numbers from 1 to `max`, or 0 for no bound, which is written `none` too. */
+export const bound = (max: number) => (text: string) =>
+  text.trim().toLowerCase() === "none" ? 0 : integer(0, max)(text);
+
 /** `a,b` as a list. */
 export function list(text: string): string[] {
   const entries = [...new Set(text.split(",").map((entry) => entry.trim()))].filter((entry) => entry !== "");

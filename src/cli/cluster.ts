@@ -2,6 +2,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import type { KubernetesChoice } from "../cluster/kubernetes/open.ts";
 import { PORT_MAX } from "../limits.ts";
 import { image, integer, label, origin } from "./arguments.ts";
+import { addGovernance, type GovernanceOptions, governanceOf, tellIsolation } from "./governance.ts";
 import { interrupted, interruption } from "./interruption.ts";
 import { json, line } from "./output.ts";
 import { action, type Io } from "./program.ts";
@@ -9,12 +10,12 @@ import { action, type Io } from "./program.ts";
 const PORT_DEFAULT = 7780;
 
 export function addUp(program: Command): void {
-  program
+  const up = program
     .command("up")
     .description("start the cluster and stay: relay, registry, pairing and sandboxes")
     .option("--host <host>", "the address to listen at", "127.0.0.1")
     .option("--port <port>", "the port of it all; 0 picks a free one", integer(0, PORT_MAX), PORT_DEFAULT)
-    .option("--runner <command>", "the command that sandboxes give their task to, on its standard input")
+    .option("--runner <agent>", "openclaw, claude, codex or a command: what tasks are given to, on its standard input")
     .option("--name <cluster>", "the cluster's name", "local")
     .option("--allow-unproven", "let in old clients too, which do not prove who they are", false)
     .option("--public-url <origin>", "where laptops and sandboxes reach it, when that is not where it listens", origin)
@@ -28,17 +29,18 @@ export function addUp(program: Command): void {
     )
     .option("--kube-image <image>", "the image of the sandboxes", image)
     .option("--kube-namespace <namespace>", "the namespace of the sandboxes (default: kars-sandboxes)", label)
-    .option("--kube-context <context>", "the kubeconfig's context (default: its current one)")
+    .option("--kube-context <context>", "the kubeconfig's context (default: its current one)");
+  addGovernance(up)
     .addHelpText(
       "after",
       "\nPrints its addresses as one line of JSON on stdout when it is ready. Ctrl-C ends it and its sandboxes; Jobs go on, and " +
         "are taken up again when it starts again. The --kube options go with --runner-backend kubernetes, which needs " +
         "--kube-image and --public-url: see docs/kubernetes.md.",
     )
-    .action(action(up));
+    .action(action(start));
 }
 
-interface UpOptions {
+interface UpOptions extends GovernanceOptions {
   readonly host: string;
   readonly port: number;
   readonly name: string;
@@ -73,7 +75,7 @@ const UNPROVEN =
   "cluster can connect as any DID that was never registered with a proof, take its mail away and its one-time keys. What " +
   "is said stays sealed, and DIDs registered with a proof are as safe as ever.";
 
-async function up(io: Io, options: UpOptions): Promise<void> {
+async function start(io: Io, options: UpOptions): Promise<void> {
   const { host, port, name, runner, allowUnproven, publicUrl } = options;
   const kubernetes = kubernetesOf(options);
   interruption();
@@ -86,6 +88,7 @@ async function up(io: Io, options: UpOptions): Promise<void> {
     allowUnproven,
     publicUrl,
     kubernetes,
+    governance: governanceOf(io.directory, runner ?? null, options),
     ...(runner === undefined ? {} : { runner }),
     onNote: (text) => io.note(line(text)),
   });
@@ -96,6 +99,7 @@ async function up(io: Io, options: UpOptions): Promise<void> {
     io.result(urls, json(urls));
     io.note(`The cluster ${name} is up. Let a laptop in with kars-local pair generate --name <name>. Ctrl-C ends it.`);
     if (allowUnproven) io.note(UNPROVEN);
+    await tellIsolation(io, cluster);
     await interrupted();
     io.note(
       kubernetes

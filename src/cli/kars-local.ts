@@ -1,9 +1,11 @@
 #!/usr/bin/env -S node --disable-warning=ExperimentalWarning
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { addAudit } from "./audit.ts";
 import { addUp } from "./cluster.ts";
 import { addPairings, addWhatRuns } from "./operator.ts";
 import { createProgram, main } from "./program.ts";
+import { addRunners } from "./runners.ts";
 
 const program = createProgram({
   name: "kars-local",
@@ -19,5 +21,7 @@ const program = createProgram({
 addUp(program);
 addPairings(program);
 addWhatRuns(program);
+addAudit(program);
+addRunners(program);
 
 await main(program);

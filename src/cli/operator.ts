@@ -39,7 +39,7 @@ export function addPairings(program: Command): void {
   pair.command("inspect").description("show one pairing").argument("<name>", "its name").action(action(inspectPairing));
   pair
     .command("revoke")
-    .description("end a pairing: what runs goes on, nothing new begins")
+    .description("end a pairing: what runs by it ends, and nothing new begins")
     .argument("<name>", "its name")
     .action(action(revoke));
 }
@@ -54,7 +54,7 @@ async function openCluster(io: Io): Promise<Mesh<ClusterOperations>> {
   return openOperator(io.directory, (text) => io.note(line(text)));
 }
 
-async function atCluster(io: Io, work: (cluster: Mesh<ClusterOperations>) => Promise<void>): Promise<void> {
+export async function atCluster(io: Io, work: (cluster: Mesh<ClusterOperations>) => Promise<void>): Promise<void> {
   interruption();
   const cluster = (await attach<ClusterOperations>(controllerHome(io.directory))) ?? (await openCluster(io));
   try {
@@ -153,6 +153,7 @@ async function status(io: Io): Promise<void> {
         ["relay", result.relay_url],
         ["registry", result.registry_url],
         ["pairing", result.pair_url],
+        ...tasksOf(result.tasks),
         ["online", result.up ? count(result.online.length, "agent") : null],
         ["pairings", String(result.grants)],
         ["offloads", `${result.running} running`],
@@ -160,6 +161,33 @@ async function status(io: Io): Promise<void> {
       ]),
     );
   });
+}
+
+type Tasks = Awaited<ReturnType<typeof statusOf>>["tasks"];
+const statusOf = (cluster: Mesh<ClusterOperations>) => cluster.call("cluster_status", {});
+
+function tasksOf(tasks: Tasks): [string, string | null][] {
+  if (tasks === null) return [];
+  const { runner, network, hidden, node_permission, policy, limits } = tasks;
+  const some = (value: number | null, unit: string) => (value === null ? `any ${unit}` : `${value} ${unit}`);
+  return [
+    ["tasks", runner === null ? "scripts that are sent along" : `given to ${runner}`],
+    ["network", network === "none" ? "none for tasks" : "tasks have that of this machine"],
+    ["folders", hidden ? "those of the cluster are hidden from tasks" : "tasks see what this user sees"],
+    ["Node", runner !== null ? null : node_permission ? "scripts run under its permission model" : "scripts are free"],
+    ["policy", policy ? "asked for each task and each result" : null],
+    [
+      "limits",
+      [
+        some(limits.memory_mib, "MiB"),
+        some(limits.cpu_minutes, "processor minutes"),
+        some(limits.processes, "processes"),
+        some(limits.output_mb, "MB written"),
+        `${limits.max_minutes} minutes`,
+      ].join(", "),
+    ],
+    ...tasks.warnings.map((warning): [string, string] => ["WARNING", warning]),
+  ];
 }
 
 async function sandboxes(io: Io): Promise<void> {

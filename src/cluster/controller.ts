@@ -4,12 +4,12 @@ import type { MeshNode } from "../actors/node.ts";
 import { compose, type Draft, entriesOnly, join } from "../actors/outgoing.ts";
 import type { Work } from "../actors/work.ts";
 import { type ErrorCode, MeshError } from "../errors.ts";
-import { OFFLOAD_TIMEOUT_MINUTES, OFFLOAD_TIMEOUT_MINUTES_MAX } from "../limits.ts";
-import type { RunContext } from "../machines/run/events.ts";
+import { OFFLOAD_TIMEOUT_MINUTES } from "../limits.ts";
+import type { Outcome, RunContext } from "../machines/run/events.ts";
 import type { PayloadInput, PayloadOf } from "../wire/payload.ts";
 import { Name } from "../wire/text.ts";
-import { type Grants, grantOf, runOf } from "./grants.ts";
-import type { Sandboxes, SandboxHooks } from "./sandboxes.ts";
+import { type Grants, grantOf, REFUSALS, runOf } from "./grants.ts";
+import type { Sandboxes, SandboxHooks, TaskNews } from "./sandboxes.ts";
 
 // The controller: takes requests from paired laptops, gives each a sandbox within the limits of its grant, and tells the
 // laptop how far it is. What a laptop and its sandbox say to each other it does not see.
@@ -31,6 +31,14 @@ export interface RunView {
 
 type Phase = "spawning" | "scheduled" | "ready";
 
+/** What a cluster makes of every request. */
+export interface RequestRules {
+  /** The longest that a task may take. */
+  readonly maxMinutes: number;
+  /** The words of a task are recorded, in the open. */
+  readonly recordsTasks: boolean;
+}
+
 const phaseOf = (value: unknown): string =>
   typeof value === "string"
     ? value
@@ -42,9 +50,11 @@ export class Controller {
   readonly #core: Core;
   readonly #grants: Grants;
   readonly #sandboxes: Sandboxes;
+  readonly #rules: RequestRules;
 
-  constructor(node: MeshNode, grants: Grants, sandboxes: Sandboxes) {
+  constructor(node: MeshNode, grants: Grants, sandboxes: Sandboxes, rules: RequestRules) {
     this.#core = node.core;
+    this.#rules = rules;
     this.#grants = grants;
     this.#sandboxes = sandboxes;
     node.perform("run", {
@@ -100,9 +110,23 @@ export class Controller {
   #request(laptop: string, request: PayloadOf<"offload_request">, messageId: string): Draft | undefined {
     const id = request.request_id;
     if (this.#context(id)) return undefined;
-    const refuse = (code: ErrorCode, detail?: string) =>
-      this.#word(laptop, id, `refused.${messageId.slice(-64)}`, refusalOf(id, code, detail));
     const grant = this.#grants.of(laptop);
+    const refuse = (code: ErrorCode, detail?: string) =>
+      join(
+        this.#word(laptop, id, `refused.${messageId.slice(-64)}`, refusalOf(id, code, detail)),
+        entriesOnly({
+          stream: REFUSALS,
+          event: {
+            type: "REFUSED",
+            what: "offload",
+            code,
+            grant: grant?.name ?? null,
+            laptop,
+            request: id,
+            ...described(request),
+          },
+        }),
+      );
     if (!grant) return refuse("not_paired");
     if (grant.phase === "Revoked") return refuse("token_revoked");
     if (grant.phase !== "Active") return refuse("token_expired");
@@ -117,10 +141,7 @@ export class Controller {
     if (busy) return refuse("cluster_refused", `The sandbox ${wanted.data} is busy with another run.`);
     if (grant.slots_used >= grant.slots)
       return refuse("no_free_slot", `${grant.slots_used} of ${grant.slots} are running.`);
-    const minutes = Math.min(
-      request.preferences.timeout_minutes ?? OFFLOAD_TIMEOUT_MINUTES,
-      OFFLOAD_TIMEOUT_MINUTES_MAX,
-    );
+    const minutes = Math.min(request.preferences.timeout_minutes ?? OFFLOAD_TIMEOUT_MINUTES, this.#rules.maxMinutes);
     const validating: PayloadInput = {
       type: "offload_status",
       request_id: id,
@@ -141,6 +162,8 @@ export class Controller {
             sandbox: wanted.data,
             capabilities: needed,
             timeout_minutes: minutes,
+            ...described(request),
+            ...(this.#rules.recordsTasks && { task: request.task }),
           },
         },
       ),
@@ -168,16 +191,23 @@ export class Controller {
     return {
       starting: (phase, words) => report({ type: "STARTING", phase, words: words.slice(0, 1000) }),
       ready: (did) => report({ type: "READY", did }),
+      told: (news) => report(eventOf(news)),
       failed: (detail) => report({ type: "FAILED", code: "cluster_refused", detail: detail.slice(0, 1000) }),
       exited: (code) => report({ type: "EXITED", code, tokens: 0 }),
     };
   }
 
   async #spawn(run: string): Promise<void> {
-    const { laptop, sandbox, capabilities, timeoutMinutes } = this.#known(run);
+    const { laptop, grant, sandbox, capabilities, timeoutMinutes, taskHash } = this.#known(run);
     const hooks = this.#hooksOf(run);
+    // The grant may have ended, or its last slot gone, between the request's answer and its commit.
+    if (!this.#grants.holds(grant, run)) {
+      hooks.failed("the grant had no slot for it any more");
+      return;
+    }
+    const wanted = { laptop, grant, name: sandbox, capabilities, timeoutMinutes, taskHash };
     try {
-      const pid = await this.#sandboxes.spawn(run, { laptop, name: sandbox, capabilities, timeoutMinutes }, hooks);
+      const pid = await this.#sandboxes.spawn(run, wanted, hooks);
       await this.#commit(entriesOnly({ stream: runOf(run), event: { type: "SPAWNED", pid } }));
     } catch (error) {
       if (error instanceof MeshError && error.code !== "internal") throw error;
@@ -218,12 +248,14 @@ export class Controller {
   }
 
   async #settle(run: string, ok: boolean): Promise<void> {
-    const { laptop, grant, reason, failure } = this.#known(run);
     await this.#end(run);
     await this.#sandboxes.remove(run);
+    // What it told until its end counts.
+    const context = this.#known(run);
+    const { laptop, grant, reason, failure, tokens } = context;
     const settled = entriesOnly(
-      { stream: grantOf(grant), event: { type: "SLOT_FREED", run, ok, tokens: 0 } },
-      { stream: runOf(run), event: { type: "SETTLED" } },
+      { stream: grantOf(grant), event: { type: "SLOT_FREED", run, ok, tokens } },
+      { stream: runOf(run), event: { type: "SETTLED", ...accountOf(context) } },
     );
     if (failure)
       await this.#commit(
@@ -241,6 +273,31 @@ export class Controller {
       await this.#commit(join(this.#word(laptop, run, "revoked", refusalOf(run, "token_revoked")), settled));
     else await this.#commit(settled);
   }
+}
+
+/** What of a request is written down: how much was asked, and a hash to know it by. */
+const described = ({ task, files, total_bytes }: PayloadOf<"offload_request">) => ({
+  task_sha256: createHash("sha256").update(task).digest("hex"),
+  task_size: Buffer.byteLength(task),
+  files: files.length,
+  bytes: total_bytes ?? 0,
+});
+
+/** What a sandbox tells of its task, as an event of its run. */
+const eventOf = ({ type, ...news }: TaskNews) => ({ type: EVENT_OF[type], ...news });
+const EVENT_OF = { begun: "BEGUN", used: "USED", ended: "FINISHED" } as const;
+
+/** What a run came to. */
+function accountOf({ reason, failure, result, tokens, startedAt, endedAt }: RunContext) {
+  const outcome: Outcome = failure ? "failed" : (reason ?? "failed");
+  return {
+    outcome,
+    code: failure?.code ?? result?.code ?? (outcome === "revoked" ? "token_revoked" : null),
+    reason: failure?.detail ?? result?.reason ?? null,
+    exit: result?.exit ?? null,
+    tokens,
+    duration_ms: Math.max(0, (endedAt ?? startedAt) - startedAt),
+  };
 }
 
 const refusalOf = (request: string, code: ErrorCode, detail?: string): PayloadInput => ({

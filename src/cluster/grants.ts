@@ -1,7 +1,7 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { Core } from "../actors/core.ts";
 import { base64url, didOf, sign, utf8, verify } from "../crypto/index.ts";
-import { MeshError } from "../errors.ts";
+import { type ErrorCode, MeshError } from "../errors.ts";
 import { AUTH_SKEW_MAX_MS, MEMBERSHIP_MS } from "../limits.ts";
 import type { GrantContext } from "../machines/grant/events.ts";
 import { encodeToken, type PairRequest, type PairResponse, pairedProofText, pairProofText } from "../wire/pair.ts";
@@ -10,6 +10,8 @@ import { type Membership, memberText } from "../wire/registry.ts";
 // Pairing records: what the operator allows, and the one laptop that consumed its token.
 
 export const grantOf = (name: string): string => `grant/${name}`;
+/** The one stream of all that was refused. */
+export const REFUSALS = "refusal/requests";
 export const runOf = (request: string): string => `run/${request}`;
 
 /** The phase as the operator knows it. */
@@ -110,8 +112,19 @@ export class Grants {
       completed: context.completed,
       failed: context.failed,
       token_budget: context.tokenBudget,
-      tokens_used: context.tokensUsed,
+      tokens_used: context.tokensUsed + this.#underWay(context.running),
     };
+  }
+
+  /** Whether a run has a slot of a grant. */
+  holds(name: string, run: string): boolean {
+    const snapshot = this.#core.system.decided(grantOf(name))?.snapshot;
+    return snapshot?.context.running.includes(run) ?? false;
+  }
+
+  /** Tokens that runs have used which still run: they count at once. */
+  #underWay(runs: readonly string[]): number {
+    return runs.reduce((sum, run) => sum + (this.#core.system.decided(runOf(run))?.snapshot.context.tokens ?? 0), 0);
   }
 
   #phase(name: string): GrantPhase {
@@ -167,16 +180,20 @@ export class Grants {
     if (!found) throw new MeshError("token_invalid");
     const { name } = found[1].snapshot.context;
     const phase = this.#phase(name);
-    if (phase === "Revoked") throw new MeshError("token_revoked");
-    if (phase === "Expired") throw new MeshError("token_expired");
+    const refuse = async (code: ErrorCode): Promise<never> => {
+      const event = { type: "REFUSED", what: "pairing", code, grant: name, laptop: request.did, request: null };
+      await system.commit([{ stream: REFUSALS, event }]).durable;
+      throw new MeshError(code);
+    };
+    if (phase === "Revoked") await refuse("token_revoked");
+    if (phase === "Expired") await refuse("token_expired");
     // One after the other: who asks again is told what is on disk by then.
     await lanes.run(grantOf(name), async () => {
       const { accepted, durable } = system.commit([
         { stream: grantOf(name), event: { type: "BOUND", did: request.did, name: request.display_name ?? name } },
       ]);
       await durable;
-      if (!accepted[0] && system.state(grantOf(name))?.snapshot.context.did !== request.did)
-        throw new MeshError("token_used");
+      if (!accepted[0] && system.state(grantOf(name))?.snapshot.context.did !== request.did) await refuse("token_used");
     });
     const { relay_url, registry_url } = this.#urls();
     const grant = this.view(name);

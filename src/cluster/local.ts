@@ -10,18 +10,22 @@ import { claimOwnership } from "../actors/owner.ts";
 import type { Places } from "../actors/places.ts";
 import { type Ports, realPorts } from "../actors/ports.ts";
 import { asMeshError, MeshError } from "../errors.ts";
-import { GRANT_TIME_MAX_MS, SLOTS_MAX } from "../limits.ts";
+import { GRANT_TIME_MAX_MS, OFFLOAD_TIMEOUT_MINUTES_MAX, SLOTS_MAX } from "../limits.ts";
 import { grantDefinition } from "../machines/grant/machine.ts";
+import { refusalDefinition } from "../machines/refusal/machine.ts";
 import { runDefinition } from "../machines/run/machine.ts";
 import { tellingDisk } from "../store/disk-errors.ts";
 import type { Membership } from "../wire/registry.ts";
 import { Capabilities, Name } from "../wire/text.ts";
 import { Arrivals } from "./arrivals.ts";
+import { Audit, AuditQuestion } from "./audit/audit.ts";
 import { Controller } from "./controller.ts";
 import { controllerHome } from "./directory.ts";
+import { type Governance, type TaskStatus, taskStatus, tryIsolation } from "./governance.ts";
 import { type ClusterUrls, Grants } from "./grants.ts";
 import type { KubernetesBackend } from "./kubernetes/backend.ts";
 import type { KubernetesChoice } from "./kubernetes/open.ts";
+import { rulesFor } from "./runner/rules.ts";
 import { processBackend } from "./sandbox-process.ts";
 import { type SandboxBackend, Sandboxes } from "./sandboxes.ts";
 import { startServer } from "./server.ts";
@@ -38,6 +42,7 @@ const urlsOf = (base: string): ClusterUrls => ({
 interface Household {
   readonly grants: Grants;
   readonly controller: Controller;
+  readonly audit: Audit;
   /** The controller's word for those whom the cluster let in: laptops with a grant, sandboxes that run, and itself. */
   readonly vouch: (did: string) => Membership | undefined;
   readonly urls: () => ClusterUrls;
@@ -45,10 +50,12 @@ interface Household {
   readonly online: (() => string[]) | undefined;
   /** Whether it lets agents in that prove nothing. */
   readonly allowsUnproven: boolean;
+  /** How tasks run here; null while the cluster is down. */
+  readonly tasks: TaskStatus | null;
 }
 
 /** What a cluster can be asked, beside what every node can. */
-function clusterOperations({ grants, controller, urls, online, allowsUnproven }: Household) {
+function clusterOperations({ grants, controller, audit, urls, online, allowsUnproven, tasks }: Household) {
   const name = z.object({ name: Name });
   return {
     ...operations,
@@ -60,6 +67,7 @@ function clusterOperations({ grants, controller, urls, online, allowsUnproven }:
       ...urls(),
       online: online?.() ?? [],
       grants: grants.list().length,
+      tasks,
       running: controller.list().filter(({ ended_at }) => ended_at === null).length,
     })),
     grant_issue: operation(
@@ -77,6 +85,7 @@ function clusterOperations({ grants, controller, urls, online, allowsUnproven }:
     grant: operation(name, async ({ name: wanted }) => grants.view(wanted)),
     grant_revoke: operation(name, async ({ name: wanted }) => grants.revoke(wanted)),
     sandboxes: operation(z.object({}), async () => ({ sandboxes: controller.list() })),
+    audit: operation(AuditQuestion, async (question) => audit.answer(question)),
   };
 }
 
@@ -88,12 +97,13 @@ export interface ClusterOptions {
   readonly host?: string | undefined;
   /** 0 picks a free one. */
   readonly port: number;
-  /** A shell command that takes the task on standard input, in place of the built-in runner. */
+  /** A preset's name, or a shell command that takes the task on standard input, in place of the built-in runner. */
   readonly runner?: string | undefined;
   /** The origin under which laptops and sandboxes reach the cluster, when that is not where it listens. */
   readonly publicUrl?: string | undefined;
   /** Sandboxes are Kubernetes Jobs, in place of processes of this machine. */
   readonly kubernetes?: KubernetesChoice | undefined;
+  readonly governance?: Governance | undefined;
   /** Lets clients in that do not prove who they are; see `ServerOptions`. */
   readonly allowUnproven?: boolean | undefined;
   readonly onNote?: ((text: string) => void) | undefined;
@@ -106,11 +116,13 @@ export interface HouseholdOptions {
   readonly limits?: Partial<StoreLimits> | undefined;
   readonly cluster: string;
   readonly runner: string | null;
+  readonly governance?: Governance | undefined;
   readonly urls: (node: MeshNode) => ClusterUrls;
   /** Where the controller itself reaches relay and registry, when that is not where the others do. */
   readonly places?: Places | undefined;
   readonly online: (() => string[]) | undefined;
   readonly allowsUnproven?: boolean | undefined;
+  readonly tasks?: TaskStatus | undefined;
   readonly onNote: (text: string) => void;
 }
 
@@ -118,14 +130,14 @@ export interface HouseholdOptions {
 export async function openHousehold(
   options: HouseholdOptions,
 ): Promise<{ node: MeshNode; household: Household; sandboxes: Sandboxes }> {
-  const { ports, backend } = options;
+  const { ports, backend, governance = {} } = options;
   let controller: Controller | undefined;
   const node = await MeshNode.open({
     home: controllerHome(options.directory),
     ports,
     limits: options.limits ?? {},
     places: options.places,
-    definitions: [grantDefinition, runDefinition],
+    definitions: [grantDefinition, runDefinition, refusalDefinition],
     onWork: async (work) => controller?.handle(work),
     onNote: options.onNote,
   });
@@ -142,10 +154,16 @@ export async function openHousehold(
       relay_url: urls().relay_url,
       registry_url: urls().registry_url,
       runner: options.runner,
+      rules: governance.rules ?? rulesFor(options.runner),
+      policy: governance.policy ?? null,
     }),
   });
-  const runs = new Controller(node, grants, sandboxes);
+  const runs = new Controller(node, grants, sandboxes, {
+    maxMinutes: governance.maxMinutes ?? OFFLOAD_TIMEOUT_MINUTES_MAX,
+    recordsTasks: governance.recordsTasks ?? false,
+  });
   controller = runs;
+  const audit = await Audit.open(options.directory, node, options.onNote);
   const isOurs = (did: string) =>
     did === node.core.keyring.identity.did ||
     grants.of(did)?.phase === "Active" ||
@@ -156,10 +174,12 @@ export async function openHousehold(
     household: {
       grants,
       controller: runs,
+      audit,
       vouch: (did) => (isOurs(did) ? grants.vouch(did) : undefined),
       urls,
       online: options.online,
       allowsUnproven: options.allowsUnproven ?? false,
+      tasks: options.tasks ?? null,
     },
   };
 }
@@ -172,6 +192,15 @@ export async function openCluster(
   options: ClusterOptions,
 ): Promise<Mesh<ClusterOperations> & { readonly urls: ClusterUrls }> {
   const { directory, host = "127.0.0.1", name = "local", allowUnproven = false, onNote = () => undefined } = options;
+  const { governance = {}, runner = null } = options;
+  const ports = realPorts(realNetwork);
+  const rules = governance.rules ?? rulesFor(runner);
+  if (options.kubernetes && governance.policy)
+    throw new MeshError("input_invalid", "--policy: the program of a policy is not there in a Job; leave it out.");
+  // A pod hides and cuts by itself.
+  const tasks = options.kubernetes
+    ? undefined
+    : taskStatus(runner, governance, await tryIsolation(ports.disk, directory, rules));
   const ownership = await claimOwnership(controllerHome(directory));
   if (!ownership) throw new MeshError("store_locked", `The cluster of ${directory} is running already.`);
   let opened: Household | undefined;
@@ -222,10 +251,12 @@ export async function openCluster(
     }
     const { node, household, ...rest } = await openHousehold({
       directory,
-      ports: realPorts(realNetwork),
+      ports,
       backend: kubernetes ?? processBackend,
       cluster: name,
-      runner: options.runner ?? null,
+      runner,
+      governance: { ...governance, rules: kubernetes ? { ...rules, hidden: [] } : rules },
+      tasks,
       urls: () => urls,
       places: { relayUrl: here.relay_url, registryUrl: here.registry_url },
       online: () => server.relay.connections(),

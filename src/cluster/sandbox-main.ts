@@ -3,9 +3,10 @@ import { join } from "node:path";
 import { realNetwork } from "../actors/network.ts";
 import { realPorts } from "../actors/ports.ts";
 import { base64 } from "../crypto/index.ts";
-import { runTask } from "./runner.ts";
+import { governed } from "./runner/governed.ts";
+import { runTask } from "./runner/task.ts";
 import { runSandbox } from "./sandbox.ts";
-import { SandboxConfig, SandboxFile } from "./sandboxes.ts";
+import { SandboxConfig, SandboxFile, type TaskNews } from "./sandboxes.ts";
 
 // The process of one sandbox. It is told once what it is: by its parent, with which it ends, or by a file that its first
 // argument or KARS_SANDBOX_CONFIG names, as in a pod. What a task leaves behind in it is its owner's alone.
@@ -16,17 +17,38 @@ let end: () => void = () => process.exit(0);
 process.once("SIGTERM", () => end());
 process.once("disconnect", () => end());
 
+/** Resolves when the parent has been told all, or is gone. */
+let telling: Promise<void> = Promise.resolve();
+function tell(news: TaskNews | { readonly ready: string }): void {
+  const told = new Promise<void>((resolve) => {
+    if (process.connected) process.send?.(news, () => resolve());
+    else resolve();
+  });
+  telling = telling.then(() => told);
+}
+
 function run(config: SandboxConfig, seed?: Uint8Array): void {
+  const { grant, laptop, run: request_id, task_sha256: allowed, policy } = config;
+  const perform = governed({ subject: { grant, laptop, request_id }, allowed, policy, tell }, runTask);
+  let working: Promise<unknown> = Promise.resolve();
   runSandbox(config, {
     ports: realPorts(realNetwork),
-    runTask,
+    runTask: (options) => {
+      const result = perform(options);
+      // Who asked for it is told of its failure.
+      working = result.catch(() => undefined);
+      return result;
+    },
     seed,
-    ready: (did) => process.send?.({ ready: did }),
+    ready: (did) => tell({ ready: did }),
     note: (text) => console.error(text),
   }).then(
     (close) => {
       end = () => {
-        close().finally(() => process.exit(0));
+        close()
+          .finally(() => working)
+          .finally(() => telling)
+          .finally(() => process.exit(0));
       };
     },
     (error: unknown) => {

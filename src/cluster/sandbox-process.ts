@@ -6,12 +6,14 @@ import { z } from "zod";
 import { RUN_LOG_SIZE_MAX } from "../limits.ts";
 import { safeParse } from "../parse.ts";
 import { Did } from "../wire/text.ts";
-import type { SandboxBackend, Spawn } from "./sandboxes.ts";
+import { presetOf } from "./runner/presets.ts";
+import { endMarked } from "./runner/processes.ts";
+import { type SandboxBackend, type Spawn, TaskNews } from "./sandboxes.ts";
 
 // The real process of a sandbox: a child with a scrubbed environment, in a group of its own.
 
 /** What a sandbox tells its parent. */
-const Report = z.object({ ready: Did });
+const Report = z.union([z.object({ ready: Did }), TaskNews]);
 
 /** What a task's process may see of the cluster's environment. */
 const ENVIRONMENT = ["PATH", "LANG", "LC_ALL", "TZ", "SystemRoot"] as const;
@@ -38,10 +40,10 @@ function keepLog(child: ChildProcess, path: string): void {
 }
 
 export const spawnProcess: Spawn = async (config, hooks) => {
-  const { directory } = config;
+  const { directory, rules } = config;
   const entry = fileURLToPath(new URL(`./sandbox-main${extname(import.meta.url)}`, import.meta.url));
   const env: Record<string, string> = { HOME: directory, TMPDIR: directory };
-  for (const key of ENVIRONMENT) {
+  for (const key of [...ENVIRONMENT, ...rules.variables, ...(presetOf(config.runner)?.variables ?? [])]) {
     const value = process.env[key];
     if (value !== undefined) env[key] = value;
   }
@@ -56,11 +58,15 @@ export const spawnProcess: Spawn = async (config, hooks) => {
   keepLog(child, join(directory, "log"));
   child.on("message", (message) => {
     const report = safeParse(Report, message);
-    if (report.success) hooks.ready(report.data.ready);
+    if (!report.success) return;
+    if ("ready" in report.data) hooks.ready(report.data.ready);
+    else hooks.told(report.data);
   });
-  child.on("exit", (code) => {
+  // What it told before it ended is read before its end is told.
+  const silent = new Promise<void>((resolve) => child.once("disconnect", resolve));
+  child.once("exit", (code) => {
     killGroup(child);
-    hooks.exited(code);
+    Promise.all([endMarked(directory), silent]).finally(() => hooks.exited(code));
   });
   const pid = await new Promise<number>((resolve, reject) => {
     child.once("spawn", () => resolve(child.pid ?? 0));

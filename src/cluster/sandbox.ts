@@ -7,7 +7,7 @@ import type { Follow, Work } from "../actors/work.ts";
 import { asMeshError } from "../errors.ts";
 import { PROGRESS_EVERY_MS, RETRY_MIN_MS, SIGN_OF_LIFE_EVERY_MS } from "../limits.ts";
 import type { PayloadInput, PayloadOf } from "../wire/payload.ts";
-import type { TaskOptions, TaskProgress, TaskResult } from "./runner.ts";
+import type { TaskOptions, TaskProgress, TaskResult } from "./runner/task.ts";
 import { SandboxFiles } from "./sandbox-files.ts";
 import type { SandboxConfig } from "./sandboxes.ts";
 
@@ -85,7 +85,12 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
         task,
         files: [...files.received],
         directory: work,
+        scratch: joinPath(config.directory, "scratch"),
+        log: joinPath(config.directory, "log.txt"),
+        mark: config.directory,
         runner: config.runner,
+        rules: config.rules,
+        timeoutMinutes: config.timeout_minutes,
         signal: stop.signal,
         onProgress: (progress) => {
           const changed = progress.stage !== latest.stage;
@@ -93,13 +98,20 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
           if (changed || clock.now() - told >= PROGRESS_EVERY_MS) tell().catch((error: unknown) => note(String(error)));
           else held = true;
         },
+        onUsage: () => undefined,
       });
       stopBeat();
       // Whoever ended it knows why, and tells the laptop.
       if (stop.signal.aborted) return;
       if (!result.ok) {
         await insist(
-          { type: "offload_error", request_id: run, error: result.summary, phase: "running", code: "cluster_refused" },
+          {
+            type: "offload_error",
+            request_id: run,
+            error: result.summary,
+            phase: "running",
+            code: result.code ?? "cluster_refused",
+          },
           `${run}.error`,
         );
         return;
@@ -111,6 +123,7 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
           request_id: run,
           summary: result.summary,
           output_files: names,
+          ...(result.tokens && { tokens_used: result.tokens }),
           duration_seconds: elapsed(),
         },
         `${run}.done`,

@@ -1,9 +1,11 @@
 import { z } from "zod";
 import type { Clock } from "../actors/ports.ts";
-import { MeshError } from "../errors.ts";
+import { ERROR_CODES, MeshError } from "../errors.ts";
 import { SANDBOX_STOP_WAIT_MS } from "../limits.ts";
 import { type Disk, joinPath } from "../store/disk.ts";
 import { Did } from "../wire/text.ts";
+import { PolicyHook } from "./policy.ts";
+import { TaskRules } from "./runner/rules.ts";
 
 // The sandboxes of a cluster: each a process of its own, here or elsewhere, with its own folder and its own mesh identity.
 
@@ -13,6 +15,9 @@ export const SandboxConfig = z.object({
   run: z.string(),
   name: z.string(),
   laptop: Did,
+  grant: z.string(),
+  /** The only task that it runs; null when that was not written down. */
+  task_sha256: z.string().nullable(),
   controller: Did,
   cluster: z.string(),
   relay_url: z.string(),
@@ -20,6 +25,8 @@ export const SandboxConfig = z.object({
   capabilities: z.array(z.string()),
   timeout_minutes: z.number(),
   runner: z.string().nullable(),
+  rules: TaskRules,
+  policy: PolicyHook.nullable(),
 });
 export type SandboxConfig = z.infer<typeof SandboxConfig>;
 
@@ -28,7 +35,25 @@ export const SandboxFile = SandboxConfig.extend({ seed: z.base64().length(44) })
 export type SandboxFile = z.infer<typeof SandboxFile>;
 
 /** What every sandbox of a cluster is told alike. */
-export type ClusterConfig = Pick<SandboxConfig, "controller" | "cluster" | "relay_url" | "registry_url" | "runner">;
+export type ClusterConfig = Pick<
+  SandboxConfig,
+  "controller" | "cluster" | "relay_url" | "registry_url" | "runner" | "rules" | "policy"
+>;
+
+/** What a sandbox tells its cluster of its task, as it happens: no words of the task's. */
+export const TaskNews = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("begun"), files: z.int().min(0), bytes: z.int().min(0) }),
+  /** Tokens of a language model, all until now. */
+  z.object({ type: z.literal("used"), tokens: z.int().min(0) }),
+  z.object({
+    type: z.literal("ended"),
+    ok: z.boolean(),
+    exit: z.int().nullable(),
+    code: z.enum(ERROR_CODES).nullable(),
+    reason: z.string().max(1000).nullable(),
+  }),
+]);
+export type TaskNews = z.infer<typeof TaskNews>;
 
 /** What a sandbox's process tells; `exited` last, and once. */
 export interface SandboxHooks {
@@ -37,6 +62,7 @@ export interface SandboxHooks {
   ready(did: string): void;
   /** It cannot go on, and why; it is being removed. */
   failed(detail: string): void;
+  told(news: TaskNews): void;
   exited(code: number | null): void;
 }
 
@@ -65,6 +91,16 @@ export interface SandboxBackend {
   close?(): Promise<void>;
 }
 
+/** What one sandbox is for. */
+export interface Wanted {
+  readonly laptop: string;
+  readonly grant: string;
+  readonly name: string;
+  readonly capabilities: readonly string[];
+  readonly timeoutMinutes: number;
+  readonly taskHash: string | null;
+}
+
 interface Running {
   readonly process: Promise<SandboxProcess | undefined>;
   readonly exited: Promise<void>;
@@ -90,12 +126,7 @@ export class Sandboxes {
   /** Starts a sandbox. Resolves with its process id, if it has one. */
   async spawn(
     run: string,
-    {
-      laptop,
-      name,
-      capabilities,
-      timeoutMinutes,
-    }: { laptop: string; name: string; capabilities: readonly string[]; timeoutMinutes: number },
+    { laptop, grant, name, capabilities, timeoutMinutes, taskHash }: Wanted,
     hooks: SandboxHooks,
   ): Promise<number | null> {
     const { disk, cluster, backend } = this.#options;
@@ -107,6 +138,8 @@ export class Sandboxes {
       run,
       name,
       laptop,
+      grant,
+      task_sha256: taskHash,
       capabilities: [...capabilities],
       timeout_minutes: timeoutMinutes,
     };

@@ -1,12 +1,13 @@
 import { NODE_DEFINITIONS } from "../actors/opening.ts";
 import type { MachineDefinition } from "../machines/definition.ts";
 import { grantDefinition } from "../machines/grant/machine.ts";
+import { refusalDefinition } from "../machines/refusal/machine.ts";
 import { runDefinition } from "../machines/run/machine.ts";
 
 // Every machine there is: a laptop's and a cluster's.
 
 /** What a controller runs beyond what every node does, in the order in which its node is given them. */
-export const CLUSTER_DEFINITIONS: readonly MachineDefinition[] = [grantDefinition, runDefinition];
+export const CLUSTER_DEFINITIONS: readonly MachineDefinition[] = [grantDefinition, runDefinition, refusalDefinition];
 
 /** The machines by kind. */
 export const DEFINITIONS: ReadonlyMap<string, MachineDefinition> = new Map(

@@ -1,9 +1,10 @@
 import { TIMER_EVENT } from "../actors/state.ts";
 import { KNOCK_POLICIES } from "../machines/admission/events.ts";
 import { PEER_EXTENSIONS } from "../machines/conversation/events.ts";
+import { CLUSTER_ALLOWED } from "./allowed-cluster.ts";
 import { DEFINITIONS } from "./definitions.ts";
-import { type Allowed, CLUSTER } from "./redact-cluster.ts";
 import {
+  type Allowed,
   code,
   count,
   did,
@@ -276,7 +277,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       CLOSED: { code: count, reason: hidden, final: flag, chance: count },
     },
   },
-  ...CLUSTER,
+  ...CLUSTER_ALLOWED,
 };
 
 /** Told to machines of every kind. */

@@ -10,6 +10,12 @@ export const REDACTED = "[redacted]";
 export type Show = (value: unknown) => unknown;
 export type Fields = Readonly<Record<string, Show>>;
 
+/** What of one kind of machine may be seen: fields of its context, and of its events by type. */
+export interface Allowed {
+  readonly context: Fields;
+  readonly events: Readonly<Record<string, Fields>>;
+}
+
 const text =
   (pattern: RegExp): Show =>
   (value) =>

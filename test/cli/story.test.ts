@@ -47,6 +47,12 @@ describe("two laptops on a cluster", { timeout: STORY_MS }, () => {
       online: [expect.stringMatching(DID)],
       grants: 0,
       running: 0,
+      tasks: expect.objectContaining({
+        runner: null,
+        policy: false,
+        node_permission: true,
+        limits: { memory_mib: 4096, cpu_minutes: 240, processes: 512, output_mb: 1000, max_minutes: 1440 },
+      }),
     });
   });
 

@@ -8,6 +8,7 @@ import { REASON_LENGTH_MAX } from "../../src/cluster/kubernetes/limits.ts";
 import { RESOURCES } from "../../src/cluster/kubernetes/manifests.ts";
 import { SeenJob, SeenPod, SeenStatus } from "../../src/cluster/kubernetes/observed.ts";
 import { jobVerdict, NO_PULLS, podVerdict, pullsAfter, type Verdict } from "../../src/cluster/kubernetes/verdict.ts";
+import { DEFAULT_RULES } from "../../src/cluster/runner/rules.ts";
 import { SandboxConfig, SandboxFile } from "../../src/cluster/sandboxes.ts";
 import { DEFINITIONS, partsOf } from "../../src/inspect/definitions.ts";
 import { formatRecording, parseRecording, RecordedEvent } from "../../src/inspect/recording.ts";
@@ -43,6 +44,10 @@ const sandbox = {
   capabilities: ["offload"],
   timeout_minutes: 5,
   runner: null,
+  grant: "g",
+  task_sha256: "0".repeat(64),
+  policy: { command: "true", directory: "/tmp" },
+  rules: { ...DEFAULT_RULES, hidden: ["/tmp"], variables: ["LANG"] },
 };
 const ended = { terminated: { exitCode: 137, reason: "OOMKilled", message: "m" } };
 

@@ -193,6 +193,9 @@ const ALLOWED: Readonly<Record<string, string>> = {
   "run.REQUESTED.sandbox": PUBLIC_NAME,
   "run.REQUESTED.capabilities[]": PUBLIC_NAME,
   "run.READY.did": PUBLIC_DID,
+  "refusal.REFUSED.grant": PUBLIC_NAME,
+  "refusal.REFUSED.laptop": PUBLIC_DID,
+  "refusal.REFUSED.request": CLEAR_ID,
 };
 
 /** The canaries that each reason lets through. */
@@ -220,6 +223,9 @@ const HELD: Readonly<Record<string, string>> = {
   "grant.tokenHash": "it belongs to a token",
   "run.failure": "its detail is free text",
   "run.waits": "words of the cluster that runs it",
+  "run.result": "its reason is free text",
+  "run.taskHash": "whoever guesses the task could know that it was this one",
+  "refusal.recent": "it is made of what the events show",
 };
 
 /** What usually stands in such a field. */

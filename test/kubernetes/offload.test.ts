@@ -6,6 +6,7 @@ import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { type Mesh, openMesh } from "../../src/actors/mesh.ts";
 import type { OffloadView } from "../../src/actors/offloads.ts";
 import { openCluster } from "../../src/cluster/local.ts";
+import { DEFAULT_RULES } from "../../src/cluster/runner/rules.ts";
 import { decodeToken } from "../../src/wire/pair.ts";
 import { ApiServer } from "./api-server.ts";
 import { Kubelet } from "./kubelet.ts";
@@ -32,6 +33,8 @@ const freePort = () =>
   });
 const start = () =>
   openCluster({
+    // The scripts of these tests look at a folder that is not theirs.
+    governance: { rules: { ...DEFAULT_RULES, node_permission: false } },
     directory: join(folder, "cluster"),
     port,
     // Another name of the same place: what is told to others is this one.

@@ -7,6 +7,7 @@ import { type Clock, realClock, realRandom } from "../../src/actors/ports.ts";
 import { openApi } from "../../src/cluster/kubernetes/api.ts";
 import { KubernetesBackend } from "../../src/cluster/kubernetes/backend.ts";
 import { nameOf, type Placement, RESOURCES } from "../../src/cluster/kubernetes/manifests.ts";
+import { DEFAULT_RULES } from "../../src/cluster/runner/rules.ts";
 import type { SandboxConfig, SandboxHooks } from "../../src/cluster/sandboxes.ts";
 import { realDisk } from "../../src/store/disk.ts";
 import { ApiServer, type Asked } from "./api-server.ts";
@@ -27,6 +28,10 @@ export const config = (more: Partial<SandboxConfig> = {}): SandboxConfig => ({
   capabilities: ["offload"],
   timeout_minutes: 10,
   runner: null,
+  grant: "laptop",
+  task_sha256: null,
+  policy: null,
+  rules: DEFAULT_RULES,
   ...more,
 });
 
@@ -85,6 +90,7 @@ export function told(): Told {
       starting: (phase, words) => tell(`starting ${phase}: ${words}`),
       ready: (did) => tell(`ready ${did}`),
       failed: (detail) => tell(`failed: ${detail}`),
+      told: (news) => tell(`told: ${news.type}`),
       exited: (code) => tell(`exited ${code}`),
     },
     until: (pattern) =>

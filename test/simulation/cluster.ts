@@ -4,7 +4,7 @@ import type { MeshNode } from "../../src/actors/node.ts";
 import type { StoreLimits } from "../../src/actors/opening.ts";
 import { repeat } from "../../src/actors/ports.ts";
 import { openHousehold } from "../../src/cluster/local.ts";
-import type { TaskOptions, TaskResult } from "../../src/cluster/runner.ts";
+import type { TaskOptions, TaskResult } from "../../src/cluster/runner/task.ts";
 import { runSandbox } from "../../src/cluster/sandbox.ts";
 import type { Spawn } from "../../src/cluster/sandboxes.ts";
 import { openServices } from "../../src/cluster/services.ts";
@@ -217,7 +217,7 @@ async function simulatedTask(options: TaskOptions, world: World, process: Proces
     if (!process.isAlive) return new Promise(() => undefined);
     onProgress({ stage: "running", message: `step ${step}`, pct: Math.round((100 * step) / steps) });
   }
-  if (task.startsWith("fail")) return { ok: false, summary: "it was to fail", files: [] };
+  if (task.startsWith("fail")) return { ok: false, exit: 1, summary: "it was to fail", files: [] };
   await disk.makeDirectory(join(directory, "out"));
   const paths: string[] = [];
   for (const name of [...files].sort()) {
@@ -226,5 +226,5 @@ async function simulatedTask(options: TaskOptions, world: World, process: Proces
     await disk.replace(path, resultOf(task, name, bytes ?? new Uint8Array()));
     paths.push(path);
   }
-  return { ok: true, summary: `done: ${task}`, files: paths };
+  return { ok: true, exit: 0, summary: `done: ${task}`, files: paths };
 }

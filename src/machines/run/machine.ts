@@ -22,7 +22,7 @@ const run = setup({
     stop: effect<{ run: string }>(),
     /** Give the slot back, remove what the sandbox left, tell the laptop of a failure or a done cancellation: SETTLED. */
     settle: effect<{ run: string; ok: boolean }>(),
-    fail: assign(({ context, event }) =>
+    fail: assign(({ event }) =>
       event.type === "FAILED"
         ? { failure: { code: event.code, detail: event.detail }, endedAt: event.at }
         : event.type === "EXITED"
@@ -33,19 +33,33 @@ const run = setup({
               },
               endedAt: event.at,
             }
-          : {
-              failure: {
-                code: "limit_reached" as const,
-                detail:
-                  context.did === null && context.waits !== undefined
-                    ? `the sandbox did not come up in time: ${context.waits}`.slice(0, 1000)
-                    : "the sandbox did not come up, or its time was up",
-              },
-              endedAt: event.at,
-            },
+          : {},
+    ),
+    miss: assign(({ context, event }) => ({
+      failure: {
+        code: "limit_reached" as const,
+        detail:
+          context.waits === undefined
+            ? "the sandbox did not come up in its time"
+            : `the sandbox did not come up in its time: ${context.waits}`.slice(0, 1000),
+      },
+      endedAt: event.at,
+    })),
+    timeOut: assign(({ context, event }) => ({
+      failure: { code: "limit_reached" as const, detail: `its time was up: ${context.timeoutMinutes} minutes` },
+      endedAt: event.at,
+    })),
+    count: assign(({ context, event }) =>
+      event.type === "USED" || event.type === "EXITED" ? { tokens: Math.max(context.tokens, event.tokens) } : {},
     ),
   },
-  guards: { isUnsettled: ({ context }) => !context.settled },
+  guards: {
+    isUnsettled: ({ context }) => !context.settled,
+    isCounting: ({ context, event }) =>
+      event.type === "USED" && context.grant !== "" && !context.settled && event.tokens > context.tokens,
+    isNotBegun: ({ context }) => context.grant !== "" && !context.settled && !context.begun,
+    isUnfinished: ({ context }) => context.grant !== "" && !context.settled && context.result === null,
+  },
   delays: {
     boot: OFFLOAD_HELLO_MS,
     whole: ({ context }) => context.timeoutMinutes * 60_000,
@@ -66,9 +80,22 @@ const run = setup({
     startedAt: 0,
     endedAt: null,
     reason: null,
+    begun: false,
+    tokens: 0,
+    result: null,
     failure: null,
     settled: false,
+    taskHash: null,
   }),
+  // What the sandbox tells may come late: it counts until the run is settled.
+  on: {
+    BEGUN: { guard: "isNotBegun", actions: assign({ begun: true }) },
+    USED: { guard: "isCounting", actions: "count" },
+    FINISHED: {
+      guard: "isUnfinished",
+      actions: assign(({ event: { ok, exit, code, reason } }) => ({ result: { ok, exit, code, reason } })),
+    },
+  },
   initial: "new",
   states: {
     new: {
@@ -82,6 +109,7 @@ const run = setup({
             sandbox: event.sandbox,
             capabilities: event.capabilities,
             timeoutMinutes: event.timeout_minutes,
+            taskHash: event.task_sha256 ?? null,
             startedAt: event.at,
           })),
         },
@@ -92,13 +120,13 @@ const run = setup({
       entry: { type: "tell", params: ({ context }) => ({ run: context.id, phase: "spawning" }) },
       on: {
         STOP: { target: "stopping", actions: assign(({ event }) => ({ reason: event.reason })) },
-        EXITED: { target: "failed", actions: "fail" },
+        EXITED: { target: "failed", actions: ["count", "fail"] },
         FAILED: { target: "failed", actions: "fail" },
       },
       after: {
         whole: {
           target: "failed",
-          actions: ["fail", { type: "stop", params: ({ context }) => ({ run: context.id }) }],
+          actions: ["timeOut", { type: "stop", params: ({ context }) => ({ run: context.id }) }],
         },
       },
       states: {
@@ -135,7 +163,7 @@ const run = setup({
           after: {
             boot: {
               target: "#run.failed",
-              actions: ["fail", { type: "stop", params: ({ context }) => ({ run: context.id }) }],
+              actions: ["miss", { type: "stop", params: ({ context }) => ({ run: context.id }) }],
             },
           },
         },
@@ -150,7 +178,7 @@ const run = setup({
     stopping: {
       entry: { type: "stop", params: ({ context }) => ({ run: context.id }) },
       on: {
-        EXITED: "ended",
+        EXITED: { target: "ended", actions: "count" },
         FAILED: "ended",
         RESUMED: { actions: { type: "stop", params: ({ context }) => ({ run: context.id }) } },
       },

@@ -148,6 +148,50 @@ describe("it ends as it should", () => {
   });
 });
 
+const used = (tokens: number): Event => ({ type: "USED", tokens });
+const finished: Event = { type: "FINISHED", ok: false, exit: 3, code: "limit_reached", reason: "too much" };
+const begun: Event = { type: "BEGUN", files: 1, bytes: 5 };
+
+describe("what its sandbox tells of the task", () => {
+  it.each([
+    ["while it runs", [requested, spawned, ready], { alive: "ready" }],
+    ["while it is ended", [requested, spawned, ready, stop("cancelled")], "stopping"],
+    ["when it has ended, and is not settled", [requested, spawned, ready, stop("cancelled"), exited()], "ended"],
+    ["when it has failed, and is not settled", [requested, spawned, ready, failed], "failed"],
+  ])("counts %s", (_, history, state) => {
+    runAfter(...history)
+      .when(used(10))
+      .then({ state, effects: [], context: { tokens: 10 } })
+      .when(used(25))
+      .then({ state, context: { tokens: 25 } })
+      .when(finished)
+      .then({
+        state,
+        effects: [],
+        context: { result: { ok: false, exit: 3, code: "limit_reached", reason: "too much" } },
+      });
+  });
+  it("never takes tokens back, and ends once", () => {
+    runAfter(requested, used(10)).when(used(10)).thenRefused();
+    runAfter(requested, used(10)).when(used(3)).thenRefused();
+    runAfter(requested, finished).when(finished).thenRefused();
+    runAfter(requested, begun).when(begun).thenRefused();
+    runAfter(requested, used(10))
+      .when({ type: "EXITED", code: 0, tokens: 4 })
+      .then({ state: "failed", context: { tokens: 10 } });
+    runAfter(requested, stop(), used(10))
+      .when({ type: "EXITED", code: 0, tokens: 14 })
+      .then({ state: "ended", context: { tokens: 14 } });
+  });
+  it("means nothing before there is a task, or when it was settled", () => {
+    for (const event of [used(1), finished, begun]) {
+      runAfter().when(event).thenRefused();
+      runAfter(requested, stop(), exited(), settled).when(event).thenRefused();
+      runAfter(requested, failed, settled).when(event).thenRefused();
+    }
+  });
+});
+
 describe("it fails", () => {
   it.each([[[requested]], [[requested, spawned]], [[requested, spawned, ready]]])(
     "when its process ends by itself or cannot start",
@@ -171,7 +215,7 @@ describe("it fails", () => {
       .whenTimer("boot")
       .then({
         state: "failed",
-        context: { failure: { code: "limit_reached", detail: `the sandbox did not come up in time: ${words}` } },
+        context: { failure: { code: "limit_reached", detail: `the sandbox did not come up in its time: ${words}` } },
       });
   });
   it("when it does not come up in its time: then its process is ended", () => {
@@ -192,7 +236,10 @@ describe("it fails", () => {
         .then({
           state: "failed",
           effects: [effect("stop"), effect("settle", { ok: false })],
-          context: { endedAt: T0 + WHOLE_MS },
+          context: {
+            endedAt: T0 + WHOLE_MS,
+            failure: { code: "limit_reached", detail: "its time was up: 10 minutes" },
+          },
           timers: {},
         });
     },
@@ -204,6 +251,6 @@ describe("it fails", () => {
 });
 
 keepsTheLaws(run, {
-  life: [requested, spawned, ready, stop("cancelled"), exited(), settled],
+  life: [requested, spawned, ready, begun, used(5), stop("cancelled"), finished, exited(), settled],
   restful: ["new", "ended", "failed"],
 });

@@ -1,17 +1,13 @@
-import { code, count, did, type Fields, flag, hidden, id, list, name, object, oneOf, time } from "./show.ts";
+import { type Allowed, code, count, did, flag, hidden, id, list, name, object, oneOf, time } from "./show.ts";
 
-// What of the events and states of a cluster's own machines may leave, as ./redact.ts says it for all.
+// What of a controller's own machines may leave, as redact.ts has it for the rest.
 
-export interface Allowed {
-  readonly context: Fields;
-  readonly events: Readonly<Record<string, Fields>>;
-}
-
-const stop = oneOf("done", "error", "cancelled", "discovery_timeout", "revoked");
 const capabilities = list(name);
 const failure = object({ code, detail: hidden });
+const stop = oneOf("done", "error", "cancelled", "discovery_timeout", "revoked");
+const outcome = oneOf("done", "error", "cancelled", "discovery_timeout", "revoked", "failed");
 
-export const CLUSTER: Readonly<Record<string, Allowed>> = {
+export const CLUSTER_ALLOWED: Readonly<Record<string, Allowed>> = {
   grant: {
     context: {
       name,
@@ -51,8 +47,12 @@ export const CLUSTER: Readonly<Record<string, Allowed>> = {
       startedAt: time,
       endedAt: time,
       reason: stop,
+      begun: flag,
+      tokens: count,
+      result: object({ ok: flag, exit: count, code, reason: hidden }),
       failure,
       settled: flag,
+      taskHash: hidden,
     },
     events: {
       REQUESTED: {
@@ -62,13 +62,38 @@ export const CLUSTER: Readonly<Record<string, Allowed>> = {
         sandbox: name,
         capabilities,
         timeout_minutes: count,
+        task_sha256: hidden,
+        task_size: count,
+        files: count,
+        bytes: count,
+        task: hidden,
       },
+      BEGUN: { files: count, bytes: count },
+      USED: { tokens: count },
+      FINISHED: { ok: flag, exit: count, code, reason: hidden },
       SPAWNED: { pid: count },
       STARTING: { phase: oneOf("spawning", "scheduled"), words: hidden },
       READY: { did },
       STOP: { reason: stop },
       EXITED: { code: count, tokens: count },
       FAILED: { code, detail: hidden },
+      SETTLED: { outcome, code, reason: hidden, exit: count, tokens: count, duration_ms: count },
+    },
+  },
+  refusal: {
+    context: { count, recent: hidden },
+    events: {
+      REFUSED: {
+        what: oneOf("offload", "pairing"),
+        code,
+        grant: name,
+        laptop: did,
+        request: id,
+        task_sha256: hidden,
+        task_size: count,
+        files: count,
+        bytes: count,
+      },
     },
   },
 };

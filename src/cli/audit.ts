@@ -1,0 +1,111 @@
+import { type Command, InvalidArgumentError } from "commander";
+import { AUDIT_PAGE, AUDIT_PAGE_MAX } from "../cluster/limits.ts";
+import { duration, integer } from "./arguments.ts";
+import { atCluster } from "./operator.ts";
+import { line, table, time } from "./output.ts";
+import { action, type Io } from "./program.ts";
+
+// Who asked what of a cluster, when, and how it ended; and whether the record of it is whole.
+
+/** A time, or how long ago: 2026-05-01, 2026-05-01T12:00, 12h, 30d. */
+function moment(text: string): number {
+  const at = Date.parse(text);
+  if (/^\d{4}-/.test(text) && !Number.isNaN(at)) return at;
+  try {
+    return Date.now() - duration({ max: "3650d" })(text);
+  } catch {
+    throw new InvalidArgumentError("Give a time such as 2026-05-01 or 2026-05-01T12:00, or how long ago: 12h, 30d.");
+  }
+}
+
+export function addAudit(program: Command): void {
+  program
+    .command("audit")
+    .description("show who asked what, when, and how it ended")
+    .option("--grant <name>", "of one pairing alone")
+    .option("--since <time>", "since a time, or so long ago: 2026-05-01, 12h, 30d", moment)
+    .option("--limit <n>", "the newest so many", integer(1, AUDIT_PAGE_MAX), AUDIT_PAGE)
+    .option("--verify", "check that no line is missing or was changed", false)
+    .addHelpText(
+      "after",
+      "\nWith --verify the exit code is 1 when the record is not whole; the first damaged line is named.",
+    )
+    .action(action(audit));
+}
+
+interface AuditOptions {
+  readonly grant?: string;
+  readonly since?: number;
+  readonly limit: number;
+  readonly verify: boolean;
+}
+
+const text = (value: unknown): string => (value === null || value === undefined ? "" : String(value));
+
+/** What of a line is neither when nor who. */
+function detailOf(entry: Readonly<Record<string, unknown>>): string {
+  const { what, request, sandbox, outcome, code, exit, tokens, duration_ms, reason } = entry;
+  const { task_size, task_sha256, files, bytes, slots, capabilities, expires_at, task } = entry;
+  const some = (name: string, value: unknown) => (text(value) === "" ? undefined : `${name} ${text(value)}`);
+  const known =
+    what === "task.ended"
+      ? [
+          text(outcome),
+          code !== null ? text(code) : undefined,
+          some("exit", exit),
+          some("tokens", tokens),
+          typeof duration_ms === "number" ? `${Math.round(duration_ms / 100) / 10} s` : undefined,
+          text(reason),
+        ]
+      : [
+          text(code),
+          some(
+            "task",
+            task_sha256 === undefined ? undefined : `${text(task_sha256).slice(0, 12)} (${text(task_size)} bytes)`,
+          ),
+          some("files", files === undefined ? undefined : `${text(files)} (${text(bytes)} bytes)`),
+          some("slots", slots),
+          Array.isArray(capabilities) ? capabilities.join(",") : undefined,
+          some("until", expires_at),
+          text(task),
+        ];
+  return [text(request).slice(0, 8), text(sandbox), ...known]
+    .filter((part) => part !== undefined && part !== "")
+    .join(" · ");
+}
+
+async function audit(io: Io, { grant, since, limit, verify }: AuditOptions): Promise<void> {
+  await atCluster(io, async (cluster) => {
+    const result = await cluster.call("audit", {
+      limit,
+      verify,
+      ...(grant !== undefined && { grant }),
+      ...(since !== undefined && { since }),
+    });
+    const { entries, total, verdict, path } = result;
+    io.result(
+      result,
+      entries.length === 0
+        ? "Nothing is recorded of that."
+        : table(
+            ["LINE", "TIME", "WHAT", "GRANT", "LAPTOP", ""],
+            entries.map((entry) => [
+              String(entry.seq),
+              time(entry.at),
+              entry.what,
+              entry.grant ?? "",
+              (entry.laptop ?? "").slice(0, 17),
+              detailOf(entry),
+            ]),
+          ),
+    );
+    if (total > entries.length) io.note(`${total - entries.length} older lines are not shown; see --limit.`);
+    if (verdict === null) return;
+    if (verdict.problem) {
+      io.note(`The record is not whole: ${line(path)}, line ${verdict.problem.line}: ${verdict.problem.reason}.`);
+      process.exitCode = 1;
+      return;
+    }
+    io.note(`The record is whole: ${verdict.lines} lines, the last one with SHA-256 ${verdict.head}.`);
+  });
+}

@@ -1,0 +1,186 @@
+import type { Change } from "../../actors/system.ts";
+import { asMeshError } from "../../errors.ts";
+import type { RunContext } from "../../machines/run/events.ts";
+import { type AppendFile, type Disk, joinPath } from "../../store/disk.ts";
+import type { Commit } from "../../store/journal.ts";
+import { readJournal } from "../../store/journal-reader.ts";
+import { controllerHome } from "../directory.ts";
+import { AUDIT_TAIL_SIZE } from "../limits.ts";
+import { parseLine } from "./reading.ts";
+import { type AuditFact, factOf, formatLine, GENESIS, hashOf } from "./record.ts";
+
+// The audit record of a cluster: `audit.jsonl`, one JSON line a fact, each with the hash of the line before. It is written
+// from the controller's journal, which has every fact on disk before anybody is told of it: what a crash left out is written
+// when the cluster is opened next, and what is written can be compared with the journal at any time.
+
+const FILE = "audit.jsonl";
+
+/** Where a cluster's record lies, and what it follows from. */
+export const placesOf = (directory: string) => ({
+  directory,
+  path: joinPath(directory, FILE),
+  journal: joinPath(controllerHome(directory), "journal"),
+});
+
+export interface AuditOptions {
+  readonly disk: Disk;
+  /** The cluster's own. */
+  readonly directory: string;
+  readonly path: string;
+  /** The controller's journal. */
+  readonly journal: string;
+  readonly contextOf: (stream: string) => RunContext | undefined;
+  readonly note: (text: string) => void;
+}
+
+/** Where the record ends. */
+interface AuditHead {
+  readonly seq: number;
+  readonly commit: number;
+  /** How many lines the last commit has. */
+  readonly ofCommit: number;
+  readonly hash: string;
+}
+
+const EMPTY: AuditHead = { seq: 0, commit: 0, ofCommit: 0, hash: GENESIS };
+
+export class AuditLog {
+  readonly #options: AuditOptions;
+  #file: AppendFile | undefined;
+  #head = EMPTY;
+  /** What is derived and not yet on disk. */
+  #waiting: string[] = [];
+  #writing: Promise<void> = Promise.resolve();
+
+  constructor(options: AuditOptions) {
+    this.#options = options;
+  }
+
+  /** Opens the record and brings it up to the journal's end, commit `position`. @throws MeshError `store_io`, `store_damaged` */
+  async open(position: number): Promise<void> {
+    const { disk, path, journal, note } = this.#options;
+    const end = await this.#lastLines();
+    this.#head = end.head;
+    if (end.problem !== undefined || this.#head.commit > position) await this.#setAside(end.problem);
+    this.#file = await disk.append(path);
+    if (this.#head !== EMPTY && this.#file.size > end.size) await this.#file.truncate(end.size);
+    for await (const commit of readJournal(disk, journal)) this.#take(commit);
+    const missing = this.#waiting.length;
+    await this.#flush();
+    if (missing > 0 && end.head !== EMPTY)
+      note(
+        `The audit record was ${missing} lines short, after a crash or because they were taken out: they are written again.`,
+      );
+  }
+
+  /** The last whole lines, and how many bytes they end at. */
+  async #lastLines(): Promise<{ readonly head: AuditHead; readonly size: number; readonly problem?: string }> {
+    const { disk, directory, path } = this.#options;
+    const isThere = (await disk.list(directory)).includes(FILE);
+    const size = isThere ? ((await disk.size(path)) ?? 0) : 0;
+    const begin = Math.max(0, size - AUDIT_TAIL_SIZE);
+    const bytes = Buffer.from(size === 0 ? [] : await disk.readRange(path, begin, size - begin));
+    const whole = bytes.lastIndexOf("\n") + 1;
+    const lines = bytes.subarray(0, whole).toString("utf8").split("\n").slice(0, -1);
+    const last = lines.at(-1);
+    if (last === undefined) return { head: EMPTY, size: 0 };
+    const parsed = parseLine(last);
+    if (parsed === undefined) return { head: EMPTY, size: 0, problem: "its last line is none" };
+    const { seq, commit } = parsed;
+    const ofCommit = lines.filter((line) => parseLine(line)?.commit === commit).length;
+    return { head: { seq, commit, ofCommit, hash: hashOf(last) }, size: begin + whole };
+  }
+
+  /** A record that does not belong to the journal is kept beside, and made anew. */
+  async #setAside(problem = "it goes further than the controller's journal"): Promise<void> {
+    const { disk, path, note } = this.#options;
+    const beside = `${path}.${this.#head.seq}.damaged`;
+    await disk.replace(beside, (await disk.read(path)) ?? new Uint8Array());
+    await disk.remove(path);
+    note(`The audit record is damaged (${problem}): it is kept as ${beside}, and written anew from the journal.`);
+    this.#head = EMPTY;
+  }
+
+  /** Adds the facts of a commit that are not in the record yet. */
+  #take({ number, at, entries }: Commit): void {
+    if (number < this.#head.commit) return;
+    const facts = entries
+      .map((entry) => factOf(entry, this.#options.contextOf))
+      .filter((fact) => fact !== undefined)
+      .slice(number === this.#head.commit ? this.#head.ofCommit : 0);
+    for (const fact of facts) this.#add(number, at, fact);
+  }
+
+  #add(commit: number, at: number, fact: AuditFact): void {
+    const { seq, hash, ofCommit } = this.#head;
+    const line = formatLine(seq + 1, at, commit, fact, hash);
+    const again = commit === this.#head.commit ? ofCommit : 0;
+    this.#head = { seq: seq + 1, commit, ofCommit: again + 1, hash: hashOf(line) };
+    this.#waiting.push(line);
+  }
+
+  /** Told of every change, in the order of the commits. */
+  onChange({ commit, stream, event, at }: Change): void {
+    if (!commit || !this.#file) return;
+    const fact = factOf({ stream, event }, this.#options.contextOf);
+    if (!fact) return;
+    this.#add(commit.number, at, fact);
+    this.#flush().catch((error: unknown) => {
+      this.#options.note(`The audit record waits for the disk: ${asMeshError(error).message}`);
+    });
+  }
+
+  /** Writes what waits; what cannot be written goes with the next. */
+  #flush(): Promise<void> {
+    const written = this.#writing.then(() => this.#write());
+    this.#writing = written.catch(() => undefined);
+    return written;
+  }
+
+  async #write(): Promise<void> {
+    const file = this.#file;
+    const lines = this.#waiting;
+    if (!file || lines.length === 0) return;
+    const before = file.size;
+    try {
+      await file.write(Buffer.from(lines.map((line) => `${line}\n`).join(""), "utf8"));
+      await file.sync();
+      // Others read it too: what lies behind its end is not for them.
+      await file.truncate(file.size);
+    } catch (error) {
+      await file.truncate(before).catch(() => undefined);
+      throw error;
+    }
+    this.#waiting = this.#waiting.slice(lines.length);
+  }
+
+  /**
+   * Looks at the record when all that is known is on disk, and nothing is being written.
+   * @param look is told how many lines there must be
+   * @throws MeshError `store_io` when the disk refuses
+   */
+  async still<T>(look: (lines: number) => Promise<T>): Promise<T> {
+    await this.#flush();
+    const looked = this.#writing.then(() => look(this.#head.seq - this.#waiting.length));
+    this.#writing = looked.then(
+      () => undefined,
+      () => undefined,
+    );
+    return looked;
+  }
+
+  /** Ends it behind all that is being written; what cannot be written now, or comes later, is written when it is opened next. */
+  close(): Promise<void> {
+    this.#writing = this.#writing.then(async () => {
+      await this.#write().catch(() => undefined);
+      const file = this.#file;
+      this.#file = undefined;
+      await file?.close();
+    });
+    return this.#writing;
+  }
+}
+
+/** The failure of a record that cannot be opened, as a note: the work goes on, since the journal has it all. */
+export const unopened = (error: unknown): string =>
+  `The audit record cannot be opened, and is written when the cluster starts next: ${asMeshError(error).message}`;

@@ -1,0 +1,96 @@
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { stat } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { type PolicyFile, type PolicyHook, type PolicyQuestion, type PolicySubject, refusalOf } from "../policy.ts";
+import type { TaskNews } from "../sandboxes.ts";
+import type { TaskOptions, TaskProgress, TaskResult } from "./task.ts";
+import { NO_TOKENS, totalOf } from "./usage.ts";
+
+// A task as its cluster wants it: the one that was allowed and no other, asked about before it begins and before anything of
+// it leaves, and accounted for.
+
+export type RunTask = (options: TaskOptions) => Promise<TaskResult>;
+
+export interface Governance {
+  readonly subject: PolicySubject;
+  /** SHA-256 of the task that was allowed, hex; null when that was not written down. */
+  readonly allowed: string | null;
+  readonly policy: PolicyHook | null;
+  /** Tells the cluster. */
+  readonly tell: (news: TaskNews) => void;
+}
+
+async function described(path: string): Promise<PolicyFile> {
+  const hash = createHash("sha256");
+  let size = 0;
+  for await (const chunk of createReadStream(path)) {
+    hash.update(chunk);
+    size += chunk.length;
+  }
+  return { name: basename(path), path, size, sha256: hash.digest("hex") };
+}
+
+const describeAll = async (paths: readonly string[]): Promise<PolicyFile[]> => {
+  const files: PolicyFile[] = [];
+  for (const path of paths) files.push(await described(path));
+  return files;
+};
+
+/** What of progress may leave before anybody has looked at it: how far it is, and no words. */
+const wordless = ({ stage, pct }: TaskProgress): TaskProgress => ({
+  stage,
+  message: "at work",
+  ...(pct !== undefined && { pct }),
+});
+
+export const governed =
+  ({ subject, allowed, policy, tell }: Governance, run: RunTask): RunTask =>
+  async (given) => {
+    let used = NO_TOKENS;
+    const onUsage: TaskOptions["onUsage"] = (tokens) => {
+      used = tokens;
+      tell({ type: "used", tokens: totalOf(tokens) });
+      given.onUsage(tokens);
+    };
+    const options: TaskOptions = { ...given, onUsage };
+    const refused = (reason: string, result?: TaskResult): TaskResult => ({
+      ok: false,
+      exit: result?.exit ?? null,
+      summary: `Refused by the cluster's policy: ${reason}`,
+      files: [],
+      code: "policy_refused",
+      reason,
+      ...(result?.tokens && { tokens: result.tokens }),
+    });
+    const asked = async (question: PolicyQuestion, result?: TaskResult): Promise<TaskResult | undefined> => {
+      const reason = policy === null ? undefined : await refusalOf(policy, question);
+      return reason === undefined ? undefined : refused(reason, result);
+    };
+
+    const perform = async (): Promise<TaskResult> => {
+      const { task, files, directory, onProgress } = options;
+      if (allowed !== null && createHash("sha256").update(task).digest("hex") !== allowed)
+        return { ok: false, exit: null, summary: "This is not the task that was asked for.", files: [] };
+      const paths = files.map((name) => join(directory, name));
+      const sizes = await Promise.all(paths.map(async (path) => (await stat(path)).size));
+      tell({ type: "begun", files: files.length, bytes: sizes.reduce((sum, size) => sum + size, 0) });
+      if (policy === null) return run(options);
+      const before = await asked({ stage: "task", ...subject, task, files: await describeAll(paths) });
+      if (before) return before;
+      const result = await run({ ...options, onProgress: (news) => onProgress(wordless(news)) });
+      const { ok, exit, summary, log } = result;
+      const leaving = await describeAll([...result.files, ...(log === undefined ? [] : [log])]);
+      return (await asked({ stage: "result", ...subject, ok, exit, summary, files: leaving }, result)) ?? result;
+    };
+
+    try {
+      const result = await perform();
+      const { ok, exit, code = null, reason = null } = result;
+      tell({ type: "ended", ok, exit, code, reason });
+      return totalOf(used) > 0 ? { ...result, tokens: used } : result;
+    } catch (error) {
+      tell({ type: "ended", ok: false, exit: null, code: null, reason: null });
+      throw error;
+    }
+  };
