@@ -17,7 +17,14 @@ export function pullsFiles({ system }: Core, peer: string): boolean {
 }
 
 /** Offers a file. @param transfer the id of the transfer, and of the offer's message */
-export const offer = (core: Core, peer: string, request: string, transfer: string, file: FileToSend): Composed =>
+export const offer = (
+  core: Core,
+  peer: string,
+  request: string,
+  transfer: string,
+  file: FileToSend,
+  role?: "log",
+): Composed =>
   compose(
     core,
     peer,
@@ -29,6 +36,7 @@ export const offer = (core: Core, peer: string, request: string, transfer: strin
       size_bytes: file.size,
       chunk_size: FILE_CHUNK_SIZE,
       sha256: file.sha256,
+      ...(role && { role }),
     },
     transfer,
   );

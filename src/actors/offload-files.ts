@@ -140,7 +140,8 @@ export class OffloadFiles implements FileTaker {
   }
 
   async names(_: string, { request_id: id }: Offer): Promise<ReadonlySet<string>> {
-    return new Set((await viewOffload(this.#core, this.#folder, id)).files.map(({ name }) => name));
+    const { files, log } = await viewOffload(this.#core, this.#folder, id);
+    return new Set([...files, ...(log === null ? [] : [log])].map(({ name }) => name));
   }
 
   progressed(_: string, { request_id: id }: Offer, here: number): Draft {
@@ -150,9 +151,9 @@ export class OffloadFiles implements FileTaker {
     return entriesOnly({ stream: offloadOf(id), event });
   }
 
-  async saved(_: string, { request_id: id, transfer_id }: Offer, { name, path, size, sha256 }: SavedFile) {
+  async saved(_: string, { request_id: id, transfer_id, role }: Offer, { name, path, size, sha256 }: SavedFile) {
     const { body, secrets, before } = this.#core.bodies.seal(offloadOf(id), JSON.stringify({ name, path }));
-    const event: Event = { type: "FILE_SAVED", body, size, sha256 };
+    const event: Event = { type: role === "log" ? "LOG_SAVED" : "FILE_SAVED", body, size, sha256 };
     const begin = () => this.#gone(id, transfer_id);
     return { entries: [{ stream: offloadOf(id), event }], secrets, ...(before && { before }), begin };
   }

@@ -111,7 +111,8 @@ export class OffloadNews {
         }));
       case "offload_error": {
         const code = isErrorCode(payload.code) ? payload.code : "cluster_refused";
-        return told(this.#core, id, payload.error, (note) => ({ type: "FAILED", code, ...note }));
+        const exit = payload.exit_code === undefined ? {} : { exit: payload.exit_code };
+        return told(this.#core, id, payload.error, (note) => ({ type: "FAILED", code, ...exit, ...note }));
       }
       case "file_transfer":
         return this.#receiveFile(id, peer, payload, messageId);
@@ -131,6 +132,7 @@ export class OffloadNews {
       outputs: payload.output_files.length,
       tokens: tokens ? { prompt: tokens.prompt ?? 0, completion: tokens.completion ?? 0 } : null,
       duration_seconds: payload.duration_seconds ?? null,
+      ...(payload.exit_code !== undefined && { exit: payload.exit_code }),
     };
     return { entries: [{ stream: offloadOf(id), event }], secrets, ...(before && { before }) };
   }

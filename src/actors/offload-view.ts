@@ -5,6 +5,7 @@ import type { Body } from "../machines/definition.ts";
 import type { OffloadContext } from "../machines/offload/events.ts";
 import { FORGOTTEN } from "./bodies.ts";
 import type { Core } from "./core.ts";
+import type { SavedFile } from "./files.ts";
 import type { ActorState } from "./state.ts";
 
 // What is shown of an offload.
@@ -31,7 +32,7 @@ export async function requestOf({ system, bodies }: Core, id: string): Promise<z
   return Request.parse(JSON.parse(await bodies.open(offloadOf(id), context.request)));
 }
 
-export const SavedFile = z.object({ name: z.string(), path: z.string() });
+const Place = z.object({ name: z.string(), path: z.string() });
 
 export type OffloadStatus = "pending" | "running" | "done" | "error" | "cancelled" | "lost";
 
@@ -53,12 +54,13 @@ export interface OffloadView {
     readonly bytes_total: number | null;
   };
   readonly summary: string | null;
-  readonly files: readonly {
-    readonly name: string;
-    readonly path: string;
-    readonly size: number;
-    readonly sha256: string;
-  }[];
+  readonly files: readonly SavedFile[];
+  /** What the task printed. */
+  readonly log: SavedFile | null;
+  /** How the task's process ended; null when that is not known, or a signal ended it. */
+  readonly exit: number | null;
+  /** Tokens of a language model, where the runner told them. */
+  readonly tokens: { readonly prompt: number; readonly completion: number } | null;
   readonly error: { readonly code: string; readonly message: string } | null;
   readonly task: string | null;
   readonly sandbox: string | null;
@@ -117,12 +119,11 @@ export async function viewOffload(core: Core, folder: string, id: string): Promi
   const request = await peek(context.request);
   const note = await peek(context.note);
   const moved = context.moved?.way === MOVES[phase] ? context.moved : null;
-  const files = await Promise.all(
-    context.results.map(async ({ body, size, sha256 }) => {
-      const saved = await peek(body);
-      return { ...(saved === null ? { name: "", path: "" } : SavedFile.parse(JSON.parse(saved))), size, sha256 };
-    }),
-  );
+  const savedAs = async ({ body, size, sha256 }: OffloadContext["results"][number]): Promise<SavedFile> => {
+    const saved = await peek(body);
+    return { ...(saved === null ? { name: "", path: "" } : Place.parse(JSON.parse(saved))), size, sha256 };
+  };
+  const files = await Promise.all(context.results.map(savedAs));
   return {
     offload_id: id,
     status,
@@ -139,6 +140,9 @@ export async function viewOffload(core: Core, folder: string, id: string): Promi
     },
     summary: isForgotten && status === "done" ? FORGOTTEN : await peek(context.summary),
     files,
+    log: context.log && (await savedAs(context.log)),
+    exit: context.exit,
+    tokens: context.tokens,
     error: errorOf(status, context, note),
     task: isForgotten ? FORGOTTEN : request === null ? null : Request.parse(JSON.parse(request)).task,
     sandbox: context.sandbox.name,

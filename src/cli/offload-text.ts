@@ -4,16 +4,12 @@ import { age, block, cut, facts, line, size, styled, table, time } from "./outpu
 // Offloads as programs and people see them.
 
 /** An offload in the form that is promised to programs. */
-export const document = ({ offload_id, status, phase, position, progress, summary, files, error }: OffloadView) => ({
-  offload_id,
-  status,
-  phase,
-  position,
-  progress,
-  summary,
-  files,
-  error,
-});
+export const document = (view: OffloadView) => {
+  const { offload_id, status, phase, position, progress, summary, files, error } = view;
+  const { exit, tokens, duration_seconds, log, folder } = view;
+  const result = { summary, files, exit, tokens, duration_seconds, log, folder, error };
+  return { offload_id, status, phase, position, progress, ...result };
+};
 
 /** The part of an offload that is shown while it goes on. */
 export type Progress = Pick<OffloadView, "phase" | "position" | "progress">;
@@ -30,14 +26,32 @@ const PERCENT_WIDTH = "100%".length;
 /** What a controller calls its steps: the phase and the message say the same. */
 const CONTROLLER_STAGES: ReadonlySet<string | null> = new Set(["validating", "spawning", "scheduled", "ready"]);
 
-/** How far an offload is, in one line. */
-export function progressOf({ phase, position, progress: { stage, pct, message } }: Progress): string {
+const BAR_WIDTH = 20;
+const bar = (part: number): string => {
+  const full = Math.round(part * BAR_WIDTH);
+  return `[${"#".repeat(full)}${"-".repeat(BAR_WIDTH - full)}]`;
+};
+
+/** In a log, files on their way are worth a line only so often. */
+const STEP_PERCENT = 10;
+
+/** How far an offload is, in one line. `live`: it is written over, so it may change with every byte. */
+export function progressOf({ phase, position, progress }: Progress, live = false): string {
   if (ENDS.has(phase)) return phase;
   if (position !== null) return `${phase.padEnd(PHASE_WIDTH)}  number ${position}`;
-  const percent = pct === null ? "" : `${Math.round(pct)}%`;
+  const { stage, message, bytes, bytes_total: total } = progress;
+  const moves = bytes !== null && total !== null && total > 0 && bytes < total;
+  const pct = moves ? (100 * bytes) / total : progress.pct;
+  const shown = pct !== null && moves && !live ? pct - (pct % STEP_PERCENT) : pct;
+  const percent = shown === null ? "" : `${Math.floor(shown)}%`;
   const finer = stage === null || stage === phase || CONTROLLER_STAGES.has(stage) ? "" : `${stage}: `;
-  const words = `${finer}${message ?? ""}`.replace(/: $/, "");
-  return line(`${phase.padEnd(PHASE_WIDTH)}  ${percent.padStart(PERCENT_WIDTH)}  ${words}`.trimEnd());
+  const words = moves
+    ? live
+      ? `${size(bytes)} of ${size(total)}`
+      : `of ${size(total)}`
+    : `${finer}${message ?? ""}`.replace(/: $/, "");
+  const drawn = live && pct !== null ? `${bar(pct / 100)} ` : "";
+  return line(`${phase.padEnd(PHASE_WIDTH)}  ${drawn}${percent.padStart(PERCENT_WIDTH)}  ${words}`.trimEnd());
 }
 
 const ENDS: ReadonlySet<string> = new Set(["done", "error", "cancelled", "lost"]);
@@ -72,6 +86,10 @@ export function describe(view: OffloadView): string {
       ["asked", `${time(requested_at)} (${age(requested_at)})`],
       ["ended", ended_at === null ? null : `${time(ended_at)} (${age(ended_at)})`],
       ["took", duration_seconds === null ? null : `${duration_seconds} s`],
+      ["exit", view.exit === null ? null : String(view.exit)],
+      ["tokens", view.tokens === null ? null : `${view.tokens.prompt} in, ${view.tokens.completion} out`],
+      ["log", view.log === null ? null : `${view.log.path} (${size(view.log.size)})`],
+      ["folder", files.length === 0 ? null : view.folder],
     ]),
     ...(view.confirmed === false ? [block(view.progress.message ?? "", "")] : []),
     ...(error === null ? [] : [block(error.message, "")]),

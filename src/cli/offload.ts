@@ -152,10 +152,10 @@ async function cancel(io: Io, typed: string): Promise<void> {
 
 /** Shows an offload's progress until it has ended, and then what came of it. */
 async function followToTheEnd(io: Io, { mesh, signal, settle }: Visit, id: string): Promise<void> {
-  const live = progressLine(io);
+  const live = progressLines(io);
   let view: OffloadView;
   try {
-    view = await untilOver({ mesh, signal }, id, live.show);
+    view = await untilOver({ mesh, signal }, id, live.isLive, (progress) => live.show(id, progress));
   } catch (error) {
     live.end();
     if (error instanceof MeshError && error.code === "aborted")
@@ -174,22 +174,28 @@ async function followToTheEnd(io: Io, { mesh, signal, settle }: Visit, id: strin
 async function followAll(io: Io, { mesh, signal }: Visit): Promise<void> {
   const all = await mesh.call("offload_status", {});
   const running = "offloads" in all ? all.offloads.filter((view) => !isOver(view)) : [];
-  await Promise.all(
-    running.map(({ offload_id }) =>
-      untilOver({ mesh, signal }, offload_id, (progress) => io.note(`${offload_id}  ${progress}`)),
-    ),
-  );
+  const live = progressLines(io);
+  try {
+    await Promise.all(
+      running.map(({ offload_id: id }) =>
+        untilOver({ mesh, signal }, id, live.isLive, (progress) => live.show(id, `${shortOf(id)}  ${progress}`)),
+      ),
+    );
+  } finally {
+    live.end();
+  }
 }
 
 /** Follows one offload to its end. Each state that looks different from the one before is shown, the first and the last too. */
 async function untilOver(
   { mesh, signal }: Pick<Visit, "mesh" | "signal">,
   id: string,
+  live: boolean,
   show: (progress: string) => void,
 ): Promise<OffloadView> {
   let shown = "";
   const showOnce = (view: Progress) => {
-    const text = progressOf(view);
+    const text = progressOf(view, live);
     if (text !== shown) show(text);
     shown = text;
   };
@@ -207,12 +213,25 @@ async function untilOver(
   }
 }
 
-/** One line that is written over where a person looks, and lines one below the other elsewhere. */
-function progressLine(io: Io) {
+/** A line for each of some things, which are written over where a person looks, and follow each other elsewhere. */
+function progressLines(io: Io) {
   const { stderr } = process;
-  if (!stderr.isTTY) return { show: io.note, end: () => undefined };
+  if (!stderr.isTTY) return { isLive: false, show: (_: string, text: string) => io.note(text), end: () => undefined };
+  const lines = new Map<string, string>();
+  let drawn = 0;
+  /** To the first of the lines, and everything from there on gone. */
+  const back = () => (drawn > 0 ? `\x1b[${drawn}A\r\x1b[J` : "");
   return {
-    show: (text: string) => stderr.write(`\r\x1b[K${cut(text, stderr.columns - 1)}`),
-    end: () => stderr.write("\r\x1b[K"),
+    isLive: true,
+    show: (key: string, text: string) => {
+      lines.set(key, cut(text, stderr.columns - 1));
+      const shown = [...lines.values()].slice(0, Math.max(1, stderr.rows - 1));
+      stderr.write(`${back()}${shown.map((each) => `${each}\n`).join("")}`);
+      drawn = shown.length;
+    },
+    end: () => {
+      stderr.write(back());
+      drawn = 0;
+    },
   };
 }

@@ -9,6 +9,8 @@ export const POLICY_WAIT_MS = 30 * SECOND_MS;
 export const POLICY_OUTPUT_SIZE_MAX = 64 * KiB;
 /** Its reason, which is shown as one line: it is cut. */
 export const POLICY_REASON_LENGTH_MAX = 500;
+/** How long a sandbox waits for the laptop to have its log before it says that the task has ended: then it says so without. */
+export const LOG_WAIT_MS = 30 * SECOND_MS;
 /** What of the audit record is read when it is opened, to find its last commit: as much as the longest commit takes. */
 export const AUDIT_TAIL_SIZE = 4 * 1024 * KiB;
 /** Lines of the audit record that one answer lists unless asked for more, and the most, since they are in memory. */

@@ -8,6 +8,7 @@ import type { Follow } from "../actors/work.ts";
 import { MeshError } from "../errors.ts";
 import { FILES_MAX } from "../limits.ts";
 import type { PayloadOf } from "../wire/payload.ts";
+import { LOG_WAIT_MS } from "./limits.ts";
 
 // The files of one sandbox: those that a laptop sends along, which lie in the working directory before the task begins, and
 // those that came of it, which go back.
@@ -28,6 +29,9 @@ export class SandboxFiles implements FileTaker {
   readonly received = new Set<string>();
   /** Result files that are offered, by transfer. */
   readonly #offered = new Map<string, FileToSend>();
+
+  /** Who waits for the laptop's word about a file, by transfer. */
+  readonly #answers = new Map<string, () => void>();
 
   constructor(options: SandboxFilesOptions) {
     this.#options = options;
@@ -99,6 +103,29 @@ export class SandboxFiles implements FileTaker {
       await commit(() => compose(core(), laptop, payload, transfer));
     }
     return files.map(({ name }) => name);
+  }
+
+  /** Offers what the task printed, and waits until the laptop has it, or will not. To a laptop that does not pull it is not sent. */
+  async sendLog(path: string, commit: (draft: () => Composed) => Promise<void>): Promise<void> {
+    const { core, laptop, run } = this.#options;
+    const [file] = await inspectFiles(core().ports.disk, [path]);
+    if (!file || file.size === 0 || !pullsFiles(core(), laptop)) return;
+    const transfer = `${run}.log`;
+    this.#offered.set(transfer, file);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#answers.set(transfer, resolve);
+    await commit(() => offer(core(), laptop, run, transfer, file, "log"));
+    const { clock } = core().ports;
+    const disarm = clock.at(clock.now() + LOG_WAIT_MS, resolve);
+    await promise;
+    disarm();
+  }
+
+  /** The laptop has a file that it was offered, or will not have it. */
+  answered({ transfer_id = "" }: PayloadOf<"file_transfer_ack">): Draft {
+    this.#answers.get(transfer_id)?.();
+    this.#answers.delete(transfer_id);
+    return entriesOnly();
   }
 
   /** The pieces of a result file that the laptop pulls; undefined when it was not offered. */

@@ -103,6 +103,7 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
       stopBeat();
       // Whoever ended it knows why, and tells the laptop.
       if (stop.signal.aborted) return;
+      if (result.log !== undefined) await files.sendLog(result.log, persist);
       if (!result.ok) {
         await insist(
           {
@@ -111,6 +112,7 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
             error: result.summary,
             phase: "running",
             code: result.code ?? "cluster_refused",
+            exit_code: result.exit,
           },
           `${run}.error`,
         );
@@ -125,6 +127,7 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
           output_files: names,
           ...(result.tokens && { tokens_used: result.tokens }),
           duration_seconds: elapsed(),
+          exit_code: result.exit,
         },
         `${run}.done`,
       );
@@ -161,6 +164,7 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
     if (peer !== laptop) return undefined;
     if (payload.type === "file_transfer") return files.take(payload, id);
     if (payload.type === "mesh:file_pull") return files.pulled(payload);
+    if (payload.type === "file_transfer_ack") return files.answered(payload);
     if (payload.type !== "offload_task" || payload.request_id !== run) return undefined;
     task ??= payload;
     return beginning();

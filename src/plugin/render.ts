@@ -104,10 +104,25 @@ export function renderNews(news: readonly News[]): string {
   );
 }
 
+/** Files on their way, and how far. */
+const movedOf = ({ bytes, bytes_total }: OffloadView["progress"]) =>
+  bytes === null || bytes_total === null || bytes === bytes_total ? "" : `, ${bytes} of ${bytes_total} bytes of files`;
+
 const progressOf = ({ phase, position, progress }: OffloadView) =>
   `phase ${phase}${position === null ? "" : `, number ${position} in the queue`}${progress.pct === null ? "" : `, ${Math.round(progress.pct)} %`}${
     progress.stage === null ? "" : `, stage ${line(progress.stage)}`
-  }`;
+  }${movedOf(progress)}`;
+
+/** How the task's process ended, what it took, and where all lies that it printed. */
+const accountOf = ({ exit, tokens, duration_seconds, log }: OffloadView): string | undefined => {
+  const parts = [
+    exit === null ? undefined : `exit ${exit}`,
+    duration_seconds === null ? undefined : `${duration_seconds} s`,
+    tokens === null ? undefined : `${tokens.prompt} + ${tokens.completion} tokens`,
+    log === null ? undefined : `log of ${log.size} bytes at ${log.path}`,
+  ].filter((part) => part !== undefined);
+  return parts.length === 0 ? undefined : `It ended with ${parts.join(", ")}.`;
+};
 
 export const isRunning = ({ status }: OffloadView): boolean => status === "pending" || status === "running";
 
@@ -140,6 +155,7 @@ export function renderOffload(view: OffloadView): string {
           .map(({ name, path, size, sha256 }) => `- ${line(name)}, ${size} bytes, sha256 ${sha256}, at ${path}`)
           .join("\n")}`
       : undefined,
+    accountOf(view),
     view.confirmed === false ? (view.progress.message ?? undefined) : NEXT[view.status],
     quotations.length > 0 ? quote(quotations) : undefined,
   );

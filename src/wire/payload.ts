@@ -62,6 +62,9 @@ export const OffloadCleanup = z.looseObject({
   timestamp: Timestamp.optional(),
 });
 
+/** Extension: how the task's process ended; null when a signal ended it, absent when there was none. */
+const ExitCode = z.int().nullable().optional();
+
 // Offload: controller -> laptop
 export const OffloadStatus = z.looseObject({
   type: z.literal("offload_status"),
@@ -79,6 +82,7 @@ export const OffloadError = z.looseObject({
   phase: z.string().max(64).optional(),
   /** Extension: one of our error codes. */
   code: z.string().max(64).optional(),
+  exit_code: ExitCode,
 });
 
 // Offload: sandbox -> laptop
@@ -105,6 +109,7 @@ export const OffloadDone = z.looseObject({
   output_files: z.array(FileName).max(FILES_MAX).default([]),
   tokens_used: z.looseObject({ prompt: z.number().optional(), completion: z.number().optional() }).optional(),
   duration_seconds: z.number().optional(),
+  exit_code: ExitCode,
 });
 
 // Offload: laptop -> sandbox
@@ -150,6 +155,8 @@ export const FileOffer = z.looseObject({
   /** Bytes of every piece but the last. */
   chunk_size: z.int().min(FILE_CHUNK_SIZE_MIN).max(FILE_CHUNK_SIZE),
   sha256: Sha256,
+  /** What it is when it is no result: what the task printed. */
+  role: z.enum(["log"]).optional(),
 });
 export const FilePull = z.looseObject({
   type: z.literal("mesh:file_pull"),

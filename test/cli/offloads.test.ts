@@ -55,6 +55,11 @@ describe("offloads", { timeout: STORY_MS }, () => {
           sha256: expect.stringMatching(/^[0-9a-f]{64}$/),
         },
       ],
+      exit: 0,
+      tokens: null,
+      duration_seconds: expect.any(Number),
+      log: { name: "log.txt", path: expect.stringContaining(done.offload_id), size: 14, sha256: expect.anything() },
+      folder: expect.stringContaining(done.offload_id),
       error: null,
     });
     expect(readFileSync(done.files[0]?.path ?? "", "utf8")).toBe("words\nwords\n");

@@ -218,6 +218,7 @@ const HELD: Readonly<Record<string, string>> = {
   "offload.stage": "the sandbox's own words",
   "notice.origin": "which chat it was is between the person and OpenClaw",
   "offload.results": "the hash of a file tells whoever has the file",
+  "offload.log": "the hash of a file tells whoever has the file",
   "link.closed": "the relay's own words",
   "link.extensions": "words of the relay that this program does not know",
   "grant.tokenHash": "it belongs to a token",

@@ -85,7 +85,7 @@ describe("kars-mesh as a program in a sandbox", () => {
       status: "done",
       files: [{ name: "size.txt" }],
     });
-    expect(proxy.longest()).toBeGreaterThan(500_000);
+    expect(proxy.longest()).toBeGreaterThan(300_000);
     expect(proxy.longest()).toBeLessThan(TEXT_MESSAGE_MAX);
 
     expect(await mesh("doctor")).toMatchObject({ ok: true });

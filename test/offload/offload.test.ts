@@ -146,6 +146,21 @@ describe("an offload to the built-in runner", () => {
     expect(view).toMatchObject({ status: "error", files: [], error: { code: "cluster_refused" } });
     expect(view.error?.message).toContain("exited with 3");
     expect(view.error?.message).toContain("no such luck");
+    expect(view.exit).toBe(3);
+    expect(readFileSync(view.log?.path ?? "", "utf8")).toBe("no such luck\n");
+  });
+
+  it("keeps all that a script printed, beside what it left under the same name", async () => {
+    await pair();
+    const script = `import { writeFileSync } from "node:fs"; console.log("one"); console.error("two"); writeFileSync("out/log.txt", "mine");`;
+    const view = await ended(await offload("run print.mjs", [file("print.mjs", script)]));
+    expect(view).toMatchObject({ status: "done", exit: 0, files: [{ size: 4 }] });
+    expect(
+      readFileSync(view.log?.path ?? "", "utf8")
+        .split("\n")
+        .sort(),
+    ).toEqual(["", "one", "two"]);
+    expect(readFileSync(view.files[0]?.path ?? "", "utf8")).toBe("mine");
   });
 
   it("shows progress while the script runs", async () => {

@@ -155,7 +155,11 @@ export async function execute(options: TaskOptions, command: Command): Promise<T
   await count();
   const path = await log.close();
   const seconds = Math.round((Date.now() - begun) / 100) / 10;
-  const result = { exit: code, tokens, ...(path === undefined ? {} : { log: path }) };
+  const result = {
+    exit: code,
+    ...(totalOf(tokens) > 0 && { tokens }),
+    ...(path === undefined ? {} : { log: path }),
+  };
   const failed = (how: string, words: string, more: Partial<TaskResult> = {}): TaskResult => ({
     ok: false,
     summary: `${title} ${how} after ${seconds} s.\n${words}`.trim(),

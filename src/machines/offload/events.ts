@@ -7,6 +7,9 @@ import { Body, Resumed, type Timed } from "../definition.ts";
 /** The words that go with an event (a progress line, a reason), sealed. */
 const note = Body.optional();
 
+/** How the task's process ended; null when a signal ended it, absent when that is not known. */
+const exit = z.int().nullable().optional();
+
 export const OffloadEventSchema = z.discriminatedUnion("type", [
   /** What is to be done, with which files: task, file names and paths are in the sealed body. */
   z.object({
@@ -53,6 +56,8 @@ export const OffloadEventSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("PROGRESSED"), stage: z.string().max(64).nullable(), pct: z.number().nullable(), note }),
   /** A result file lies under its name, whole. Name and path are in the sealed body. */
   z.object({ type: z.literal("FILE_SAVED"), body: Body, size: z.int(), sha256: z.string().length(64) }),
+  /** What the task printed lies in a file of its own. */
+  z.object({ type: z.literal("LOG_SAVED"), body: Body, size: z.int(), sha256: z.string().length(64) }),
   /** The sandbox is done; the summary is in the sealed body. */
   z.object({
     type: z.literal("FINISHED"),
@@ -60,8 +65,9 @@ export const OffloadEventSchema = z.discriminatedUnion("type", [
     outputs: z.int().min(0).max(FILES_MAX),
     tokens: z.object({ prompt: z.number(), completion: z.number() }).nullable(),
     duration_seconds: z.number().nullable(),
+    exit,
   }),
-  z.object({ type: z.literal("FAILED"), code: z.enum(ERROR_CODES), note }),
+  z.object({ type: z.literal("FAILED"), code: z.enum(ERROR_CODES), exit, note }),
   z.object({ type: z.literal("CANCEL") }),
   /** The cluster confirmed the cancellation. */
   z.object({ type: z.literal("CANCELLED") }),
@@ -92,6 +98,8 @@ export interface OffloadContext {
   /** How far files are that move, or moved last. */
   readonly moved: { readonly way: "up" | "down"; readonly bytes: number; readonly total: number } | null;
   readonly results: readonly { readonly body: Body | null; readonly size: number; readonly sha256: string }[];
+  readonly log: { readonly body: Body | null; readonly size: number; readonly sha256: string } | null;
+  readonly exit: number | null;
   readonly summary: Body | null;
   readonly outputs: number;
   readonly tokens: { readonly prompt: number; readonly completion: number } | null;
@@ -129,6 +137,8 @@ export const unasked = (id: string): OffloadContext => ({
   files: { count: 0, bytes: 0 },
   moved: null,
   results: [],
+  log: null,
+  exit: null,
   summary: null,
   outputs: 0,
   tokens: null,

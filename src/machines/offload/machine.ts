@@ -109,11 +109,17 @@ const offload = setup({
     takeTransfer: assign(({ event }) =>
       event.type === "TRANSFERRED" ? { moved: { way: event.way, bytes: event.bytes, total: event.total } } : {},
     ),
-    takeFailure: assign(({ event }) => (event.type === "FAILED" ? { failure: event.code, endedAt: event.at } : {})),
+    takeFailure: assign(({ event }) =>
+      event.type === "FAILED" ? { failure: event.code, exit: event.exit ?? null, endedAt: event.at } : {},
+    ),
+    takeLog: assign(({ event }) =>
+      event.type === "LOG_SAVED" ? { log: { body: event.body, size: event.size, sha256: event.sha256 } } : {},
+    ),
     loseWords: assign(({ context }) => ({
       request: null,
       note: null,
       summary: null,
+      log: context.log && { ...context.log, body: null },
       results: context.results.map((result) => ({ ...result, body: null })),
     })),
     takeFile: assign(({ context, event }) =>
@@ -175,12 +181,14 @@ const offload = setup({
               outputs: event.outputs,
               tokens: event.tokens,
               durationSeconds: event.duration_seconds,
+              exit: event.exit ?? null,
             })),
           ],
         },
         FILE_SAVED: { guard: "isNewFile", actions: ["hear", "takeFile"] },
         PROGRESSED: { actions: ["hear", "takeProgress"] },
         TRANSFERRED: { actions: ["hear", "takeTransfer"] },
+        LOG_SAVED: { actions: ["hear", "takeLog"] },
       },
       after: { whole: { target: "lost", actions: "end" } },
       states: {
