@@ -111,11 +111,14 @@ describe("an OpenClaw", { concurrency: 2 }, () => {
     assert.deepEqual(others, []);
     // Of any plugin there, as long as no profile of tools is chosen.
     assert.equal(policy?.checkId, "plugins.tools_reachable_permissive_policy");
-    // The package brings kars-local, which runs what sandboxes are given, and the demo, which runs laptops. The plugin loads neither.
+    // The package brings kars-local, which asks an operator's policy and runs what sandboxes are given, and the demo, which runs
+    // laptops. The plugin loads none of them.
     assert.equal(code?.checkId, "plugins.code_safety");
     assert.deepEqual(code?.detail.match(/\[[a-z-]+\]|dist\/[a-z/-]+\.js/g), [
       "[dangerous-exec]",
-      "dist/cluster/runner.js",
+      "dist/cluster/policy.js",
+      "[dangerous-exec]",
+      "dist/cluster/runner/execute.js",
       "[dangerous-exec]",
       "dist/cli/demo.js",
     ]);

@@ -67,7 +67,10 @@ test("a folder dropped into .openclaw-data/extensions loads where the extensions
 
 test("a gateway pairs, discovers, sends, receives and awaits", async (context) => {
   const { token } = await startCluster(context);
-  const openclaw = await openOpenClaw(context);
+  const [errand, homes] = [await temporaryFolder(context), await temporaryFolder(context)];
+  const config = { home: join(homes, "mesh"), name: "alice", uploadRoots: [errand] };
+  const plugins = { load: { paths: [packageFolder] }, entries: { "kars-mesh": { enabled: true, config } } };
+  const openclaw = await openOpenClaw(context, { plugins }, { home: config.home });
   const gateway = await openclaw.gateway();
   const invoke = async (tool: string, args: object) => {
     const { status, body } = await gateway.invoke(tool, args);
@@ -106,7 +109,7 @@ test("a gateway pairs, discovers, sends, receives and awaits", async (context) =
   assert.match(text, /\nHello, OpenClaw\n----- /);
   assert.match((await invoke("mesh_inbox", {})).text, /^No unread messages/);
 
-  const script = join(openclaw.folder, "endless.mjs");
+  const script = join(errand, "endless.mjs");
   await writeFile(script, "setInterval(() => undefined, 1000);");
   const offloaded = await invoke("cloud_offload", { task: "run endless.mjs", files: [script] });
   const { offload_id } = offloaded.details;
@@ -122,6 +125,7 @@ test("a gateway pairs, discovers, sends, receives and awaits", async (context) =
     ["mesh_send", { to: "bob" }, "input_invalid"],
     ["mesh_await", { from: "nobody" }, "peer_unknown"],
     ["cloud_offload", { task: "t", files: ["/none"] }, "file_unreadable"],
+    ["cloud_offload", { task: "t", files: [join(openclaw.folder, "openclaw.json")] }, "input_invalid"],
     ["offload_status", { offload_id: "none" }, "offload_unknown"],
     ["offload_cancel", { offload_id }, "offload_over"],
   ] as const) {

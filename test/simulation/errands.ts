@@ -31,7 +31,7 @@ interface Errand {
 const FILE_SIZES: readonly (readonly [number, number])[] = [
   ...Array<[number, number]>(7).fill([0, 2_000]),
   ...Array<[number, number]>(2).fill([20_000, 60_000]),
-  [300_000, 1_600_000],
+  [270_000, 800_000],
 ];
 
 const wayOf = (from: Laptop, to: Laptop) => `${from.name} to ${to.name}`;
