@@ -35,6 +35,7 @@ async function ours(servers: Servers, directory: string): Promise<Courier> {
   };
   const taker: FileTaker = {
     place: async () => ({ directory: join(directory, "arrived") }),
+    wants: () => true,
     names: async () => new Set(),
     progressed: () => entriesOnly(),
     saved: async (_peer, _offer, { sha256 }) => ({ ...entriesOnly(), begin: () => arrived(sha256) }),

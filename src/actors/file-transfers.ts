@@ -23,6 +23,8 @@ export interface FileTaker {
     peer: string,
     offer: Offer,
   ): Promise<{ readonly directory: string } | { readonly refused: MeshError } | undefined>;
+  /** Whether it is still wanted. */
+  wants(peer: string, offer: Offer): boolean;
   /** The names that are given in that directory. */
   names(peer: string, offer: Offer): Promise<ReadonlySet<string>>;
   /** What follows from so many of its bytes being here. */
@@ -104,9 +106,14 @@ export class FileTransfers {
     while (incoming.pieces.has(incoming.whole)) incoming.whole++;
   }
 
-  /** Finishes what is there, and asks for what is to come next. */
+  /** Finishes what is there, lets go of what nobody wants any more, and asks for what is to come next. */
   async advance(bodyOf: BodyOf): Promise<void> {
     for (const incoming of [...this.#open.values()]) {
+      if (!this.#taker.wants(this.#peer, incoming.offer)) {
+        await this.#commit(this.#done(incoming.ids));
+        this.#end(incoming);
+        continue;
+      }
       if (incoming.whole < incoming.total) return this.#pull(incoming);
       await this.#finish(incoming, bodyOf);
     }

@@ -139,6 +139,11 @@ export class MeshNode {
       sandboxes.performers,
     );
     const handling = new Handling(this.core, onWork, options.files ?? this.offloads.files);
+    // What a sandbox was still sending for an offload that is over is let go of.
+    system.subscribe(({ stream, state: { snapshot } }) => {
+      const isOver = stream.startsWith("offload/") && !snapshot.matches("active");
+      if (isOver && snapshot.context.sandbox.did !== null) handling.again(snapshot.context.sandbox.did);
+    });
     this.incoming = new IncomingMail(this.core, this.sessions, this.knocks, this.admission, unreadable);
     this.plaintext = new Plaintext(this.core, this.membership.asking, {
       current: () => this.membership.current,

@@ -139,6 +139,12 @@ export class OffloadFiles implements FileTaker {
     return { directory: joinPath(this.#folder, id) };
   }
 
+  wants(peer: string, { request_id: id, transfer_id }: Offer): boolean {
+    const isWanted = this.#context(id)?.sandbox.did === peer && this.#isActive(id);
+    if (!isWanted) this.#gone(id, transfer_id);
+    return isWanted;
+  }
+
   async names(_: string, { request_id: id }: Offer): Promise<ReadonlySet<string>> {
     const { files, log } = await viewOffload(this.#core, this.#folder, id);
     return new Set([...files, ...(log === null ? [] : [log])].map(({ name }) => name));

@@ -46,6 +46,7 @@ export class SandboxFiles implements FileTaker {
     return { refused: new MeshError("limit_reached", `An offload has at most ${FILES_MAX} files.`) };
   }
 
+  wants = (): boolean => true;
   names = async (): Promise<ReadonlySet<string>> => this.received;
   progressed = (): Draft => entriesOnly();
 

@@ -48,6 +48,7 @@ export async function openFileWorld() {
   const names = new Set<string>();
   const taker: FileTaker = {
     place: async () => ({ directory: inbox }),
+    wants: () => true,
     names: async () => names,
     progressed: () => entriesOnly(),
     saved: async (_peer, _offer, file) => ({

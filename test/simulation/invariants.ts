@@ -1,10 +1,8 @@
 import { isDeepStrictEqual } from "node:util";
 import type { MeshNode } from "../../src/actors/node.ts";
-import { NODE_DEFINITIONS } from "../../src/actors/opening.ts";
 import { MessagesProjection } from "../../src/actors/projections/messages.ts";
 import { type ActorState, begin, persist, step, TIMER_EVENT } from "../../src/actors/state.ts";
-import { grantDefinition } from "../../src/machines/grant/machine.ts";
-import { runDefinition } from "../../src/machines/run/machine.ts";
+import { DEFINITIONS } from "../../src/inspect/definitions.ts";
 import { diskOn } from "../../src/store/disk.ts";
 import { readJournal } from "../../src/store/journal-reader.ts";
 import { fileSystemOf, type SimulatedFiles } from "./disk.ts";
@@ -13,7 +11,6 @@ import type { World } from "./world.ts";
 // What must be true of every store when all is calm: the journal from its first line gives the state that the node has, its
 // deadlines rang once each and none is overdue, and no one-time prekey opened two sessions.
 
-const DEFINITIONS = new Map([...NODE_DEFINITIONS, grantDefinition, runDefinition].map((each) => [each.kind, each]));
 /** How late a deadline may be told when nothing holds it up. */
 const LATE_MS = 5_000;
 
