@@ -35,7 +35,6 @@ function underway(system: ActorSystem, stream: string): string[] {
 export const ADMISSION_MUTANTS: readonly Mutant[] = [
   {
     name: "unsent-dropped",
-    isRare: true,
     breakage: "what the relay took in a session that is lost is not sent again",
     apply: without(({ type }) => type === "UNSENT"),
   },

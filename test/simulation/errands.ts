@@ -34,6 +34,10 @@ const FILE_SIZES: readonly (readonly [number, number])[] = [
   [270_000, 800_000],
 ];
 
+/** Whether its sender knows that it arrived. */
+const hasArrived = (from: Laptop, to: Laptop, id: string) =>
+  ["delivered", "read"].includes(from.node?.core.messages.outgoing(to.did ?? "", id)?.state ?? "");
+
 const wayOf = (from: Laptop, to: Laptop) => `${from.name} to ${to.name}`;
 
 export class Errands {
@@ -196,6 +200,15 @@ export class Errands {
       for (const [stream, { snapshot }] of node.core.system.streams("run"))
         if (!snapshot.context.settled) return `the cluster runs ${stream}`;
     }
+    return this.#underway();
+  }
+
+  /** What was accepted arrives, and its sender learns of it, without anybody saying anything more. */
+  #underway(): string | undefined {
+    for (const from of this.#world.laptops)
+      for (const to of this.#world.laptops)
+        for (const { id, isAccepted } of this.#sent.get(wayOf(from, to)) ?? [])
+          if (isAccepted && !hasArrived(from, to, id)) return `${id} has not arrived from ${wayOf(from, to)}`;
     return undefined;
   }
 
@@ -258,9 +271,7 @@ export class Errands {
       for (const { id, isAccepted } of sent)
         if (isAccepted && !received.includes(id)) this.#world.violated(`${way}: accepted and lost: ${id}`);
       for (const id of received) {
-        const state = from.node?.core.messages.outgoing(to.did ?? "", id)?.state;
-        if (state !== "delivered" && state !== "read")
-          this.#world.violated(`${way}: ${id} arrived, and is ${state} to who sent it`);
+        if (!hasArrived(from, to, id)) this.#world.violated(`${way}: ${id} arrived, and who sent it does not know`);
       }
       for (const [index, id] of received.entries()) {
         const place = places.get(id);
