@@ -2,6 +2,7 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   test: {
+    globalSetup: "test/build.ts",
     include: ["src/**/*.test.ts", "test/**/*.test.ts"],
     exclude: ["test/openclaw/**", "test/interop/**", "test/browser/**", "node_modules/**"],
     testTimeout: 30_000,

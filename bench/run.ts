@@ -6,13 +6,14 @@ import { commits } from "./commits.ts";
 import { delivery } from "./delivery.ts";
 import { files } from "./files.ts";
 import { holds, type Row, type Subject } from "./harness.ts";
+import { hello } from "./hello.ts";
 import { ratchet } from "./ratchet.ts";
 import { reopen } from "./reopen.ts";
 import { document, machine, table } from "./table.ts";
 
 // npm run bench [-- subject…] [--json]
 
-const SUBJECTS: readonly Subject[] = [commits, reopen, bytes, ratchet, delivery, files];
+const SUBJECTS: readonly Subject[] = [commits, reopen, bytes, ratchet, delivery, files, hello];
 
 const usage = () => `npm run bench [-- SUBJECT…] [--json]
 

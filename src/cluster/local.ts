@@ -252,7 +252,7 @@ export async function openCluster(
     const { node, household, ...rest } = await openHousehold({
       directory,
       ports,
-      backend: kubernetes ?? processBackend,
+      backend: kubernetes ?? processBackend(),
       cluster: name,
       runner,
       governance: { ...governance, rules: kubernetes ? { ...rules, hidden: [] } : rules },
@@ -277,6 +277,7 @@ export async function openCluster(
     });
     await kubernetes?.start(node.core.keyring.identity.did);
     isReady = true;
+    sandboxes.prepare();
     const isGoingOn = (run: string) => household.controller.list().some((known) => known.run === run && !known.settled);
     // Also when the cluster where they are is away for now.
     sandboxes.sweep(isGoingOn).catch((error: unknown) => {
@@ -307,7 +308,7 @@ export function openOperator(
     const { node, household } = await openHousehold({
       directory,
       ports: realPorts(realNetwork),
-      backend: processBackend,
+      backend: processBackend(),
       cluster: "local",
       runner: null,
       urls: lastUrls,

@@ -63,7 +63,14 @@ if (path !== undefined) {
   const { seed, ...config } = SandboxFile.parse(JSON.parse(readFileSync(path, "utf8")));
   mkdirSync(join(config.directory, "work"), { recursive: true });
   run(config, base64.decode(seed));
-} else if (process.send) process.once("message", (message) => run(SandboxConfig.parse(message)));
+} else if (process.send)
+  process.once("message", (message) => {
+    const config = SandboxConfig.parse(message);
+    process.chdir(join(config.directory, "work"));
+    process.env.HOME = config.directory;
+    process.env.TMPDIR = config.directory;
+    run(config);
+  });
 else {
   console.error("A sandbox is told what it is by a file: name it as the argument, or in KARS_SANDBOX_CONFIG.");
   process.exitCode = 2;

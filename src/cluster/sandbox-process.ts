@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from "node:child_process";
+import { once } from "node:events";
 import { appendFile } from "node:fs/promises";
-import { extname, join } from "node:path";
+import { dirname, extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import { RUN_LOG_SIZE_MAX } from "../limits.ts";
@@ -8,15 +9,26 @@ import { safeParse } from "../parse.ts";
 import { Did } from "../wire/text.ts";
 import { presetOf } from "./runner/presets.ts";
 import { endMarked } from "./runner/processes.ts";
-import { type SandboxBackend, type Spawn, TaskNews } from "./sandboxes.ts";
+import {
+  type ClusterConfig,
+  type SandboxBackend,
+  type SandboxConfig,
+  type SandboxHooks,
+  type SandboxProcess,
+  TaskNews,
+} from "./sandboxes.ts";
 
 // The real process of a sandbox: a child with a scrubbed environment, in a group of its own.
 
 /** What a sandbox tells its parent. */
 const Report = z.union([z.object({ ready: Did }), TaskNews]);
 
-/** What a task's process may see of the cluster's environment. */
 const ENVIRONMENT = ["PATH", "LANG", "LC_ALL", "TZ", "SystemRoot"] as const;
+
+const entry = fileURLToPath(new URL(`./sandbox-main${extname(import.meta.url)}`, import.meta.url));
+
+/** What of a cluster decides on the environment. */
+type Told = Pick<ClusterConfig, "runner" | "rules">;
 
 function killGroup({ pid }: ChildProcess): void {
   if (pid === undefined || process.platform === "win32") return;
@@ -39,22 +51,27 @@ function keepLog(child: ChildProcess, path: string): void {
   child.stderr?.on("data", keep);
 }
 
-export const spawnProcess: Spawn = async (config, hooks) => {
-  const { directory, rules } = config;
-  const entry = fileURLToPath(new URL(`./sandbox-main${extname(import.meta.url)}`, import.meta.url));
-  const env: Record<string, string> = { HOME: directory, TMPDIR: directory };
-  for (const key of [...ENVIRONMENT, ...rules.variables, ...(presetOf(config.runner)?.variables ?? [])]) {
-    const value = process.env[key];
-    if (value !== undefined) env[key] = value;
-  }
-  const child = fork(entry, [], {
-    cwd: join(directory, "work"),
+/** What the process of a sandbox sees of the cluster's environment. */
+function environmentOf({ runner, rules }: Told): NodeJS.ProcessEnv {
+  const names = [...ENVIRONMENT, ...rules.variables, ...(presetOf(runner)?.variables ?? [])];
+  return Object.fromEntries(names.map((name) => [name, process.env[name]]).filter(([, value]) => value !== undefined));
+}
+
+/** A process that waits to be told what it is. */
+function startProcess(env: NodeJS.ProcessEnv): ChildProcess {
+  return fork(entry, [], {
+    // It goes to its own folder when it knows which that is.
+    cwd: dirname(entry),
     env,
     execArgv: ["--disable-warning=ExperimentalWarning"],
     stdio: ["ignore", "pipe", "pipe", "ipc"],
     // A process group of its own, so that nothing it started outlives it.
     detached: process.platform !== "win32",
   });
+}
+
+async function begin(child: ChildProcess, config: SandboxConfig, hooks: SandboxHooks): Promise<SandboxProcess> {
+  const { directory } = config;
   keepLog(child, join(directory, "log"));
   child.on("message", (message) => {
     const report = safeParse(Report, message);
@@ -68,13 +85,58 @@ export const spawnProcess: Spawn = async (config, hooks) => {
     killGroup(child);
     Promise.all([endMarked(directory), silent]).finally(() => hooks.exited(code));
   });
-  const pid = await new Promise<number>((resolve, reject) => {
-    child.once("spawn", () => resolve(child.pid ?? 0));
-    child.once("error", reject);
-  });
+  if (child.pid === undefined) await once(child, "spawn");
   child.send(config);
-  return { pid, end: (force) => child.kill(force ? "SIGKILL" : "SIGTERM") };
-};
+  return { pid: child.pid ?? 0, end: (force) => child.kill(force ? "SIGKILL" : "SIGTERM") };
+}
 
-/** Sandboxes as processes of this machine, which end with the cluster. */
-export const processBackend: SandboxBackend = { spawn: spawnProcess };
+/**
+ * Sandboxes as processes of this machine, which end with the cluster. One more than there are tasks is started beforehand and
+ * waits to be told what it is, so that a task need not wait for it.
+ */
+export function processBackend(): SandboxBackend {
+  let spare: { readonly child: ChildProcess; readonly env: string } | undefined;
+  let isClosed = false;
+
+  const prepare = (told: Told): void => {
+    if (spare || isClosed) return;
+    const env = environmentOf(told);
+    const child = startProcess(env);
+    const started = { child, env: JSON.stringify(env) };
+    const forget = () => {
+      if (spare === started) spare = undefined;
+    };
+    // One that cannot be started is not missed: the next task starts its own, and says what is wrong.
+    child.once("error", forget).once("exit", forget);
+    spare = started;
+  };
+
+  const take = (told: Told): ChildProcess => {
+    const env = environmentOf(told);
+    const taken = spare;
+    spare = undefined;
+    if (taken?.child.connected && taken.env === JSON.stringify(env)) return taken.child;
+    taken?.child.kill("SIGKILL");
+    return startProcess(env);
+  };
+
+  return {
+    prepare,
+    spawn: (config, hooks) =>
+      begin(take(config), config, {
+        ...hooks,
+        ready: (did) => {
+          prepare(config);
+          hooks.ready(did);
+        },
+      }),
+    async close() {
+      isClosed = true;
+      if (!spare) return;
+      const { child } = spare;
+      const ended = once(child, "exit");
+      child.kill("SIGKILL");
+      await ended;
+    },
+  };
+}

@@ -78,6 +78,8 @@ export type Spawn = (config: SandboxConfig, hooks: SandboxHooks) => Promise<Sand
 
 /** Where sandboxes run. */
 export interface SandboxBackend {
+  /** Makes ready for the next sandbox of a cluster; `spawn` does without. */
+  prepare?(cluster: ClusterConfig): void;
   /** Asked again for the same run, as after a crash, one that outlives its cluster is not started twice. */
   readonly spawn: Spawn;
   /**
@@ -87,7 +89,7 @@ export interface SandboxBackend {
   adopt?(sandbox: Pick<SandboxConfig, "run" | "directory">, hooks: SandboxHooks): Promise<SandboxProcess | undefined>;
   /** Removes what is left of runs that are not known. */
   sweep?(isKnown: (run: string) => boolean): Promise<void>;
-  /** Lets go of sandboxes that can be taken up again. */
+  /** Lets go of sandboxes that can be taken up again, and of what was made ready. */
   close?(): Promise<void>;
 }
 
@@ -121,6 +123,11 @@ export class Sandboxes {
 
   constructor(options: SandboxesOptions) {
     this.#options = options;
+  }
+
+  /** The cluster is up: the next sandbox may be made ready. */
+  prepare(): void {
+    this.#options.backend.prepare?.(this.#options.cluster());
   }
 
   /** Starts a sandbox. Resolves with its process id, if it has one. */
@@ -209,8 +216,8 @@ export class Sandboxes {
   /** The cluster closes: what can be taken up again goes on, the rest ends. */
   async close(): Promise<void> {
     const { backend } = this.#options;
-    if (backend.adopt) await backend.close?.();
-    else await Promise.all([...this.#running.keys()].map((run) => this.stop(run)));
+    if (!backend.adopt) await Promise.all([...this.#running.keys()].map((run) => this.stop(run)));
+    await backend.close?.();
   }
 
   /** Removes what an earlier process of this cluster left running of runs that are not known. */

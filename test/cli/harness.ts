@@ -2,12 +2,12 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { expect } from "vitest";
+import { PROGRAMS } from "../build.ts";
 
 // The real command lines as processes of their own.
 
-export type Program = "kars-mesh" | "kars-local";
+export type Program = keyof typeof PROGRAMS;
 
 export interface Ended {
   readonly code: number | null;
@@ -21,8 +21,6 @@ interface Options {
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
 }
-
-const entryOf = (program: Program) => fileURLToPath(new URL(`../../src/cli/${program}.ts`, import.meta.url));
 
 /** The environment without anything that would speak to the command lines or colour them. */
 const quiet = Object.fromEntries(
@@ -40,7 +38,7 @@ export class Running {
   readonly #watchers = new Set<() => void>();
 
   constructor(program: Program, args: readonly string[], { input = "", env = {}, cwd }: Options = {}) {
-    const child = spawn(process.execPath, [entryOf(program), ...args], {
+    const child = spawn(process.execPath, [PROGRAMS[program], ...args], {
       env: { ...quiet, ...env },
       stdio: ["pipe", "pipe", "pipe"],
       ...(cwd === undefined ? {} : { cwd }),

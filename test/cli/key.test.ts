@@ -2,10 +2,10 @@
 import { spawn, spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
 import { MeshNode } from "../../src/actors/node.ts";
 import { offline } from "../actors/world.ts";
+import { PROGRAMS } from "../build.ts";
 import { ALICE } from "../specification.ts";
 import { documentOf, folder, Laptop, run, tidyUp } from "./harness.ts";
 
@@ -65,11 +65,17 @@ describe("kars-mesh key", { timeout: PATIENCE_MS }, () => {
 
 /** util-linux's `script` gives a process a terminal. */
 const hasTerminals = spawnSync("script", ["--version"], { encoding: "utf8" }).stdout?.includes("util-linux") ?? false;
-const ENTRY = fileURLToPath(new URL("../../src/cli/kars-mesh.ts", import.meta.url));
 
 /** Runs a command at a terminal, typing each answer when its question stands there. */
 async function typed(home: string, args: readonly string[], answers: readonly (readonly [RegExp, string])[]) {
-  const words = [process.execPath, "--disable-warning=ExperimentalWarning", ENTRY, "--home", home, ...args];
+  const words = [
+    process.execPath,
+    "--disable-warning=ExperimentalWarning",
+    PROGRAMS["kars-mesh"],
+    "--home",
+    home,
+    ...args,
+  ];
   const env = { PATH: process.env.PATH, HOME: home, TERM: "dumb" };
   const child = spawn("script", ["-qefc", words.join(" "), "/dev/null"], { env, stdio: ["pipe", "pipe", "inherit"] });
   const ended = new Promise<number | null>((resolve) => child.once("close", resolve));

@@ -4,15 +4,14 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type Mesh, openMesh } from "../../src/actors/mesh.ts";
 import { openCluster } from "../../src/cluster/local.ts";
+import { PROGRAMS } from "../build.ts";
 
 // Real processes, really killed. Each laptop of these tests is the command `kars-mesh run` in a process of its own, which is
 // ended with SIGKILL; the test talks to it through its home, as any other command would.
 
-const CLI = fileURLToPath(new URL("../../src/cli/kars-mesh.ts", import.meta.url));
 type Cluster = Awaited<ReturnType<typeof openCluster>>;
 
 class Laptop {
@@ -40,7 +39,7 @@ class Laptop {
 
   /** Starts the laptop's process and reaches it through its home. */
   async start(): Promise<void> {
-    const child = spawn(process.execPath, [CLI, "run", "--json", "--home", this.home], {
+    const child = spawn(process.execPath, [PROGRAMS["kars-mesh"], "run", "--json", "--home", this.home], {
       stdio: ["ignore", "pipe", "ignore"],
     });
     this.#process = child;
@@ -165,9 +164,13 @@ describe("a laptop whose process is killed", () => {
   it("a command that waits goes on when the process that owns the home is killed, and what comes reaches it once", async () => {
     await alice.send(bob, "hello");
     await bob.receive(alice, 1);
-    const waiting = spawn(process.execPath, [CLI, "await", "bob", "--timeout", "120", "--json", "--home", alice.home], {
-      stdio: ["ignore", "pipe", "pipe"],
-    });
+    const waiting = spawn(
+      process.execPath,
+      [PROGRAMS["kars-mesh"], "await", "bob", "--timeout", "120", "--json", "--home", alice.home],
+      {
+        stdio: ["ignore", "pipe", "pipe"],
+      },
+    );
     const ended = once(waiting, "exit");
     let output = "";
     waiting.stdout.on("data", (chunk) => {

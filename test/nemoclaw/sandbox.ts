@@ -7,7 +7,7 @@ import { onTestFinished } from "vitest";
 import { realNetwork } from "../../src/actors/network.ts";
 import { type Clock, type Ports, realClock, realPorts } from "../../src/actors/ports.ts";
 import { openHousehold } from "../../src/cluster/local.ts";
-import { spawnProcess } from "../../src/cluster/sandbox-process.ts";
+import { processBackend } from "../../src/cluster/sandbox-process.ts";
 import { type ServerOptions, startServer } from "../../src/cluster/server.ts";
 import { MeshError } from "../../src/errors.ts";
 import { lead, listen } from "../actors/proxies.ts";
@@ -167,12 +167,14 @@ export async function openNamedCluster(
   });
   const [relay, registry, controller] = names.map((name) => `${name}:${server.port}`);
   const pairUrl = `http://${controller}/v1/pair`;
+  const processes = processBackend();
   const opened = await openHousehold({
     directory,
     ports,
     backend: {
+      ...processes,
       spawn: (config, hooks) =>
-        spawnProcess({ ...config, relay_url: server.relayUrl, registry_url: server.url }, hooks),
+        processes.spawn({ ...config, relay_url: server.relayUrl, registry_url: server.url }, hooks),
     },
     cluster: "testbed",
     runner: null,

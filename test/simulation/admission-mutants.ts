@@ -35,11 +35,13 @@ function underway(system: ActorSystem, stream: string): string[] {
 export const ADMISSION_MUTANTS: readonly Mutant[] = [
   {
     name: "unsent-dropped",
+    shownBy: 22,
     breakage: "what the relay took in a session that is lost is not sent again",
     apply: without(({ type }) => type === "UNSENT"),
   },
   {
     name: "confirmed-by-the-relay",
+    shownBy: 6,
     breakage: "what the relay has counts as read by the peer, whatever session it is in",
     apply: committing((entries, system) =>
       entries.flatMap((entry) => {
@@ -118,6 +120,7 @@ export const ADMISSION_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "signatures-not-asked",
+    shownBy: 30,
     breakage: "a knock without a signature is taken of who announces that it signs its knocks",
     apply: replacing(
       Registry.prototype,

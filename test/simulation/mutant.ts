@@ -6,8 +6,8 @@ export interface Mutant {
   readonly name: string;
   /** What is broken. */
   readonly breakage: string;
-  /** Few worlds show it: the hunt for it is long, and `npm test` leaves it to `npm run simulate -- --rare`. */
-  readonly isRare?: boolean;
+  /** Few worlds show it: this one did, so that the hunt in `npm test` begins there. */
+  readonly shownBy?: number;
   readonly tampering?: Tampering;
   /** Breaks it; gives what repairs it. */
   readonly apply?: () => () => void;

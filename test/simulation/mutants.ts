@@ -83,6 +83,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "unsettled-vault",
+    shownBy: 69,
     breakage: "what a killed process had renamed is not made durable by the next",
     tampering: {
       disk: (disk) => ({
@@ -157,7 +158,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "keyring-not-rolled-back",
-    isRare: true,
+    shownBy: 6,
     breakage: "the ratchets in memory outlive a commit that was lost",
     apply: replacing(Keyring.prototype, "rollBack", () => () => undefined),
   },

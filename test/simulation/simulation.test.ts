@@ -2,7 +2,7 @@
 import { expect, it } from "vitest";
 import { run } from "./run.ts";
 
-const SEEDS = 100;
+const SEEDS = 60;
 const PORTION = 20;
 const portions = Array.from({ length: SEEDS / PORTION }, (_, portion) => 1 + portion * PORTION);
 
