@@ -30,6 +30,9 @@ const sentences = {
     "An offload that has not ended needs this conversation. Wait for it to end, or cancel it, then try again.",
   conversation_forgotten: "The conversation was forgotten before this could be sent.",
   no_free_slot: "All slots of the grant are in use. Wait for a running offload to end, or cancel one.",
+  sandbox_unknown:
+    "No sandbox of that name stands on the cluster. Leave the name out for a fresh one, or ask the operator to start it: kars-local sandboxes start <name>.",
+  sandbox_exists: "A sandbox of that name stands already. Choose another name or stop the other one.",
   budget_exhausted: "The grant's token budget is used up. Ask the operator for more.",
   capability_missing: "The grant does not include the capability this needs. Ask the operator.",
   policy_refused: "The cluster's policy does not allow this. Ask its operator.",

@@ -27,8 +27,8 @@ export function addOffloads(program: Command): void {
     .argument("<task>", "the task, in quotes; - reads it from standard input")
     .argument("[more...]", "more files, after --file")
     .option("--file <path>", "send a file along; may be given several times", repeated)
-    .addOption(new Option("--to <name>", "to the sandbox of that name").conflicts("capability"))
-    .option("--capability <capability>", "to a sandbox that can do that")
+    .addOption(new Option("--to <name>", "to the sandbox that stands under that name").conflicts("capability"))
+    .option("--capability <capability>", "to a fresh sandbox that may do that")
     .option(
       "--timeout <min>",
       `the time it may take, in minutes or as 2h (default: ${OFFLOAD_TIMEOUT_MINUTES})`,

@@ -46,7 +46,21 @@ export function addPairings(program: Command): void {
 
 export function addWhatRuns(program: Command): void {
   program.command("status").description("show the cluster").action(action(status));
-  program.command("sandboxes").description("show the sandboxes").action(action(sandboxes));
+  const sandboxes = program
+    .command("sandboxes")
+    .description("show the sandboxes, and start or stop those that stand")
+    .action(action(listSandboxes));
+  sandboxes
+    .command("start")
+    .description("start a sandbox that stays, and takes tasks by its name: kars-mesh offload --to <name>")
+    .argument("<name>", "its name")
+    .option("--capabilities <a,b>", "what it is for; a pairing must grant all of it", list, [])
+    .action(action(startSandbox));
+  sandboxes
+    .command("stop")
+    .description("end a sandbox that stands; a task that it has fails")
+    .argument("<name>", "its name")
+    .action(action(stopSandbox));
 }
 
 async function openCluster(io: Io): Promise<Mesh<ClusterOperations>> {
@@ -190,10 +204,43 @@ function tasksOf(tasks: Tasks): [string, string | null][] {
   ];
 }
 
-async function sandboxes(io: Io): Promise<void> {
+async function startSandbox(io: Io, name: string, { capabilities }: { capabilities: string[] }): Promise<void> {
+  await atCluster(io, async (cluster) => {
+    const result = await cluster.call("sandbox_start", { name, capabilities });
+    const { state, did, failure } = result;
+    const why = failure === null ? "" : `: ${line(failure)}`;
+    io.result(
+      result,
+      state === "ready"
+        ? `${name} stands as ${did}.`
+        : `${name} is not up yet${why}. kars-local sandboxes shows how it is.`,
+    );
+  });
+}
+
+async function stopSandbox(io: Io, name: string): Promise<void> {
+  await atCluster(io, async (cluster) => {
+    const result = await cluster.call("sandbox_stop", { name });
+    io.result(result, result.stopped ? `${name} is gone.` : `${name} will be gone when its cluster is up again.`);
+  });
+}
+
+async function listSandboxes(io: Io): Promise<void> {
   await atCluster(io, async (cluster) => {
     const result = await cluster.call("sandboxes", {});
-    const text =
+    const standing = table(
+      ["STANDING", "STATE", "SINCE", "PID", "CAPABILITIES", "DID", "FAILURE"],
+      result.standing.map((sandbox) => [
+        sandbox.name,
+        sandbox.state,
+        age(sandbox.opened_at),
+        String(sandbox.pid ?? ""),
+        sandbox.capabilities.join(", "),
+        sandbox.did ?? "",
+        sandbox.failure ?? "",
+      ]),
+    );
+    const tasks =
       result.sandboxes.length === 0
         ? "No sandboxes yet."
         : table(
@@ -209,6 +256,6 @@ async function sandboxes(io: Io): Promise<void> {
               sandbox.failure ?? "",
             ]),
           );
-    io.result(result, text);
+    io.result(result, result.standing.length === 0 ? tasks : `${standing}\n\n${tasks}`);
   });
 }

@@ -10,6 +10,7 @@ import type { PayloadInput, PayloadOf } from "../wire/payload.ts";
 import { Name } from "../wire/text.ts";
 import { type Grants, grantOf, REFUSALS, runOf } from "./grants.ts";
 import type { Sandboxes, SandboxHooks, TaskNews } from "./sandboxes.ts";
+import type { StandingSandboxes } from "./standing.ts";
 
 // The controller: takes requests from paired laptops, gives each a sandbox within the limits of its grant, and tells the
 // laptop how far it is. What a laptop and its sandbox say to each other it does not see.
@@ -39,6 +40,13 @@ export interface RequestRules {
   readonly recordsTasks: boolean;
 }
 
+export interface ControllerOptions {
+  readonly grants: Grants;
+  readonly sandboxes: Sandboxes;
+  readonly standing: StandingSandboxes;
+  readonly rules: RequestRules;
+}
+
 const phaseOf = (value: unknown): string =>
   typeof value === "string"
     ? value
@@ -50,11 +58,13 @@ export class Controller {
   readonly #core: Core;
   readonly #grants: Grants;
   readonly #sandboxes: Sandboxes;
+  readonly #standing: StandingSandboxes;
   readonly #rules: RequestRules;
 
-  constructor(node: MeshNode, grants: Grants, sandboxes: Sandboxes, rules: RequestRules) {
+  constructor(node: MeshNode, { grants, sandboxes, standing, rules }: ControllerOptions) {
     this.#core = node.core;
     this.#rules = rules;
+    this.#standing = standing;
     this.#grants = grants;
     this.#sandboxes = sandboxes;
     node.perform("run", {
@@ -130,15 +140,26 @@ export class Controller {
     if (!grant) return refuse("not_paired");
     if (grant.phase === "Revoked") return refuse("token_revoked");
     if (grant.phase !== "Active") return refuse("token_expired");
-    const needed = ["offload", ...(request.target?.capability === undefined ? [] : [request.target.capability])];
+    const { name, capability } = request.target ?? {};
+    const standing = name === undefined ? undefined : this.#standing.find(name);
+    if (name !== undefined && !standing) return refuse("sandbox_unknown", `${name}: ${this.#whoStands()}`);
+    if (standing && capability !== undefined && !standing.capabilities.includes(capability))
+      return refuse("capability_missing", `${name} has not ${capability}; ${this.#whoStands()}`);
+    const asked = capability === undefined || standing ? [] : [capability];
+    const needed = [...new Set(["offload", ...(standing?.capabilities ?? []), ...asked])];
     const missing = needed.filter((capability) => !grant.capabilities.includes(capability));
     if (missing.length > 0)
       return refuse("capability_missing", `${missing.join(", ")} (granted: ${grant.capabilities.join(", ")}).`);
     if (grant.token_budget !== null && grant.tokens_used >= grant.token_budget) return refuse("budget_exhausted");
-    const wanted = Name.safeParse(request.target?.name ?? `sandbox-${id.slice(0, 8)}`);
+    const wanted = Name.safeParse(name ?? `sandbox-${id.slice(0, 8)}`);
     if (!wanted.success) return refuse("input_invalid", "The sandbox's name is not one.");
-    const busy = this.list().some(({ name, ended_at }) => name === wanted.data && ended_at === null);
-    if (busy) return refuse("cluster_refused", `The sandbox ${wanted.data} is busy with another run.`);
+    const sandbox = wanted.data;
+    const isBusy = this.list().some((run) => run.name === sandbox && !run.settled);
+    // One that stands takes one task after the other: who asks for it waits in line, as for a slot.
+    if (standing && isBusy) return refuse("no_free_slot", `The sandbox ${sandbox} is busy with another task.`);
+    if (standing && standing.state !== "ready") return refuse("no_free_slot", `The sandbox ${sandbox} is not up yet.`);
+    if (isBusy || (!standing && this.#standing.find(sandbox)))
+      return refuse("cluster_refused", `The name ${sandbox} is taken.`);
     if (grant.slots_used >= grant.slots)
       return refuse("no_free_slot", `${grant.slots_used} of ${grant.slots} are running.`);
     const minutes = Math.min(request.preferences.timeout_minutes ?? OFFLOAD_TIMEOUT_MINUTES, this.#rules.maxMinutes);
@@ -159,7 +180,8 @@ export class Controller {
             request: id,
             grant: grant.name,
             laptop,
-            sandbox: wanted.data,
+            sandbox,
+            ...(standing && { standing: true }),
             capabilities: needed,
             timeout_minutes: minutes,
             ...described(request),
@@ -168,6 +190,12 @@ export class Controller {
         },
       ),
     );
+  }
+
+  /** Those that can be asked for by name, in words. */
+  #whoStands(): string {
+    const all = this.#standing.list().map(({ name, capabilities }) => [name, ...capabilities].join(" with "));
+    return all.length === 0 ? "none stands there." : `there stand ${all.join(", ")}.`;
   }
 
   /** A message to the laptop. Its id is made of the run and what it says, so that saying it again is the same message. */
@@ -198,14 +226,22 @@ export class Controller {
   }
 
   async #spawn(run: string): Promise<void> {
-    const { laptop, grant, sandbox, capabilities, timeoutMinutes, taskHash } = this.#known(run);
+    const { laptop, grant, sandbox, capabilities, timeoutMinutes, taskHash, standing } = this.#known(run);
     const hooks = this.#hooksOf(run);
     // The grant may have ended, or its last slot gone, between the request's answer and its commit.
     if (!this.#grants.holds(grant, run)) {
       hooks.failed("the grant had no slot for it any more");
       return;
     }
-    const wanted = { laptop, grant, name: sandbox, capabilities, timeoutMinutes, taskHash };
+    const wanted = {
+      laptop,
+      grant,
+      name: sandbox,
+      capabilities,
+      timeoutMinutes,
+      taskHash,
+      isStanding: standing === true,
+    };
     try {
       const pid = await this.#sandboxes.spawn(run, wanted, hooks);
       await this.#commit(entriesOnly({ stream: runOf(run), event: { type: "SPAWNED", pid } }));

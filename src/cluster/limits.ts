@@ -16,3 +16,5 @@ export const AUDIT_TAIL_SIZE = 4 * 1024 * KiB;
 /** Lines of the audit record that one answer lists unless asked for more, and the most, since they are in memory. */
 export const AUDIT_PAGE = 50;
 export const AUDIT_PAGE_MAX = 10_000;
+/** How long the operator's command waits for a sandbox to stand or to be gone: then it says how far it is. */
+export const STANDING_WAIT_MS = 30 * SECOND_MS;

@@ -14,6 +14,7 @@ import { GRANT_TIME_MAX_MS, OFFLOAD_TIMEOUT_MINUTES_MAX, SLOTS_MAX } from "../li
 import { grantDefinition } from "../machines/grant/machine.ts";
 import { refusalDefinition } from "../machines/refusal/machine.ts";
 import { runDefinition } from "../machines/run/machine.ts";
+import { standingDefinition } from "../machines/standing/machine.ts";
 import { tellingDisk } from "../store/disk-errors.ts";
 import type { Membership } from "../wire/registry.ts";
 import { Capabilities, Name } from "../wire/text.ts";
@@ -29,6 +30,8 @@ import { rulesFor } from "./runner/rules.ts";
 import { processBackend } from "./sandbox-process.ts";
 import { type SandboxBackend, Sandboxes } from "./sandboxes.ts";
 import { startServer } from "./server.ts";
+import { StandingSandboxes } from "./standing.ts";
+import { standingOperations } from "./standing-operations.ts";
 
 // The local cluster: relay, registry and controller in one process, sandboxes in their own, one directory for it all.
 
@@ -42,6 +45,7 @@ const urlsOf = (base: string): ClusterUrls => ({
 interface Household {
   readonly grants: Grants;
   readonly controller: Controller;
+  readonly standing: StandingSandboxes;
   readonly audit: Audit;
   /** The controller's word for those whom the cluster let in: laptops with a grant, sandboxes that run, and itself. */
   readonly vouch: (did: string) => Membership | undefined;
@@ -55,10 +59,11 @@ interface Household {
 }
 
 /** What a cluster can be asked, beside what every node can. */
-function clusterOperations({ grants, controller, audit, urls, online, allowsUnproven, tasks }: Household) {
+function clusterOperations({ grants, controller, standing, audit, urls, online, allowsUnproven, tasks }: Household) {
   const name = z.object({ name: Name });
   return {
     ...operations,
+    ...standingOperations(standing, online !== undefined),
     cluster_status: operation(z.object({}), async (_, { node }: CallContext) => ({
       name: node.membership.current?.cluster ?? null,
       did: node.core.keyring.hasIdentity ? node.core.keyring.identity.did : null,
@@ -84,7 +89,10 @@ function clusterOperations({ grants, controller, audit, urls, online, allowsUnpr
     grants: operation(z.object({}), async () => ({ grants: grants.list() })),
     grant: operation(name, async ({ name: wanted }) => grants.view(wanted)),
     grant_revoke: operation(name, async ({ name: wanted }) => grants.revoke(wanted)),
-    sandboxes: operation(z.object({}), async () => ({ sandboxes: controller.list() })),
+    sandboxes: operation(z.object({}), async () => ({
+      sandboxes: controller.list(),
+      standing: standing.list(),
+    })),
     audit: operation(AuditQuestion, async (question) => audit.answer(question)),
   };
 }
@@ -137,15 +145,14 @@ export async function openHousehold(
     ports,
     limits: options.limits ?? {},
     places: options.places,
-    definitions: [grantDefinition, runDefinition, refusalDefinition],
+    definitions: [grantDefinition, runDefinition, refusalDefinition, standingDefinition],
     onWork: async (work) => controller?.handle(work),
     onNote: options.onNote,
   });
   const urls = () => options.urls(node);
   const grants = new Grants(node.core, options.cluster, urls);
-  const sandboxes = new Sandboxes({
+  const housing = {
     disk: tellingDisk(ports.disk),
-    clock: ports.clock,
     backend,
     directory: join(options.directory, "sandboxes"),
     cluster: () => ({
@@ -157,23 +164,28 @@ export async function openHousehold(
       rules: governance.rules ?? rulesFor(options.runner),
       policy: governance.policy ?? null,
     }),
-  });
-  const runs = new Controller(node, grants, sandboxes, {
+  };
+  const standing = new StandingSandboxes(node, housing);
+  const sandboxes = new Sandboxes({ ...housing, clock: ports.clock, standing });
+  const rules = {
     maxMinutes: governance.maxMinutes ?? OFFLOAD_TIMEOUT_MINUTES_MAX,
     recordsTasks: governance.recordsTasks ?? false,
-  });
+  };
+  const runs = new Controller(node, { grants, sandboxes, standing, rules });
   controller = runs;
   const audit = await Audit.open(options.directory, node, options.onNote);
   const isOurs = (did: string) =>
     did === node.core.keyring.identity.did ||
     grants.of(did)?.phase === "Active" ||
-    runs.list().some((run) => run.did === did && run.ended_at === null);
+    runs.list().some((run) => run.did === did && run.ended_at === null) ||
+    standing.list().some((sandbox) => sandbox.did === did);
   return {
     node,
     sandboxes,
     household: {
       grants,
       controller: runs,
+      standing,
       audit,
       vouch: (did) => (isOurs(did) ? grants.vouch(did) : undefined),
       urls,

@@ -1,7 +1,7 @@
 import { hash } from "node:crypto";
 import type { Core } from "../actors/core.ts";
 import { offer, type Pull, pieces, pullsFiles } from "../actors/file-offers.ts";
-import type { FileTaker, Offer } from "../actors/file-transfers.ts";
+import type { Offer } from "../actors/file-transfers.ts";
 import { type FileToSend, inspectFiles, readInspected, saveFile } from "../actors/files.ts";
 import { type Composed, compose, type Draft, entriesOnly, join } from "../actors/outgoing.ts";
 import type { Follow } from "../actors/work.ts";
@@ -23,7 +23,7 @@ export interface SandboxFilesOptions {
   readonly onReceived: () => Follow;
 }
 
-export class SandboxFiles implements FileTaker {
+export class SandboxFiles {
   readonly #options: SandboxFilesOptions;
   /** The names of the files that are here. */
   readonly received = new Set<string>();
@@ -46,17 +46,10 @@ export class SandboxFiles implements FileTaker {
     return { refused: new MeshError("limit_reached", `An offload has at most ${FILES_MAX} files.`) };
   }
 
-  wants = (): boolean => true;
-  names = async (): Promise<ReadonlySet<string>> => this.received;
-  progressed = (): Draft => entriesOnly();
-
   async saved(_peer: string, _offer: Offer, { name }: { readonly name: string }): Promise<Follow> {
     this.received.add(name);
     return this.#options.onReceived();
   }
-
-  /** The laptop is told by the answer to its offer, and decides. */
-  failed = async (): Promise<Draft> => entriesOnly();
 
   /** A file that came whole in one message. */
   async take(payload: PayloadOf<"file_transfer">, id: string): Promise<Follow> {
@@ -127,6 +120,12 @@ export class SandboxFiles implements FileTaker {
     this.#answers.get(transfer_id)?.();
     this.#answers.delete(transfer_id);
     return entriesOnly();
+  }
+
+  /** Nobody waits for the laptop any more. */
+  end(): void {
+    for (const answered of this.#answers.values()) answered();
+    this.#answers.clear();
   }
 
   /** The pieces of a result file that the laptop pulls; undefined when it was not offered. */

@@ -5,72 +5,81 @@ import { realPorts } from "../actors/ports.ts";
 import { base64 } from "../crypto/index.ts";
 import { governed } from "./runner/governed.ts";
 import { runTask } from "./runner/task.ts";
-import { runSandbox } from "./sandbox.ts";
-import { SandboxConfig, SandboxFile, type TaskNews } from "./sandboxes.ts";
+import { type Agent, openAgent } from "./sandbox.ts";
+import { Order, type Report } from "./sandbox-orders.ts";
+import { type AgentConfig, type SandboxConfig, SandboxFile } from "./sandboxes.ts";
 
-// The process of one sandbox. It is told once what it is: by its parent, with which it ends, or by a file that its first
+// The process of a sandbox. It is told who it is and what to do: by its parent, with which it ends, or by a file that its first
 // argument or KARS_SANDBOX_CONFIG names, as in a pod. What a task leaves behind in it is its owner's alone.
 process.umask(0o077);
+
+const note = (text: string) => console.error(text);
+function fail(error: unknown): never {
+  console.error(error);
+  process.exit(1);
+}
+
+/** Resolves when the parent has been told all, or is gone. */
+let telling: Promise<void> = Promise.resolve();
+function tell(report: Report): void {
+  const told = new Promise<void>((resolve) => {
+    if (process.connected) process.send?.(report, () => resolve());
+    else resolve();
+  });
+  telling = telling.then(() => told);
+}
 
 /** What ends it, however far it is. */
 let end: () => void = () => process.exit(0);
 process.once("SIGTERM", () => end());
 process.once("disconnect", () => end());
 
-/** Resolves when the parent has been told all, or is gone. */
-let telling: Promise<void> = Promise.resolve();
-function tell(news: TaskNews | { readonly ready: string }): void {
-  const told = new Promise<void>((resolve) => {
-    if (process.connected) process.send?.(news, () => resolve());
-    else resolve();
-  });
-  telling = telling.then(() => told);
+async function open(config: AgentConfig, seed?: Uint8Array): Promise<Agent> {
+  const agent = await openAgent(config, { ports: realPorts(realNetwork), seed, note });
+  end = () => {
+    agent
+      .close()
+      .finally(() => agent.ended())
+      .finally(() => telling)
+      .finally(() => process.exit(0));
+  };
+  tell({ ready: agent.did });
+  return agent;
 }
 
-function run(config: SandboxConfig, seed?: Uint8Array): void {
-  const { grant, laptop, run: request_id, task_sha256: allowed, policy } = config;
-  const perform = governed({ subject: { grant, laptop, request_id }, allowed, policy, tell }, runTask);
-  let working: Promise<unknown> = Promise.resolve();
-  runSandbox(config, {
-    ports: realPorts(realNetwork),
-    runTask: (options) => {
-      const result = perform(options);
-      // Who asked for it is told of its failure.
-      working = result.catch(() => undefined);
-      return result;
-    },
-    seed,
-    ready: (did) => tell({ ready: did }),
-    note: (text) => console.error(text),
-  }).then(
-    (close) => {
-      end = () => {
-        close()
-          .finally(() => working)
-          .finally(() => telling)
-          .finally(() => process.exit(0));
-      };
-    },
-    (error: unknown) => {
-      console.error(error);
-      process.exit(1);
-    },
-  );
+function serve(agent: Agent, config: SandboxConfig): Promise<void> {
+  const { grant, laptop, run, task_sha256: allowed, policy } = config;
+  const subject = { grant, laptop, request_id: run };
+  return agent.serve(config, governed({ subject, allowed, policy, tell: (news) => tell({ run, news }) }, runTask));
+}
+
+let opening: Promise<Agent> | undefined;
+
+async function obey(order: Order): Promise<void> {
+  if ("be" in order) {
+    const { directory } = order.be;
+    process.chdir(directory);
+    process.env.HOME = directory;
+    process.env.TMPDIR = directory;
+    opening = open(order.be);
+    await opening;
+    return;
+  }
+  const agent = await opening;
+  if (!agent) throw new Error("it was not told who it is");
+  if ("serve" in order) return serve(agent, order.serve);
+  await agent.drop(order.drop);
+  tell({ dropped: order.drop });
 }
 
 const path = process.argv[2] ?? process.env.KARS_SANDBOX_CONFIG;
 if (path !== undefined) {
   const { seed, ...config } = SandboxFile.parse(JSON.parse(readFileSync(path, "utf8")));
   mkdirSync(join(config.directory, "work"), { recursive: true });
-  run(config, base64.decode(seed));
-} else if (process.send)
-  process.once("message", (message) => {
-    const config = SandboxConfig.parse(message);
-    process.chdir(join(config.directory, "work"));
-    process.env.HOME = config.directory;
-    process.env.TMPDIR = config.directory;
-    run(config);
-  });
+  open(config, base64.decode(seed))
+    .then((agent) => serve(agent, config))
+    .catch(fail);
+} else if (process.send) process.on("message", (message) => void obey(Order.parse(message)).catch(fail));
 else {
   console.error("A sandbox is told what it is by a file: name it as the argument, or in KARS_SANDBOX_CONFIG.");
   process.exitCode = 2;

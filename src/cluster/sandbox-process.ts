@@ -3,25 +3,23 @@ import { once } from "node:events";
 import { appendFile } from "node:fs/promises";
 import { dirname, extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { z } from "zod";
 import { RUN_LOG_SIZE_MAX } from "../limits.ts";
 import { safeParse } from "../parse.ts";
-import { Did } from "../wire/text.ts";
 import { presetOf } from "./runner/presets.ts";
 import { endMarked } from "./runner/processes.ts";
-import {
-  type ClusterConfig,
-  type SandboxBackend,
-  type SandboxConfig,
-  type SandboxHooks,
-  type SandboxProcess,
-  TaskNews,
+import { type Order, Report } from "./sandbox-orders.ts";
+import type {
+  AgentConfig,
+  ClusterConfig,
+  SandboxBackend,
+  SandboxConfig,
+  SandboxHooks,
+  SandboxProcess,
+  StandingHooks,
+  StandingProcess,
 } from "./sandboxes.ts";
 
 // The real process of a sandbox: a child with a scrubbed environment, in a group of its own.
-
-/** What a sandbox tells its parent. */
-const Report = z.union([z.object({ ready: Did }), TaskNews]);
 
 const ENVIRONMENT = ["PATH", "LANG", "LC_ALL", "TZ", "SystemRoot"] as const;
 
@@ -70,24 +68,79 @@ function startProcess(env: NodeJS.ProcessEnv): ChildProcess {
   });
 }
 
-async function begin(child: ChildProcess, config: SandboxConfig, hooks: SandboxHooks): Promise<SandboxProcess> {
-  const { directory } = config;
-  keepLog(child, join(directory, "log"));
+/** Tells a process who it is. Resolves with its id when it runs. */
+async function begin(child: ChildProcess, agent: AgentConfig, hear: (report: Report) => void): Promise<number> {
+  keepLog(child, join(agent.directory, "log"));
   child.on("message", (message) => {
     const report = safeParse(Report, message);
-    if (!report.success) return;
-    if ("ready" in report.data) hooks.ready(report.data.ready);
-    else hooks.told(report.data);
+    if (report.success) hear(report.data);
   });
-  // What it told before it ended is read before its end is told.
+  if (child.pid === undefined) await once(child, "spawn");
+  order(child, { be: agent });
+  return child.pid ?? 0;
+}
+
+/** One that has just ended hears nothing, and its end is told by itself. */
+const order = (child: ChildProcess, told: Order): void => void child.send(told, () => undefined);
+
+/** Calls back when a process has ended, after all that it told before. */
+function onEnd(child: ChildProcess, ended: (code: number | null) => void): void {
   const silent = new Promise<void>((resolve) => child.once("disconnect", resolve));
   child.once("exit", (code) => {
     killGroup(child);
-    Promise.all([endMarked(directory), silent]).finally(() => hooks.exited(code));
+    silent.finally(() => ended(code));
   });
-  if (child.pid === undefined) await once(child, "spawn");
-  child.send(config);
-  return { pid: child.pid ?? 0, end: (force) => child.kill(force ? "SIGKILL" : "SIGTERM") };
+}
+
+/** A sandbox for one task, with which it ends. */
+async function spawnOnce(child: ChildProcess, config: SandboxConfig, hooks: SandboxHooks): Promise<SandboxProcess> {
+  onEnd(child, (code) => endMarked(config.directory).finally(() => hooks.exited(code)));
+  const pid = await begin(child, config, (report) => {
+    if ("ready" in report) hooks.ready(report.ready);
+    else if ("news" in report) hooks.told(report.news);
+  });
+  order(child, { serve: config });
+  return { pid, end: (force) => child.kill(force ? "SIGKILL" : "SIGTERM") };
+}
+
+interface Served {
+  readonly directory: string;
+  readonly hooks: SandboxHooks;
+}
+
+/** A sandbox that stands. */
+async function standUp(child: ChildProcess, agent: AgentConfig, hooks: StandingHooks): Promise<StandingProcess> {
+  const served = new Map<string, Served>();
+  let did = "";
+  const over = async (run: string, code: number | null) => {
+    const task = served.get(run);
+    served.delete(run);
+    if (!task) return;
+    await endMarked(task.directory);
+    task.hooks.exited(code);
+  };
+  onEnd(child, (code) => {
+    Promise.all([...served.keys()].map((run) => over(run, code))).finally(() => hooks.exited(code));
+  });
+  const end = (force: boolean) => void child.kill(force ? "SIGKILL" : "SIGTERM");
+  const pid = await begin(child, agent, (report) => {
+    if ("ready" in report) {
+      did = report.ready;
+      hooks.ready(did);
+    } else if ("dropped" in report) over(report.dropped, 0);
+    else served.get(report.run)?.hooks.told(report.news);
+  });
+  return {
+    pid,
+    end,
+    serve(config, asked) {
+      const { run, directory } = config;
+      served.set(run, { directory, hooks: asked });
+      order(child, { serve: config });
+      asked.ready(did);
+      return { pid, end: (force) => (force ? end(true) : order(child, { drop: run })) };
+    },
+  };
 }
 
 /**
@@ -120,16 +173,17 @@ export function processBackend(): SandboxBackend {
     return startProcess(env);
   };
 
+  /** The next one is made ready when this one is. */
+  const andPrepare = (told: Told, ready: (did: string) => void) => (did: string) => {
+    prepare(told);
+    ready(did);
+  };
+
   return {
     prepare,
-    spawn: (config, hooks) =>
-      begin(take(config), config, {
-        ...hooks,
-        ready: (did) => {
-          prepare(config);
-          hooks.ready(did);
-        },
-      }),
+    spawn: (config, hooks) => spawnOnce(take(config), config, { ...hooks, ready: andPrepare(config, hooks.ready) }),
+    stand: (agent, cluster, hooks) =>
+      standUp(take(cluster), agent, { ...hooks, ready: andPrepare(cluster, hooks.ready) }),
     async close() {
       isClosed = true;
       if (!spare) return;

@@ -6,23 +6,29 @@ import { type Disk, joinPath } from "../store/disk.ts";
 import { Did } from "../wire/text.ts";
 import { PolicyHook } from "./policy.ts";
 import { TaskRules } from "./runner/rules.ts";
+import type { StandingSandboxes } from "./standing.ts";
 
 // The sandboxes of a cluster: each a process of its own, here or elsewhere, with its own folder and its own mesh identity.
 
-/** What a sandbox is told by its parent, once. */
-export const SandboxConfig = z.object({
+/** Who a sandbox is. */
+export const AgentConfig = z.object({
   directory: z.string(),
-  run: z.string(),
   name: z.string(),
-  laptop: Did,
-  grant: z.string(),
-  /** The only task that it runs; null when that was not written down. */
-  task_sha256: z.string().nullable(),
   controller: Did,
   cluster: z.string(),
   relay_url: z.string(),
   registry_url: z.string(),
   capabilities: z.array(z.string()),
+});
+export type AgentConfig = z.infer<typeof AgentConfig>;
+
+/** What it is to do, and for whom. */
+export const SandboxConfig = AgentConfig.extend({
+  run: z.string(),
+  laptop: Did,
+  grant: z.string(),
+  /** The only task that it runs; null when that was not written down. */
+  task_sha256: z.string().nullable(),
   timeout_minutes: z.number(),
   runner: z.string().nullable(),
   rules: TaskRules,
@@ -76,12 +82,21 @@ export interface SandboxProcess {
 /** Starts the process of a sandbox, in its folder. Resolves when it runs. */
 export type Spawn = (config: SandboxConfig, hooks: SandboxHooks) => Promise<SandboxProcess>;
 
+/** A sandbox that takes one task after the other. */
+export interface StandingProcess extends SandboxProcess {
+  /** Gives it a task. `end` of what is returned lets go of the task; with force it ends the sandbox. */
+  serve(config: SandboxConfig, hooks: SandboxHooks): SandboxProcess;
+}
+export type StandingHooks = Pick<SandboxHooks, "ready" | "exited">;
+
 /** Where sandboxes run. */
 export interface SandboxBackend {
   /** Makes ready for the next sandbox of a cluster; `spawn` does without. */
   prepare?(cluster: ClusterConfig): void;
   /** Asked again for the same run, as after a crash, one that outlives its cluster is not started twice. */
   readonly spawn: Spawn;
+  /** Starts one that stands. Absent where none can. */
+  stand?(agent: AgentConfig, cluster: ClusterConfig, hooks: StandingHooks): Promise<StandingProcess>;
   /**
    * Takes up again what an earlier process of this cluster started; undefined when it is not there any more. Without it
    * sandboxes end with the cluster.
@@ -101,6 +116,8 @@ export interface Wanted {
   readonly capabilities: readonly string[];
   readonly timeoutMinutes: number;
   readonly taskHash: string | null;
+  /** It goes to the sandbox that stands under that name. */
+  readonly isStanding: boolean;
 }
 
 interface Running {
@@ -115,6 +132,7 @@ export interface SandboxesOptions {
   /** Where the sandboxes have their folders. */
   readonly directory: string;
   readonly cluster: () => ClusterConfig;
+  readonly standing: StandingSandboxes;
 }
 
 export class Sandboxes {
@@ -133,10 +151,10 @@ export class Sandboxes {
   /** Starts a sandbox. Resolves with its process id, if it has one. */
   async spawn(
     run: string,
-    { laptop, grant, name, capabilities, timeoutMinutes, taskHash }: Wanted,
+    { laptop, grant, name, capabilities, timeoutMinutes, taskHash, isStanding }: Wanted,
     hooks: SandboxHooks,
   ): Promise<number | null> {
-    const { disk, cluster, backend } = this.#options;
+    const { disk, cluster, backend, standing } = this.#options;
     const directory = this.#folderOf(run);
     await disk.makeDirectory(joinPath(directory, "work"));
     const config: SandboxConfig = {
@@ -150,7 +168,9 @@ export class Sandboxes {
       capabilities: [...capabilities],
       timeout_minutes: timeoutMinutes,
     };
-    const process = await this.#hold(run, hooks, (own) => backend.spawn(config, own));
+    const process = await this.#hold(run, hooks, async (own) =>
+      isStanding ? standing.serve(config, own) : backend.spawn(config, own),
+    );
     return process?.pid ?? null;
   }
 
@@ -215,8 +235,9 @@ export class Sandboxes {
 
   /** The cluster closes: what can be taken up again goes on, the rest ends. */
   async close(): Promise<void> {
-    const { backend } = this.#options;
+    const { backend, standing } = this.#options;
     if (!backend.adopt) await Promise.all([...this.#running.keys()].map((run) => this.stop(run)));
+    await standing.end();
     await backend.close?.();
   }
 

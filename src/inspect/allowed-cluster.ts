@@ -53,6 +53,7 @@ export const CLUSTER_ALLOWED: Readonly<Record<string, Allowed>> = {
       failure,
       settled: flag,
       taskHash: hidden,
+      standing: flag,
     },
     events: {
       REQUESTED: {
@@ -66,6 +67,7 @@ export const CLUSTER_ALLOWED: Readonly<Record<string, Allowed>> = {
         task_size: count,
         files: count,
         bytes: count,
+        standing: flag,
         task: hidden,
       },
       BEGUN: { files: count, bytes: count },
@@ -78,6 +80,17 @@ export const CLUSTER_ALLOWED: Readonly<Record<string, Allowed>> = {
       EXITED: { code: count, tokens: count },
       FAILED: { code, detail: hidden },
       SETTLED: { outcome, code, reason: hidden, exit: count, tokens: count, duration_ms: count },
+    },
+  },
+  standing: {
+    context: { name, capabilities, openedAt: time, did, pid: count, failures: count, detail: hidden },
+    events: {
+      OPENED: { capabilities },
+      SPAWNED: { pid: count },
+      READY: { did },
+      EXITED: { detail: hidden },
+      CLOSED: {},
+      REMOVED: {},
     },
   },
   refusal: {

@@ -3,11 +3,17 @@ import type { MachineDefinition } from "../machines/definition.ts";
 import { grantDefinition } from "../machines/grant/machine.ts";
 import { refusalDefinition } from "../machines/refusal/machine.ts";
 import { runDefinition } from "../machines/run/machine.ts";
+import { standingDefinition } from "../machines/standing/machine.ts";
 
 // Every machine there is: a laptop's and a cluster's.
 
 /** What a controller runs beyond what every node does, in the order in which its node is given them. */
-export const CLUSTER_DEFINITIONS: readonly MachineDefinition[] = [grantDefinition, runDefinition, refusalDefinition];
+export const CLUSTER_DEFINITIONS: readonly MachineDefinition[] = [
+  grantDefinition,
+  runDefinition,
+  refusalDefinition,
+  standingDefinition,
+];
 
 /** The machines by kind. */
 export const DEFINITIONS: ReadonlyMap<string, MachineDefinition> = new Map(

@@ -51,7 +51,7 @@ export const OffloadRequest = z.looseObject({
       timeout_minutes: z.number().positive().optional(),
     })
     .default({}),
-  /** Extension: a sandbox by name, or the capabilities that a fresh one must have. */
+  /** Extension: the sandbox that stands under a name, or what a fresh one must be capable of. */
   target: z.looseObject({ name: z.string().max(64).optional(), capability: z.string().max(64).optional() }).optional(),
   timestamp: Timestamp.optional(),
 });

@@ -199,7 +199,7 @@ export const CloudOffloadParameters = parameters({
     ),
   to: label(NAME_LENGTH_MAX)
     .optional()
-    .describe("The name of the sandbox or agent that is to do it, where the user named one."),
+    .describe("The name of the sandbox that is to do it, where the user named one: one that stands on the cluster."),
   capability: label(CAPABILITY_LENGTH_MAX)
     .optional()
     .describe("A capability that the sandbox must have, for example gpu; instead of to."),

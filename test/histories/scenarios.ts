@@ -241,7 +241,7 @@ const ENDLESS = `console.log("10 % waiting"); setInterval(() => undefined, 1000)
 const COPY = `import { copyFileSync } from "node:fs"; console.log("50 % copying"); copyFileSync("data.bin", "out/back.bin");`;
 
 /**
- * Errands: one with files to its result, which is told, one that is cancelled, one whose sandbox dies, one that waits for its turn
+ * Errands: one with files to its result, which is told, one for a sandbox that stands, one that is cancelled, one whose sandbox dies, one that waits for its turn
  * and ends with its grant, one refused; then all are forgotten.
  */
 const offloads: Scenario = async (directory) => {
@@ -255,8 +255,8 @@ const offloads: Scenario = async (directory) => {
     await writeFile(join(errand, name), content);
     return join(errand, name);
   };
-  const begin = async (task: string, files: string[]) =>
-    (await laptop.call("offload", { task, files, origin: task })).offload_id;
+  const begin = async (task: string, files: string[], target: object = {}) =>
+    (await laptop.call("offload", { task, files, origin: task, ...target })).offload_id;
   const ended = async (id: string) => {
     await laptop.call("offload_status", { id, wait_ms: WAIT_MS, until_over: true });
     // The slot is free again.
@@ -269,6 +269,18 @@ const offloads: Scenario = async (directory) => {
   await ended(await begin("run copy.mjs", [await file("copy.mjs", COPY), data]));
   const { news } = await laptop.call("news", {});
   await laptop.call("told", { told: news.map(({ subject, mark }) => ({ subject, mark })) });
+  // One that stands, whose process dies, takes a task all the same.
+  const { pid } = await cluster.call("sandbox_start", { name: "box" });
+  process.kill(pid ?? 0, "SIGKILL");
+  const isBox = (state: "resting" | "ready") =>
+    shows(
+      cluster,
+      ({ stream, state: { value } }) => stream === "standing/box" && JSON.stringify(value).includes(state),
+    );
+  await isBox("resting");
+  await isBox("ready");
+  await ended(await begin("an inventory", [], { to: "box" }));
+  await cluster.call("sandbox_stop", { name: "box" });
   const endless = await file("endless.mjs", ENDLESS);
   const cancelled = await begin("run endless.mjs", [endless]);
   await runs(cancelled);

@@ -193,6 +193,8 @@ const ALLOWED: Readonly<Record<string, string>> = {
   "run.REQUESTED.sandbox": PUBLIC_NAME,
   "run.REQUESTED.capabilities[]": PUBLIC_NAME,
   "run.READY.did": PUBLIC_DID,
+  "standing.OPENED.capabilities[]": PUBLIC_NAME,
+  "standing.READY.did": PUBLIC_DID,
   "refusal.REFUSED.grant": PUBLIC_NAME,
   "refusal.REFUSED.laptop": PUBLIC_DID,
   "refusal.REFUSED.request": CLEAR_ID,
@@ -226,6 +228,7 @@ const HELD: Readonly<Record<string, string>> = {
   "run.waits": "words of the cluster that runs it",
   "run.result": "its reason is free text",
   "run.taskHash": "whoever guesses the task could know that it was this one",
+  "standing.detail": "why a process could not be started may name what is on the machine",
   "refusal.recent": "it is made of what the events show",
 };
 

@@ -200,10 +200,9 @@ describe("an offload to the built-in runner", () => {
     await pair({ slots: 1, capabilities: ["offload", "cpu"] });
     expect((await ended(await offload("x", [], { capability: "gpu" }))).error?.code).toBe("capability_missing");
     const running = await offload("run endless.mjs", [file("endless.mjs", ENDLESS)], {
-      to: "workhorse",
       capability: "cpu",
     });
-    expect((await reached(running, ({ progress }) => progress.pct === 10)).sandbox).toBe("workhorse");
+    expect((await reached(running, ({ progress }) => progress.pct === 10)).sandbox).toMatch(/^sandbox-/);
     await cluster.call("grant_revoke", { name: "laptop" });
     // What runs by a grant ends with it.
     expect((await ended(running)).error).toMatchObject({ code: "token_revoked" });

@@ -4,6 +4,7 @@ import { TIMER_EVENT } from "../../actors/state.ts";
 import type { GrantEvent } from "../../machines/grant/events.ts";
 import type { RefusalEvent } from "../../machines/refusal/events.ts";
 import type { RunContext, RunEvent } from "../../machines/run/events.ts";
+import type { StandingEvent } from "../../machines/standing/events.ts";
 import type { Entry } from "../../store/journal.ts";
 
 // What the audit record says of an event of the controller's journal. It follows from the journal alone, so that it can be
@@ -17,6 +18,8 @@ export interface AuditFact {
     | "grant.revoked"
     | "grant.expired"
     | "pairing.refused"
+    | "sandbox.opened"
+    | "sandbox.closed"
     | "task.allowed"
     | "task.refused"
     | "task.begun"
@@ -104,6 +107,11 @@ function ofRefusal(event: Stored<RefusalEvent>): AuditFact | undefined {
     : { what: "task.refused", grant, laptop, request, code, task_sha256, task_size, files, bytes };
 }
 
+function ofStanding(sandbox: string, event: Stored<StandingEvent>): AuditFact | undefined {
+  if (event.type === "OPENED") return { what: "sandbox.opened", sandbox, capabilities: event.capabilities };
+  return event.type === "CLOSED" ? { what: "sandbox.closed", sandbox } : undefined;
+}
+
 /** @param contextOf the present context of a run, of which only what never changes is taken */
 export function factOf(
   { stream, event }: Entry,
@@ -117,6 +125,8 @@ export function factOf(
       return ofGrant(id, event as unknown as Stored<GrantEvent>);
     case "run":
       return ofRun(id, event as unknown as Stored<RunEvent>, contextOf(stream));
+    case "standing":
+      return ofStanding(id, event as unknown as Stored<StandingEvent>);
     case "refusal":
       return ofRefusal(event as unknown as Stored<RefusalEvent>);
     default:

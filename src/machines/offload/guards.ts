@@ -30,6 +30,12 @@ export const guards = {
   /** The cluster has no slot, though there should be one: others take some of them, or one that ended is not gone yet. */
   isFull: ({ event }: Args) => event.type === "FAILED" && event.code === "no_free_slot",
   isReady: ({ event }: Args) => event.type === "STATUS" && event.phase === "ready",
+  namesSandbox: ({ context, event }: Args) =>
+    event.type === "STATUS" &&
+    event.sandbox !== null &&
+    event.sandbox_did !== null &&
+    event.sandbox_did === context.sandbox.did &&
+    context.sandbox.name === null,
   isSpawning: ({ event }: Args) =>
     event.type === "STATUS" && (event.phase === "spawning" || event.phase === "scheduled"),
   isNewFile: ({ context, event }: Args) => event.type === "FILE_SAVED" && context.results.length < FILES_MAX,

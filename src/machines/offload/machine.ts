@@ -100,6 +100,9 @@ const offload = setup({
           }
         : {},
     ),
+    takeName: assign(({ context, event }) =>
+      event.type === "STATUS" ? { sandbox: { name: event.sandbox, did: context.sandbox.did } } : {},
+    ),
     greet: assign(({ context, event }) =>
       event.type === "GREETED" ? { sandbox: { name: context.sandbox.name, did: event.did } } : {},
     ),
@@ -185,6 +188,8 @@ const offload = setup({
             })),
           ],
         },
+        // A sandbox that stood already says hello before the controller names it.
+        STATUS: { guard: "namesSandbox", actions: ["hear", "takeName"] },
         FILE_SAVED: { guard: "isNewFile", actions: ["hear", "takeFile"] },
         PROGRESSED: { actions: ["hear", "takeProgress"] },
         TRANSFERRED: { actions: ["hear", "takeTransfer"] },
@@ -220,9 +225,7 @@ const offload = setup({
           after: { ready: { target: "#offload.lost", actions: "end" } },
         },
         ready: {
-          on: {
-            GREETED: greeted,
-          },
+          on: { GREETED: greeted },
           after: { hello: { target: "#offload.lost", actions: "end" } },
         },
         expecting: {
@@ -281,10 +284,7 @@ const offload = setup({
         starting: {
           on: {
             STARTED: { target: "running", actions: "hear" },
-            PROGRESSED: {
-              target: "running",
-              actions: ["hear", "takeProgress"],
-            },
+            PROGRESSED: { target: "running", actions: ["hear", "takeProgress"] },
           },
           after: { stall: { target: "#offload.lost", actions: "end" } },
         },

@@ -24,6 +24,8 @@ export const RunEventSchema = z.discriminatedUnion("type", [
     task_size: z.int().min(0).optional(),
     files: z.int().min(0).optional(),
     bytes: z.int().min(0).optional(),
+    /** It goes to the sandbox that stands under that name, in place of a fresh one. */
+    standing: z.literal(true).optional(),
     /** The words themselves, in the open, where the operator has them recorded. */
     task: z.string().max(TASK_SIZE_MAX).optional(),
   }),
@@ -77,6 +79,8 @@ export interface RunContext {
   readonly capabilities: readonly string[];
   readonly timeoutMinutes: number;
   readonly taskHash: string | null;
+  /** The sandbox was there before, and stays. */
+  readonly standing?: true;
   readonly did: string | null;
   readonly pid: number | null;
   /** What its start waited for last. */

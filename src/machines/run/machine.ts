@@ -6,6 +6,7 @@ import { type RunContext, type RunEvent, RunEventSchema } from "./events.ts";
 // A sandbox's life, as the controller sees it.
 //
 //   new ──REQUESTED──▶ alive.spawning ──SPAWNED──▶ alive.booting ──READY──▶ alive.ready ──STOP──▶ stopping ──EXITED──▶ ended
+//                        spawning ──READY──▶ alive.ready, where the sandbox stands already
 //                        spawning and booting ──STARTING──▶ the same, and the laptop is told what it waits for
 //                        any of alive ──EXITED, FAILED, its time is up──▶ failed
 
@@ -110,6 +111,7 @@ const run = setup({
             capabilities: event.capabilities,
             timeoutMinutes: event.timeout_minutes,
             taskHash: event.task_sha256 ?? null,
+            ...(event.standing && { standing: event.standing }),
             startedAt: event.at,
           })),
         },
@@ -143,6 +145,8 @@ const run = setup({
               ],
             },
             SPAWNED: { target: "booting", actions: assign(({ event }) => ({ pid: event.pid })) },
+            // One that stands is up already.
+            READY: { target: "ready", actions: assign(({ event }) => ({ did: event.did })) },
             RESUMED: { actions: { type: "spawn", params: ({ context }) => ({ run: context.id }) } },
           },
         },
@@ -170,6 +174,7 @@ const run = setup({
         ready: {
           entry: { type: "tell", params: ({ context }) => ({ run: context.id, phase: "ready" }) },
           on: {
+            SPAWNED: { actions: assign(({ event }) => ({ pid: event.pid })) },
             RESUMED: { actions: { type: "reclaim", params: ({ context }) => ({ run: context.id }) } },
           },
         },
