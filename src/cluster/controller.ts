@@ -1,14 +1,13 @@
 import { createHash } from "node:crypto";
 import type { Core } from "../actors/core.ts";
 import type { MeshNode } from "../actors/node.ts";
-import { compose, type Draft, entriesOnly, join } from "../actors/outgoing.ts";
+import { type Draft, entriesOnly, join } from "../actors/outgoing.ts";
 import type { Work } from "../actors/work.ts";
-import { type ErrorCode, MeshError } from "../errors.ts";
-import { OFFLOAD_TIMEOUT_MINUTES } from "../limits.ts";
+import { MeshError } from "../errors.ts";
 import type { Outcome, RunContext } from "../machines/run/events.ts";
-import type { PayloadInput, PayloadOf } from "../wire/payload.ts";
-import { Name } from "../wire/text.ts";
-import { type Grants, grantOf, REFUSALS, runOf } from "./grants.ts";
+import type { PayloadInput } from "../wire/payload.ts";
+import { type Grants, grantOf, runOf } from "./grants.ts";
+import { type RequestRules, Requests, refusalOf, word } from "./requests.ts";
 import type { Sandboxes, SandboxHooks, TaskNews } from "./sandboxes.ts";
 import type { StandingSandboxes } from "./standing.ts";
 
@@ -32,14 +31,6 @@ export interface RunView {
 
 type Phase = "spawning" | "scheduled" | "ready";
 
-/** What a cluster makes of every request. */
-export interface RequestRules {
-  /** The longest that a task may take. */
-  readonly maxMinutes: number;
-  /** The words of a task are recorded, in the open. */
-  readonly recordsTasks: boolean;
-}
-
 export interface ControllerOptions {
   readonly grants: Grants;
   readonly sandboxes: Sandboxes;
@@ -58,13 +49,11 @@ export class Controller {
   readonly #core: Core;
   readonly #grants: Grants;
   readonly #sandboxes: Sandboxes;
-  readonly #standing: StandingSandboxes;
-  readonly #rules: RequestRules;
+  readonly #requests: Requests;
 
   constructor(node: MeshNode, { grants, sandboxes, standing, rules }: ControllerOptions) {
     this.#core = node.core;
-    this.#rules = rules;
-    this.#standing = standing;
+    this.#requests = new Requests(node, { grants, standing, rules, list: () => this.list() });
     this.#grants = grants;
     this.#sandboxes = sandboxes;
     node.perform("run", {
@@ -78,7 +67,7 @@ export class Controller {
 
   /** Work that reached the controller; undefined when it is none of its own. */
   async handle({ peer, payload, id: messageId }: Work): Promise<Draft | undefined> {
-    if (payload.type === "offload_request") return this.#request(peer, payload, messageId);
+    if (payload.type === "offload_request") return this.#requests.answer(peer, payload, messageId);
     if (payload.type !== "offload_cleanup") return undefined;
     const context = this.#context(payload.request_id);
     if (context?.laptop !== peer) return undefined;
@@ -115,92 +104,8 @@ export class Controller {
     return context;
   }
 
-  // Requests
-
-  #request(laptop: string, request: PayloadOf<"offload_request">, messageId: string): Draft | undefined {
-    const id = request.request_id;
-    if (this.#context(id)) return undefined;
-    const grant = this.#grants.of(laptop);
-    const refuse = (code: ErrorCode, detail?: string) =>
-      join(
-        this.#word(laptop, id, `refused.${messageId.slice(-64)}`, refusalOf(id, code, detail)),
-        entriesOnly({
-          stream: REFUSALS,
-          event: {
-            type: "REFUSED",
-            what: "offload",
-            code,
-            grant: grant?.name ?? null,
-            laptop,
-            request: id,
-            ...described(request),
-          },
-        }),
-      );
-    if (!grant) return refuse("not_paired");
-    if (grant.phase === "Revoked") return refuse("token_revoked");
-    if (grant.phase !== "Active") return refuse("token_expired");
-    const { name, capability } = request.target ?? {};
-    const standing = name === undefined ? undefined : this.#standing.find(name);
-    if (name !== undefined && !standing) return refuse("sandbox_unknown", `${name}: ${this.#whoStands()}`);
-    if (standing && capability !== undefined && !standing.capabilities.includes(capability))
-      return refuse("capability_missing", `${name} has not ${capability}; ${this.#whoStands()}`);
-    const asked = capability === undefined || standing ? [] : [capability];
-    const needed = [...new Set(["offload", ...(standing?.capabilities ?? []), ...asked])];
-    const missing = needed.filter((capability) => !grant.capabilities.includes(capability));
-    if (missing.length > 0)
-      return refuse("capability_missing", `${missing.join(", ")} (granted: ${grant.capabilities.join(", ")}).`);
-    if (grant.token_budget !== null && grant.tokens_used >= grant.token_budget) return refuse("budget_exhausted");
-    const wanted = Name.safeParse(name ?? `sandbox-${id.slice(0, 8)}`);
-    if (!wanted.success) return refuse("input_invalid", "The sandbox's name is not one.");
-    const sandbox = wanted.data;
-    const isBusy = this.list().some((run) => run.name === sandbox && !run.settled);
-    // One that stands takes one task after the other: who asks for it waits in line, as for a slot.
-    if (standing && isBusy) return refuse("no_free_slot", `The sandbox ${sandbox} is busy with another task.`);
-    if (standing && standing.state !== "ready") return refuse("no_free_slot", `The sandbox ${sandbox} is not up yet.`);
-    if (isBusy || (!standing && this.#standing.find(sandbox)))
-      return refuse("cluster_refused", `The name ${sandbox} is taken.`);
-    if (grant.slots_used >= grant.slots)
-      return refuse("no_free_slot", `${grant.slots_used} of ${grant.slots} are running.`);
-    const minutes = Math.min(request.preferences.timeout_minutes ?? OFFLOAD_TIMEOUT_MINUTES, this.#rules.maxMinutes);
-    const validating: PayloadInput = {
-      type: "offload_status",
-      request_id: id,
-      phase: "validating",
-      message: `grant ${grant.name} allows it`,
-    };
-    return join(
-      this.#word(laptop, id, "validating", validating),
-      entriesOnly(
-        { stream: grantOf(grant.name), event: { type: "SLOT_TAKEN", run: id } },
-        {
-          stream: runOf(id),
-          event: {
-            type: "REQUESTED",
-            request: id,
-            grant: grant.name,
-            laptop,
-            sandbox,
-            ...(standing && { standing: true }),
-            capabilities: needed,
-            timeout_minutes: minutes,
-            ...described(request),
-            ...(this.#rules.recordsTasks && { task: request.task }),
-          },
-        },
-      ),
-    );
-  }
-
-  /** Those that can be asked for by name, in words. */
-  #whoStands(): string {
-    const all = this.#standing.list().map(({ name, capabilities }) => [name, ...capabilities].join(" with "));
-    return all.length === 0 ? "none stands there." : `there stand ${all.join(", ")}.`;
-  }
-
-  /** A message to the laptop. Its id is made of the run and what it says, so that saying it again is the same message. */
   #word(laptop: string, run: string, saying: string, payload: PayloadInput): Draft {
-    return compose(this.#core, laptop, payload, `${run}.${saying}`);
+    return word(this.#core, laptop, run, saying, payload);
   }
 
   #commit(draft: Draft): Promise<void> {
@@ -311,14 +216,6 @@ export class Controller {
   }
 }
 
-/** What of a request is written down: how much was asked, and a hash to know it by. */
-const described = ({ task, files, total_bytes }: PayloadOf<"offload_request">) => ({
-  task_sha256: createHash("sha256").update(task).digest("hex"),
-  task_size: Buffer.byteLength(task),
-  files: files.length,
-  bytes: total_bytes ?? 0,
-});
-
 /** What a sandbox tells of its task, as an event of its run. */
 const eventOf = ({ type, ...news }: TaskNews) => ({ type: EVENT_OF[type], ...news });
 const EVENT_OF = { begun: "BEGUN", used: "USED", ended: "FINISHED" } as const;
@@ -335,11 +232,3 @@ function accountOf({ reason, failure, result, tokens, startedAt, endedAt }: RunC
     duration_ms: Math.max(0, (endedAt ?? startedAt) - startedAt),
   };
 }
-
-const refusalOf = (request: string, code: ErrorCode, detail?: string): PayloadInput => ({
-  type: "offload_error",
-  request_id: request,
-  error: new MeshError(code, detail).message,
-  phase: "error",
-  code,
-});

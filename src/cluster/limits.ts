@@ -18,3 +18,5 @@ export const AUDIT_PAGE = 50;
 export const AUDIT_PAGE_MAX = 10_000;
 /** How long the operator's command waits for a sandbox to stand or to be gone: then it says how far it is. */
 export const STANDING_WAIT_MS = 30 * SECOND_MS;
+/** How long a request waits for a slot that is just being given back: about as long as a sandbox takes to end when it is asked to. */
+export const SLOT_FREEING_WAIT_MS = 3 * SECOND_MS;
