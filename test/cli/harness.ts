@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { expect } from "vitest";
 import { PROGRAMS } from "../build.ts";
 
@@ -22,10 +23,13 @@ interface Options {
   readonly cwd?: string;
 }
 
-/** The environment without anything that would speak to the command lines or colour them. */
-const quiet = Object.fromEntries(
-  Object.entries(process.env).filter(([name]) => !/^(KARS_|NO_COLOR|FORCE_COLOR|NODE_OPTIONS|VITEST)/.test(name)),
-);
+/** The environment without anything that would speak to the command lines or colour them. What is compiled is kept: they are many. */
+const quiet = {
+  ...Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !/^(KARS_|NO_COLOR|FORCE_COLOR|NODE_OPTIONS|VITEST)/.test(name)),
+  ),
+  NODE_COMPILE_CACHE: fileURLToPath(new URL("../../.cache/compiled", import.meta.url)),
+};
 
 const running = new Set<Running>();
 
