@@ -11,7 +11,7 @@ import {
   PROCESSES_MAX,
   VARIABLES_MAX,
 } from "../cluster/runner/limits.ts";
-import { DEFAULT_LIMITS, NETWORKS, rulesFor } from "../cluster/runner/rules.ts";
+import { DEFAULT_LIMITS, JOB_LIMITS, NETWORKS, type RunLimits, rulesFor } from "../cluster/runner/rules.ts";
 import { OFFLOAD_TIMEOUT_MINUTES_MAX } from "../limits.ts";
 import { bound, integer, repeated } from "./arguments.ts";
 import type { Io } from "./program.ts";
@@ -20,7 +20,7 @@ import type { Io } from "./program.ts";
 
 export interface GovernanceOptions {
   /** Of these 0 is no bound. */
-  readonly memory: number;
+  readonly memory?: number;
   readonly cpuTime: number;
   readonly processes: number;
   readonly outputSize: number;
@@ -41,8 +41,9 @@ const PRIVATE = [
 export function addGovernance(command: Command): Command {
   const { memory_mib, cpu_minutes, processes, output_mb } = DEFAULT_LIMITS;
   const none = "none or 0: no bound";
+  const memory = `${none} (default: ${memory_mib}; in a Job ${JOB_LIMITS.memory_mib})`;
   return command
-    .option("--memory <MiB>", `memory that a task may use; ${none}`, bound(MEMORY_MIB_MAX), memory_mib ?? 0)
+    .option("--memory <MiB>", `memory that a task may use; ${memory}`, bound(MEMORY_MIB_MAX))
     .option("--cpu-time <minutes>", `processor time that it may use; ${none}`, bound(CPU_MINUTES_MAX), cpu_minutes ?? 0)
     .option("--processes <n>", `processes and threads that it may have; ${none}`, bound(PROCESSES_MAX), processes ?? 0)
     .option("--output-size <MB>", `what it may write, files and output; ${none}`, bound(OUTPUT_MB_MAX), output_mb ?? 0)
@@ -67,9 +68,23 @@ export function addGovernance(command: Command): Command {
     .option("--audit-tasks", "record what tasks say, not only their hash", false);
 }
 
-/** @param directory the cluster's own */
-export function governanceOf(directory: string, runner: string | null, options: GovernanceOptions): Governance {
-  const { memory, cpuTime, processes, outputSize, maxMinutes, nodePermission, policy, auditTasks } = options;
+/** @param directory the cluster's own @param limits where the operator says nothing */
+export function governanceOf(
+  directory: string,
+  runner: string | null,
+  options: GovernanceOptions,
+  limits: RunLimits,
+): Governance {
+  const {
+    memory = limits.memory_mib,
+    cpuTime,
+    processes,
+    outputSize,
+    maxMinutes,
+    nodePermission,
+    policy,
+    auditTasks,
+  } = options;
   return {
     rules: {
       limits: {

@@ -25,7 +25,7 @@ import { type Governance, type TaskStatus, taskStatus, tryIsolation } from "./go
 import { type ClusterUrls, Grants } from "./grants.ts";
 import type { KubernetesBackend } from "./kubernetes/backend.ts";
 import type { KubernetesChoice } from "./kubernetes/open.ts";
-import { rulesFor } from "./runner/rules.ts";
+import { JOB_LIMITS, rulesFor } from "./runner/rules.ts";
 import { processBackend } from "./sandbox-process.ts";
 import { type SandboxBackend, Sandboxes } from "./sandboxes.ts";
 import { startServer } from "./server.ts";
@@ -194,7 +194,7 @@ export async function openCluster(
   const { directory, host = "127.0.0.1", name = "local", allowUnproven = false, onNote = () => undefined } = options;
   const { governance = {}, runner = null } = options;
   const ports = realPorts(realNetwork);
-  const rules = governance.rules ?? rulesFor(runner);
+  const rules = governance.rules ?? { ...rulesFor(runner), ...(options.kubernetes && { limits: JOB_LIMITS }) };
   if (options.kubernetes && governance.policy)
     throw new MeshError("input_invalid", "--policy: the program of a policy is not there in a Job; leave it out.");
   // A pod hides and cuts by itself.
@@ -247,7 +247,7 @@ export async function openCluster(
     if (options.kubernetes) {
       const { openKubernetes } = await import("./kubernetes/open.ts");
       const onArrival = (did: string, arrived: () => void) => arrivals.await(did, arrived);
-      kubernetes = await openKubernetes(options.kubernetes, { onArrival, note: onNote });
+      kubernetes = await openKubernetes(options.kubernetes, rules.limits, { onArrival, note: onNote });
     }
     const { node, household, ...rest } = await openHousehold({
       directory,

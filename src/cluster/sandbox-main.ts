@@ -3,10 +3,11 @@ import { join } from "node:path";
 import { realNetwork } from "../actors/network.ts";
 import { realPorts } from "../actors/ports.ts";
 import { base64 } from "../crypto/index.ts";
+import type { TaskNews } from "../wire/payload.ts";
 import { governed } from "./runner/governed.ts";
 import { runTask } from "./runner/task.ts";
 import { runSandbox } from "./sandbox.ts";
-import { SandboxConfig, SandboxFile, type TaskNews } from "./sandboxes.ts";
+import { SandboxConfig, SandboxFile } from "./sandboxes.ts";
 
 // The process of one sandbox. It is told once what it is: by its parent, with which it ends, or by a file that its first
 // argument or KARS_SANDBOX_CONFIG names, as in a pod. What a task leaves behind in it is its owner's alone.
@@ -29,12 +30,14 @@ function tell(news: TaskNews | { readonly ready: string }): void {
 
 function run(config: SandboxConfig, seed?: Uint8Array): void {
   const { grant, laptop, run: request_id, task_sha256: allowed, policy } = config;
-  const perform = governed({ subject: { grant, laptop, request_id }, allowed, policy, tell }, runTask);
+  const subject = { grant, laptop, request_id };
   let working: Promise<unknown> = Promise.resolve();
   runSandbox(config, {
     ports: realPorts(realNetwork),
-    runTask: (options) => {
-      const result = perform(options);
+    runTask: (options, account) => {
+      // One that a file tells what it is has no parent: its controller hears of the task over the mesh.
+      const told = seed === undefined ? tell : account.tell;
+      const result = governed({ subject, allowed, policy, tell: told }, runTask)(options);
       // Who asked for it is told of its failure.
       working = result.catch(() => undefined);
       return result;

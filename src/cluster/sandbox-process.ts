@@ -6,17 +6,11 @@ import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import { RUN_LOG_SIZE_MAX } from "../limits.ts";
 import { safeParse } from "../parse.ts";
+import { TaskNews } from "../wire/payload.ts";
 import { Did } from "../wire/text.ts";
 import { presetOf } from "./runner/presets.ts";
 import { endMarked } from "./runner/processes.ts";
-import {
-  type ClusterConfig,
-  type SandboxBackend,
-  type SandboxConfig,
-  type SandboxHooks,
-  type SandboxProcess,
-  TaskNews,
-} from "./sandboxes.ts";
+import type { ClusterConfig, SandboxBackend, SandboxConfig, SandboxHooks, SandboxProcess } from "./sandboxes.ts";
 
 // The real process of a sandbox: a child with a scrubbed environment, in a group of its own.
 

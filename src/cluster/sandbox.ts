@@ -3,10 +3,12 @@ import { MeshNode } from "../actors/node.ts";
 import type { StoreLimits } from "../actors/opening.ts";
 import { compose, type Draft, entriesOnly } from "../actors/outgoing.ts";
 import { type Ports, repeat } from "../actors/ports.ts";
+import { noLaterThan } from "../actors/settling.ts";
 import type { Follow, Work } from "../actors/work.ts";
 import { asMeshError } from "../errors.ts";
-import { PROGRESS_EVERY_MS, RETRY_MIN_MS, SIGN_OF_LIFE_EVERY_MS } from "../limits.ts";
+import { PROGRESS_EVERY_MS, RETRY_MIN_MS, SANDBOX_STOP_WAIT_MS, SIGN_OF_LIFE_EVERY_MS } from "../limits.ts";
 import type { PayloadInput, PayloadOf } from "../wire/payload.ts";
+import { Account } from "./account.ts";
 import type { TaskOptions, TaskProgress, TaskResult } from "./runner/task.ts";
 import { SandboxFiles } from "./sandbox-files.ts";
 import type { SandboxConfig } from "./sandboxes.ts";
@@ -16,8 +18,8 @@ import type { SandboxConfig } from "./sandboxes.ts";
 
 export interface SandboxOptions {
   readonly ports: Ports;
-  /** What is done with a task. */
-  readonly runTask: (options: TaskOptions) => Promise<TaskResult>;
+  /** What is done with a task. Who shares no machine with the controller tells it by the account. */
+  readonly runTask: (options: TaskOptions, account: Account) => Promise<TaskResult>;
   readonly limits?: Partial<StoreLimits> | undefined;
   /** Of the identity that it is to have, 32 bytes; a new one unless given. */
   readonly seed?: Uint8Array | undefined;
@@ -34,6 +36,7 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
   const stop = new AbortController();
   let task: PayloadOf<"offload_task"> | undefined;
   let started = false;
+  let working: Promise<void> = Promise.resolve();
 
   const commit = async ({ entries, secrets, before }: Draft) => {
     await node.core.system.commit(entries, { secrets, before }).durable;
@@ -81,7 +84,7 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
       }
     });
     try {
-      const result = await runTask({
+      const given: TaskOptions = {
         task,
         files: [...files.received],
         directory: work,
@@ -99,7 +102,9 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
           else held = true;
         },
         onUsage: () => undefined,
-      });
+      };
+      // The laptop ends the run once it has its result: what the controller is to know of it goes before.
+      const result = await runTask(given, account).finally(() => account.told);
       stopBeat();
       // Whoever ended it knows why, and tells the laptop.
       if (stop.signal.aborted) return;
@@ -142,7 +147,7 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
     const given = task;
     const begin = () => {
       started = true;
-      perform(given)
+      working = perform(given)
         .catch(async (error: unknown) => {
           note(String(error));
           if (stop.signal.aborted) return;
@@ -178,6 +183,7 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
     files,
     onNote: note,
   });
+  const account = new Account(node, config, persist);
   node.start();
   await node.membership.join({
     controller: config.controller,
@@ -201,6 +207,8 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
   );
   return async () => {
     stop.abort();
+    // How its task ended is told as long as the controller waits for its end.
+    if (account.isKept) await noLaterThan(clock, clock.now() + SANDBOX_STOP_WAIT_MS, working);
     // A name that stays in the registry after its bearer is gone would mislead whoever looks for it.
     await node.core
       .registry()

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { ERROR_CODES } from "../errors.ts";
 import {
   FILE_CHUNK_SIZE,
   FILE_CHUNK_SIZE_MIN,
@@ -122,6 +123,24 @@ export const OffloadTask = z.looseObject({
 });
 export const TaskReceived = z.looseObject({ type: z.literal("task_received"), request_id: Id });
 
+/** What a sandbox tells its cluster of its task, as it happens: no words of the task's. */
+export const TaskNews = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("begun"), files: z.int().min(0), bytes: z.int().min(0) }),
+  /** Tokens of a language model, all until now. */
+  z.object({ type: z.literal("used"), tokens: z.int().min(0) }),
+  z.object({
+    type: z.literal("ended"),
+    ok: z.boolean(),
+    exit: z.int().nullable(),
+    code: z.enum(ERROR_CODES).nullable(),
+    reason: z.string().max(1000).nullable(),
+  }),
+]);
+export type TaskNews = z.infer<typeof TaskNews>;
+
+/** Extension: sandbox -> controller, from one that is no process of its controller's machine. */
+export const TaskNewsMessage = z.looseObject({ type: z.literal("mesh:task_news"), request_id: Id, news: TaskNews });
+
 // Files, both ways
 export const FileTransfer = z.looseObject({
   type: z.literal("file_transfer"),
@@ -236,6 +255,7 @@ export const Payload = z.discriminatedUnion("type", [
   OffloadDone,
   OffloadTask,
   TaskReceived,
+  TaskNewsMessage,
   FileTransfer,
   FileTransferAck,
   FileOffer,

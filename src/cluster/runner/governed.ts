@@ -2,8 +2,8 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { basename, join } from "node:path";
+import type { TaskNews } from "../../wire/payload.ts";
 import { type PolicyFile, type PolicyHook, type PolicyQuestion, type PolicySubject, refusalOf } from "../policy.ts";
-import type { TaskNews } from "../sandboxes.ts";
 import type { TaskOptions, TaskProgress, TaskResult } from "./task.ts";
 import { NO_TOKENS, totalOf } from "./usage.ts";
 

@@ -36,6 +36,8 @@ export type TaskRules = z.infer<typeof TaskRules>;
 
 /** What a laptop can bear, and most tasks do not reach. */
 export const DEFAULT_LIMITS: RunLimits = { memory_mib: 4096, cpu_minutes: 240, processes: 512, output_mb: 1000 };
+/** The same for a Job, whose memory is promised to it: a small pod finds a node. */
+export const JOB_LIMITS: RunLimits = { ...DEFAULT_LIMITS, memory_mib: 768 };
 
 /** Every rule of a cluster of scripts whose operator said nothing. */
 export const DEFAULT_RULES: TaskRules = {
