@@ -12,7 +12,7 @@ import {
   VARIABLES_MAX,
 } from "../cluster/runner/limits.ts";
 import { DEFAULT_LIMITS, JOB_LIMITS, NETWORKS, type RunLimits, rulesFor } from "../cluster/runner/rules.ts";
-import { OFFLOAD_TIMEOUT_MINUTES_MAX } from "../limits.ts";
+import { FILE_MEGABYTES, FILE_MEGABYTES_MAX, OFFLOAD_TIMEOUT_MINUTES_MAX } from "../limits.ts";
 import { bound, integer, repeated } from "./arguments.ts";
 import type { Io } from "./program.ts";
 
@@ -25,6 +25,7 @@ export interface GovernanceOptions {
   readonly processes: number;
   readonly outputSize: number;
   readonly maxMinutes: number;
+  readonly maxFile: number;
   readonly network?: (typeof NETWORKS)[number];
   readonly nodePermission: boolean;
   readonly passEnv?: readonly string[];
@@ -52,6 +53,12 @@ export function addGovernance(command: Command): Command {
       "the longest that it may take, whatever its laptop asks for",
       integer(1, OFFLOAD_TIMEOUT_MINUTES_MAX),
       OFFLOAD_TIMEOUT_MINUTES_MAX,
+    )
+    .option(
+      "--max-file <MB>",
+      "the largest file that may come with a task, or of it",
+      integer(1, FILE_MEGABYTES_MAX),
+      FILE_MEGABYTES,
     )
     .addOption(
       new Option(
@@ -81,6 +88,7 @@ export function governanceOf(
     processes,
     outputSize,
     maxMinutes,
+    maxFile,
     nodePermission,
     policy,
     auditTasks,
@@ -95,6 +103,7 @@ export function governanceOf(
       },
       network: options.network ?? rulesFor(runner).network,
       node_permission: nodePermission,
+      max_file_mb: maxFile,
       // An agent is the operator's own program, and finds its configuration in the operator's home.
       hidden: [resolve(directory), ...(runner === null ? PRIVATE.map((folder) => join(homedir(), folder)) : [])],
       variables: (options.passEnv ?? []).slice(0, VARIABLES_MAX),

@@ -25,7 +25,7 @@ import { type Governance, type TaskStatus, taskStatus, tryIsolation } from "./go
 import { type ClusterUrls, Grants } from "./grants.ts";
 import type { KubernetesBackend } from "./kubernetes/backend.ts";
 import type { KubernetesChoice } from "./kubernetes/open.ts";
-import { JOB_LIMITS, rulesFor } from "./runner/rules.ts";
+import { DEFAULT_RULES, fileSizeMaxOf, JOB_LIMITS, rulesFor } from "./runner/rules.ts";
 import { processBackend } from "./sandbox-process.ts";
 import { type SandboxBackend, Sandboxes } from "./sandboxes.ts";
 import { startServer } from "./server.ts";
@@ -159,6 +159,7 @@ export async function openHousehold(
     }),
   });
   const runs = new Controller(node, grants, sandboxes, {
+    fileSizeMax: fileSizeMaxOf(governance.rules ?? DEFAULT_RULES),
     maxMinutes: governance.maxMinutes ?? OFFLOAD_TIMEOUT_MINUTES_MAX,
     recordsTasks: governance.recordsTasks ?? false,
   });

@@ -5,7 +5,7 @@ import { compose, type Draft, entriesOnly } from "../actors/outgoing.ts";
 import { type Ports, repeat } from "../actors/ports.ts";
 import { noLaterThan } from "../actors/settling.ts";
 import type { Follow, Work } from "../actors/work.ts";
-import { asMeshError } from "../errors.ts";
+import { asMeshError, MeshError } from "../errors.ts";
 import { PROGRESS_EVERY_MS, RETRY_MIN_MS, SANDBOX_STOP_WAIT_MS, SIGN_OF_LIFE_EVERY_MS } from "../limits.ts";
 import type { PayloadInput, PayloadOf } from "../wire/payload.ts";
 import { Account } from "./account.ts";
@@ -152,8 +152,9 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
           note(String(error));
           if (stop.signal.aborted) return;
           const reason = error instanceof Error ? error.message : String(error);
+          const code = error instanceof MeshError ? error.code : "cluster_refused";
           await insist(
-            { type: "offload_error", request_id: run, error: reason, phase: "running", code: "cluster_refused" },
+            { type: "offload_error", request_id: run, error: reason, phase: "running", code },
             `${run}.error`,
           );
         })
@@ -163,7 +164,14 @@ export async function runSandbox(config: SandboxConfig, options: SandboxOptions)
     return { ...compose(node.core, laptop, { type: "task_received", request_id: run }, `${run}.received`), begin };
   };
 
-  const files = new SandboxFiles({ core: () => node.core, laptop, run, directory: work, onReceived: beginning });
+  const files = new SandboxFiles({
+    core: () => node.core,
+    laptop,
+    run,
+    directory: work,
+    rules: config.rules,
+    onReceived: beginning,
+  });
 
   const onWork = async ({ peer, payload, id }: Work): Promise<Follow | undefined> => {
     if (peer !== laptop) return undefined;

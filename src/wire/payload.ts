@@ -6,6 +6,7 @@ import {
   FILE_CHUNKS_MAX,
   FILE_NAME_LENGTH_MAX,
   FILE_PULL_CHUNKS,
+  FILE_SIZE_ALLOWED_MAX,
   FILE_SIZE_MAX,
   FILES_MAX,
   MESSAGE_SIZE_MAX,
@@ -45,6 +46,8 @@ export const OffloadRequest = z.looseObject({
   files: z.array(FileName).max(FILES_MAX).default([]),
   file_count: z.int().min(0).max(FILES_MAX).optional(),
   total_bytes: z.int().min(0).optional(),
+  /** Extension: bytes of the largest of them. */
+  largest_bytes: z.int().min(0).optional(),
   preferences: z
     .looseObject({
       model: z.string().max(200).optional(),
@@ -170,7 +173,7 @@ export const FileOffer = z.looseObject({
   transfer_id: Id,
   request_id: Id,
   file_name: FileName,
-  size_bytes: z.int().min(0).max(FILE_SIZE_MAX),
+  size_bytes: z.int().min(0).max(FILE_SIZE_ALLOWED_MAX),
   /** Bytes of every piece but the last. */
   chunk_size: z.int().min(FILE_CHUNK_SIZE_MIN).max(FILE_CHUNK_SIZE),
   sha256: Sha256,

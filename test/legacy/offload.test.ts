@@ -1,13 +1,13 @@
 /** Work for a deployed cluster: what its controller and its sandboxes say, of either kind, and what becomes of it. */
 import { randomBytes, randomUUID } from "node:crypto";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { NAME_RETRY_MS, RESENDS_MAX } from "../../src/actors/legacy/limits.ts";
 import { realNetwork } from "../../src/actors/network.ts";
 import { realPorts } from "../../src/actors/ports.ts";
 import { describe as describeOffload } from "../../src/cli/offload-text.ts";
-import { OFFLOAD_CANCEL_MS, OFFLOAD_HELLO_MS } from "../../src/limits.ts";
+import { FILE_SIZE_MAX, OFFLOAD_CANCEL_MS, OFFLOAD_HELLO_MS } from "../../src/limits.ts";
 import { PROBE_EVERY_MS, PROBE_GRACE_MS } from "../../src/machines/offload/limits.ts";
 import { renderOffload } from "../../src/plugin/render.ts";
 import type { Payload, PayloadOf } from "../../src/wire/payload.ts";
@@ -332,6 +332,17 @@ const contextOf = ({ laptop }: Deployed, id: string) =>
   laptop.node.core.system.state(`offload/${id}`)?.snapshot.context;
 
 describe("payloads in chunks", () => {
+  it("are at most a file of 30 MB: a larger one is refused before anything is asked for", async () => {
+    const { controller, laptop } = await openPaired();
+    const path = await fileOf("large.bin", "");
+    truncateSync(path, FILE_SIZE_MAX + 1);
+    await expect(laptop.offload("take this", [path])).rejects.toMatchObject({
+      code: "file_too_large",
+      message: expect.stringMatching(/has 30000001 bytes, and at most 30000000 are allowed\. .* takes files whole/),
+    });
+    expect(controller.heard.all.filter(({ type }) => type === "offload_request")).toEqual([]);
+  });
+
   it("come whole out of order and repeated, and the sandbox is told so", async () => {
     const world = await openPaired();
     const { laptop, servers } = world;
