@@ -118,14 +118,34 @@ export class OffloadFiles implements FileTaker {
 
   /** What follows from a sandbox's word about a file that it was offered. */
   async acknowledged(peer: string, ack: PayloadOf<"file_transfer_ack">): Promise<Draft | undefined> {
-    const asked = await this.#offered(peer, ack.transfer_id ?? "");
+    if (ack.transfer_id === undefined) return this.#refusedWhole(peer, ack);
+    const asked = await this.#offered(peer, ack.transfer_id);
     if (!asked) return undefined;
     const { id, file, before, total } = asked;
-    if (ack.success) {
-      const event: Event = { type: "TRANSFERRED", way: "up", bytes: before + file.size, total };
-      return entriesOnly({ stream: offloadOf(id), event });
+    if (!ack.success) return this.#refused(id, file, ack.error);
+    const event: Event = { type: "TRANSFERRED", way: "up", bytes: before + file.size, total };
+    return entriesOnly({ stream: offloadOf(id), event });
+  }
+
+  /** A file that was sent whole: its sandbox may name neither the transfer nor the offload, which is then the one that runs there. */
+  async #refusedWhole(peer: string, ack: PayloadOf<"file_transfer_ack">): Promise<Draft | undefined> {
+    if (ack.success) return undefined;
+    for (const [stream, { snapshot }] of this.#core.system.streams("offload")) {
+      const { id, sandbox }: OffloadContext = snapshot.context;
+      const isMeant = sandbox.did === peer && (ack.request_id ?? id) === id && this.#isActive(id);
+      const file = isMeant
+        ? (await requestOf(this.#core, id)).files.find(({ name }) => name === ack.file_name)
+        : undefined;
+      if (file) return this.#refused(id, file, ack.error);
+      if (isMeant) this.#core.note(`${peer}, the sandbox of ${stream}, refuses a file that it was not sent; ignored.`);
     }
-    const theirs = new MeshError("file_refused", `${file.name}: ${ack.error ?? "no reason was given"}.`);
+    return undefined;
+  }
+
+  /** The sandbox has not taken a file, and will not begin as it was meant to. */
+  async #refused(id: string, file: FileToSend, error: string | undefined): Promise<Draft> {
+    const reason = error?.replace(/\.+$/, "") || "no reason was given";
+    const theirs = new MeshError("file_refused", `${file.name}: ${reason}.`);
     const { code, message } = (await problemWith(this.#core.ports.disk, file)) ?? theirs;
     return told(this.#core, id, message, (note) => ({ type: "FAILED", code, ...note }));
   }

@@ -331,6 +331,60 @@ describe("an older sandbox, which says no hello", () => {
 const contextOf = ({ laptop }: Deployed, id: string) =>
   laptop.node.core.system.state(`offload/${id}`)?.snapshot.context;
 
+describe("a file that a sandbox could not take", () => {
+  const refusal = (file_name: string, more: object = {}): Words => ({
+    type: "file_transfer_ack",
+    file_name,
+    success: false,
+    error: "no space left on device",
+    from_agent: "sandbox",
+    timestamp: new Date().toISOString(),
+    ...more,
+  });
+
+  it.each([true, false])(
+    "ends the offload with its reason, and the cluster is told (says hello: %s)",
+    async (greets) => {
+      const { clock, ports } = standing();
+      const world = await openPaired({}, {}, ports);
+      const { controller, laptop, servers } = world;
+      const id = await laptop.offload("look at these", [await fileOf("a.txt", "one"), await fileOf("b.txt", "two")]);
+      const sandbox = await Agent.open(servers, "box", (word) => {
+        if (word.type === "mesh:ping") return [{ type: "mesh:pong", nonce: word.nonce }];
+        return word.type === "file_transfer" ? [refusal(word.file_name, { success: word.file_name === "a.txt" })] : [];
+      });
+      await ready(world, "box");
+      if (greets) await sandbox.say(laptop.did, sandbox.hello(id));
+      else {
+        await laptop.until(() => phaseOf(world, id) === "expecting");
+        clock.pass(PROBE_EVERY_MS);
+        await laptop.until(() => phaseOf(world, id) === "ponged");
+        clock.pass(PROBE_GRACE_MS);
+      }
+      const { status, error } = await laptop.ended(id);
+      expect({ status, code: error?.code }).toEqual({ status: "error", code: "file_refused" });
+      expect(error?.message).toContain("b.txt: no space left on device.");
+      const cleanup = await controller.heard.first(({ type }) => type === "offload_cleanup");
+      expect(cleanup).toMatchObject({ request_id: id, reason: "error" });
+    },
+  );
+
+  it("is what its sandbox says of a file that it was sent, and nobody else", async () => {
+    const world = await openPaired();
+    const { laptop, servers } = world;
+    const id = await laptop.offload("look at this", [await fileOf("a.txt", "one")]);
+    const sandbox = await Agent.open(servers, "box");
+    const stranger = await Agent.open(servers, "stranger");
+    await ready(world, "box");
+    await sandbox.say(laptop.did, sandbox.hello(id));
+    await sandbox.heard.first(isType("file_transfer"));
+    await stranger.say(laptop.did, refusal("a.txt"), refusal("a.txt", { request_id: id }), "that was all");
+    await laptop.until(() => laptop.node.core.messages.hasUnread(stranger.did));
+    await sandbox.say(laptop.did, refusal("other.txt"), refusal("a.txt", { request_id: randomUUID() }), done(id));
+    expect((await laptop.ended(id)).status).toBe("done");
+  });
+});
+
 describe("payloads in chunks", () => {
   it("are at most a file of 30 MB: a larger one is refused before anything is asked for", async () => {
     const { controller, laptop } = await openPaired();
