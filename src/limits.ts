@@ -22,6 +22,11 @@ export const TRANSFER_CHUNKS_MAX = 80;
 /** Transfers of one peer that may be incomplete at once, which bounds what their parts take: the oldest is dropped and reported. */
 export const TRANSFERS_OPEN_MAX = 8;
 /**
+ * How long the parts of such transfers wait when no further one comes of a peer that sends nothing again, as long as relays keep
+ * mail: then those that are there are let go of.
+ */
+export const TRANSFER_WAIT_MS = 3 * DAY_MS;
+/**
  * A file unless more is allowed, and always one that is sent whole, so that 80 chunks hold its base64: a larger one is refused with
  * `file_too_large` before anything is sent.
  */

@@ -7,7 +7,7 @@ import { NAME_RETRY_MS, RESENDS_MAX } from "../../src/actors/legacy/limits.ts";
 import { realNetwork } from "../../src/actors/network.ts";
 import { realPorts } from "../../src/actors/ports.ts";
 import { describe as describeOffload } from "../../src/cli/offload-text.ts";
-import { FILE_SIZE_MAX, OFFLOAD_CANCEL_MS, OFFLOAD_HELLO_MS } from "../../src/limits.ts";
+import { FILE_SIZE_MAX, OFFLOAD_CANCEL_MS, OFFLOAD_HELLO_MS, TRANSFER_WAIT_MS } from "../../src/limits.ts";
 import { PROBE_EVERY_MS, PROBE_GRACE_MS } from "../../src/machines/offload/limits.ts";
 import { renderOffload } from "../../src/plugin/render.ts";
 import type { Payload, PayloadOf } from "../../src/wire/payload.ts";
@@ -469,6 +469,26 @@ describe("payloads in chunks", () => {
     await servers.relay.passed.first((frame) => frame.id === last);
     expect(resent(world, sandbox.did)).toHaveLength(RESENDS_MAX);
     expect(resent(world, stranger.did)).toEqual([]);
+  });
+
+  it("that a sandbox never sends are waited for as long as relays keep mail, also across a restart", async () => {
+    const { clock, ports } = standing();
+    const world = await openPaired({}, {}, ports);
+    const { laptop, servers } = world;
+    const id = await laptop.offload("make something large");
+    const sandbox = await Agent.open(servers, "box");
+    await ready(world, "box");
+    const { manifest, chunks } = chunksOf(fileTransfer("large.bin", randomBytes(1_100_000)));
+    await sandbox.say(laptop.did, sandbox.hello(id));
+    await laptop.until(() => contextOf(world, id)?.sandbox.did === sandbox.did);
+    await sandbox.say(laptop.did, manifest, chunks[0]);
+    await laptop.until(() => handlingOf(world, sandbox.did) === 2);
+    clock.pass(TRANSFER_WAIT_MS - 1);
+    await laptop.again();
+    expect(handlingOf(world, sandbox.did)).toBe(2);
+    clock.pass(1);
+    await laptop.until(() => handlingOf(world, sandbox.did) === 0);
+    expect(laptop.notes.join("\n")).toContain("2 parts of larger messages");
   });
 
   it("of a manifest that is too large are not waited for, and the offload goes on", async () => {
