@@ -21,14 +21,27 @@ export const TRANSFER_CHUNK_SIZE = 512 * KiB;
 export const TRANSFER_CHUNKS_MAX = 80;
 /** Transfers of one peer that may be incomplete at once, which bounds what their parts take: the oldest is dropped and reported. */
 export const TRANSFERS_OPEN_MAX = 8;
-/** A file, so that 80 chunks hold its base64: a larger one is refused with `file_too_large` before anything is sent. */
+/**
+ * How long the parts of such transfers wait when no further one comes of a peer that sends nothing again, as long as relays keep
+ * mail: then those that are there are let go of.
+ */
+export const TRANSFER_WAIT_MS = 3 * DAY_MS;
+/**
+ * A file unless more is allowed, and always one that is sent whole, so that 80 chunks hold its base64: a larger one is refused with
+ * `file_too_large` before anything is sent.
+ */
 export const FILE_SIZE_MAX = 30_000_000;
+export const FILE_MEGABYTES = FILE_SIZE_MAX / 1_000_000;
 /** A piece of a file as peers pull it, small enough that ten transfers at once fit into memory: larger ones are not understood. */
 export const FILE_CHUNK_SIZE = 256 * KiB;
 /** The smallest piece that an offer may name, so that a file is not thousands of messages: such an offer is not understood. */
 export const FILE_CHUNK_SIZE_MIN = 32 * KiB;
-/** Pieces of one file, as many as the smallest make of the largest. */
+/** Pieces of one file, each of which waits as an entry of its conversation's state: as many as the smallest make of FILE_SIZE_MAX. */
 export const FILE_CHUNKS_MAX = Math.ceil(FILE_SIZE_MAX / FILE_CHUNK_SIZE_MIN);
+/** The most that may be allowed for a file that is pulled, what so many whole pieces hold, in full megabytes: more is a usage error. */
+export const FILE_MEGABYTES_MAX = Math.floor((FILE_CHUNKS_MAX * FILE_CHUNK_SIZE) / 1_000_000);
+/** The same in bytes: an offer of more is not understood. */
+export const FILE_SIZE_ALLOWED_MAX = FILE_MEGABYTES_MAX * 1_000_000;
 /** What a piece says of itself, which is read before its bytes: a longer one is not understood. */
 export const FILE_HEADER_SIZE_MAX = KiB;
 /** Pieces that one pull asks for, and pulls under way at once, which bound what of a transfer is in memory. */

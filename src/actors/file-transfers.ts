@@ -1,7 +1,7 @@
 import { createHash, type Hash, hash } from "node:crypto";
 import { join as joinPath } from "node:path";
 import { MeshError } from "../errors.ts";
-import { FILE_PULL_CHUNKS, FILE_PULLS_AHEAD } from "../limits.ts";
+import { FILE_CHUNKS_MAX, FILE_PULL_CHUNKS, FILE_PULLS_AHEAD } from "../limits.ts";
 import type { Body } from "../machines/definition.ts";
 import { type FileChunk, parseFileChunk } from "../wire/file-chunk.ts";
 import type { PayloadInput, PayloadOf } from "../wire/payload.ts";
@@ -81,6 +81,8 @@ export class FileTransfers {
     const place = this.#open.has(offer.transfer_id) ? undefined : await this.#taker.place(this.#peer, offer);
     if (!place) return this.#commit(this.#done([id]));
     if ("refused" in place) return this.#refuse({ offer, ids: [id] }, place.refused);
+    if (Math.ceil(offer.size_bytes / offer.chunk_size) > FILE_CHUNKS_MAX)
+      return this.#refuse({ offer, ids: [id] }, damaged(offer, `it comes in more than ${FILE_CHUNKS_MAX} pieces`));
     this.#seen.add(id);
     this.#open.set(offer.transfer_id, {
       offer,

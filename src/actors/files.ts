@@ -1,7 +1,7 @@
 import { createHash, hash } from "node:crypto";
 import { basename, join, resolve } from "node:path";
 import { MeshError } from "../errors.ts";
-import { FILE_CHUNK_SIZE, FILE_NAME_SIZE_MAX, FILE_SIZE_MAX, FILES_MAX } from "../limits.ts";
+import { FILE_CHUNK_SIZE, FILE_NAME_SIZE_MAX, FILES_MAX } from "../limits.ts";
 import type { Disk } from "../store/disk.ts";
 import { secretByContent, secretByName } from "./secret-files.ts";
 
@@ -56,12 +56,14 @@ async function inspect(disk: Disk, path: string, begins: (bytes: Uint8Array) => 
 /**
  * Looks at the files that an offload names. Two of the same name get different names on the mesh.
  * @param meant paths of files that may go although they look like secrets
+ * @param refusal why a file of that size does not go
  * @throws MeshError `file_unreadable`, `file_too_large`, `file_secret`, `limit_reached`
  */
 export async function inspectFiles(
   disk: Disk,
   paths: readonly string[],
   meant: readonly string[] = paths,
+  refusal: (path: string, size: number) => MeshError | undefined = () => undefined,
 ): Promise<FileToSend[]> {
   if (paths.length > FILES_MAX) throw new MeshError("limit_reached", `At most ${FILES_MAX} files go with one offload.`);
   const files: FileToSend[] = [];
@@ -73,8 +75,8 @@ export async function inspectFiles(
     refuse(secretByName(path));
     const size = await readable(path, disk.size(path));
     if (size === undefined) throw new MeshError("file_unreadable", `${path} is not a file.`);
-    if (size > FILE_SIZE_MAX)
-      throw new MeshError("file_too_large", `${path} has ${size} bytes, at most ${FILE_SIZE_MAX} are sent.`);
+    const tooLarge = refusal(path, size);
+    if (tooLarge) throw tooLarge;
     const name = freeName(basename(path), new Set(files.map((file) => file.name)));
     const looked = await readable(
       path,

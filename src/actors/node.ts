@@ -43,6 +43,8 @@ export interface NodeOptions extends OpenOptions {
   readonly onWork?: WorkHandler;
   /** Who takes the files that peers offer; absent, they are results of offloads of ours. */
   readonly files?: FileTaker;
+  /** Bytes of a file, each way; FILE_SIZE_MAX unless given. */
+  readonly fileSizeMax?: number | undefined;
   /** The relay's access token, where it asks for one; of a laptop's node KARS_MESH_RELAY_TOKEN names it. */
   readonly relayToken?: string | undefined;
   /** Where relay and registry are reached from here, in place of what the cluster says. */
@@ -137,6 +139,7 @@ export class MeshNode {
       options.home,
       () => this.membership.current?.grant?.slots,
       sandboxes.performers,
+      options.fileSizeMax,
     );
     const handling = new Handling(this.core, onWork, options.files ?? this.offloads.files);
     // What a sandbox was still sending for an offload that is over is let go of.

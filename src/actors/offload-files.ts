@@ -1,10 +1,11 @@
 import { join as joinPath } from "node:path";
 import { MeshError } from "../errors.ts";
-import { FILES_MAX } from "../limits.ts";
+import { FILE_SIZE_MAX, FILES_MAX } from "../limits.ts";
 import type { UntimedOffloadEvent as Event, OffloadContext } from "../machines/offload/events.ts";
 import type { PayloadOf } from "../wire/payload.ts";
 import { type Core, isoNow } from "./core.ts";
 import { offer, type Pull, pieces, pullsFiles, sentBefore } from "./file-offers.ts";
+import { RAISE_HERE, SENT_WHOLE, tooLarge } from "./file-size.ts";
 import type { FileTaker, Offer } from "./file-transfers.ts";
 import { type FileToSend, problemWith, readInspected, type SavedFile } from "./files.ts";
 import { told } from "./offload-news.ts";
@@ -28,10 +29,19 @@ export class OffloadFiles implements FileTaker {
   /** Sizes of result files that are offered and not here, by offload and transfer. */
   readonly #coming = new Map<string, Map<string, number>>();
 
-  /** @param folder where result files are saved, a folder an offload */
-  constructor(core: Core, folder: string) {
+  readonly #sizeMax: number;
+
+  /** @param folder where result files are saved, a folder an offload @param sizeMax bytes of a file, each way */
+  constructor(core: Core, folder: string, sizeMax: number) {
     this.#core = core;
     this.#folder = folder;
+    this.#sizeMax = sizeMax;
+  }
+
+  /** Why a file does not go, or is not taken, for its size. @param whole its other side takes it whole or not at all */
+  refusal(name: string, size: number, whole: boolean): MeshError | undefined {
+    if (whole && size > FILE_SIZE_MAX) return tooLarge(name, size, FILE_SIZE_MAX, SENT_WHOLE);
+    return size > this.#sizeMax ? tooLarge(name, size, this.#sizeMax, RAISE_HERE) : undefined;
   }
 
   #context(id: string): OffloadContext | undefined {
@@ -46,7 +56,7 @@ export class OffloadFiles implements FileTaker {
 
   // To the sandbox
 
-  /** Files and task are on their way when this has ended. A repetition sends nothing twice. @throws MeshError `file_unreadable` */
+  /** Files and task are on their way when this has ended. A repetition sends nothing twice. @throws MeshError `file_unreadable`, `file_too_large` */
   async upload(id: string): Promise<void> {
     const core = this.#core;
     const peer = this.#context(id)?.sandbox.did;
@@ -69,6 +79,10 @@ export class OffloadFiles implements FileTaker {
       const offers = files.map((file, index) => offer(core, peer, id, transferOf(id, index), file));
       await this.#commit(join(...offers, handing, tell({ type: "OFFERED" })));
       return;
+    }
+    for (const { name, size } of files) {
+      const problem = this.refusal(name, size, true);
+      if (problem) throw problem;
     }
     for (const [index, file] of files.entries()) await this.#sendWhole(id, peer, index, file);
     await this.#commit(join(handing, tell({ type: "UPLOADED" })));
@@ -104,14 +118,34 @@ export class OffloadFiles implements FileTaker {
 
   /** What follows from a sandbox's word about a file that it was offered. */
   async acknowledged(peer: string, ack: PayloadOf<"file_transfer_ack">): Promise<Draft | undefined> {
-    const asked = await this.#offered(peer, ack.transfer_id ?? "");
+    if (ack.transfer_id === undefined) return this.#refusedWhole(peer, ack);
+    const asked = await this.#offered(peer, ack.transfer_id);
     if (!asked) return undefined;
     const { id, file, before, total } = asked;
-    if (ack.success) {
-      const event: Event = { type: "TRANSFERRED", way: "up", bytes: before + file.size, total };
-      return entriesOnly({ stream: offloadOf(id), event });
+    if (!ack.success) return this.#refused(id, file, ack.error);
+    const event: Event = { type: "TRANSFERRED", way: "up", bytes: before + file.size, total };
+    return entriesOnly({ stream: offloadOf(id), event });
+  }
+
+  /** A file that was sent whole: its sandbox may name neither the transfer nor the offload, which is then the one that runs there. */
+  async #refusedWhole(peer: string, ack: PayloadOf<"file_transfer_ack">): Promise<Draft | undefined> {
+    if (ack.success) return undefined;
+    for (const [stream, { snapshot }] of this.#core.system.streams("offload")) {
+      const { id, sandbox }: OffloadContext = snapshot.context;
+      const isMeant = sandbox.did === peer && (ack.request_id ?? id) === id && this.#isActive(id);
+      const file = isMeant
+        ? (await requestOf(this.#core, id)).files.find(({ name }) => name === ack.file_name)
+        : undefined;
+      if (file) return this.#refused(id, file, ack.error);
+      if (isMeant) this.#core.note(`${peer}, the sandbox of ${stream}, refuses a file that it was not sent; ignored.`);
     }
-    const theirs = new MeshError("file_refused", `${file.name}: ${ack.error ?? "no reason was given"}.`);
+    return undefined;
+  }
+
+  /** The sandbox has not taken a file, and will not begin as it was meant to. */
+  async #refused(id: string, file: FileToSend, error: string | undefined): Promise<Draft> {
+    const reason = error?.replace(/\.+$/, "") || "no reason was given";
+    const theirs = new MeshError("file_refused", `${file.name}: ${reason}.`);
     const { code, message } = (await problemWith(this.#core.ports.disk, file)) ?? theirs;
     return told(this.#core, id, message, (note) => ({ type: "FAILED", code, ...note }));
   }
@@ -129,12 +163,15 @@ export class OffloadFiles implements FileTaker {
 
   // From the sandbox
 
-  async place(peer: string, { request_id: id, transfer_id, size_bytes }: Offer) {
+  async place(peer: string, { request_id: id, transfer_id, size_bytes, file_name, role }: Offer) {
     const context = this.#context(id);
     if (context?.sandbox.did !== peer || !this.#isActive(id)) return undefined;
     const coming = this.#coming.get(id) ?? new Map<string, number>();
     if (context.results.length + coming.size >= FILES_MAX)
       return { refused: new MeshError("limit_reached", `An offload has at most ${FILES_MAX} result files.`) };
+    // What the task printed has a bound of its own.
+    const problem = role === "log" ? undefined : this.refusal(file_name, size_bytes, false);
+    if (problem) return { refused: problem };
     this.#coming.set(id, coming.set(transfer_id, size_bytes));
     return { directory: joinPath(this.#folder, id) };
   }

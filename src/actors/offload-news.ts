@@ -165,6 +165,8 @@ export class OffloadNews {
         told(this.#core, id, message, (note) => ({ type: "FAILED", code, ...note })),
         answer(false, message),
       );
+    const tooLarge = this.#files.refusal(payload.file_name, bytes.length, true);
+    if (tooLarge) return fail(tooLarge);
     if (problem !== undefined) return fail(new MeshError("file_damaged", `${payload.file_name}: ${problem}.`));
     const taken = new Set((await viewOffload(this.#core, this.#folder, id)).files.map(({ name }) => name));
     let file: SavedFile;

@@ -1,7 +1,7 @@
 import { join as joinPath } from "node:path";
 import type { z } from "zod";
 import { asMeshError, MeshError } from "../errors.ts";
-import { OFFLOAD_TIMEOUT_MINUTES, TASK_SIZE_MAX } from "../limits.ts";
+import { FILE_SIZE_MAX, OFFLOAD_TIMEOUT_MINUTES, TASK_SIZE_MAX } from "../limits.ts";
 import type { UntimedOffloadEvent as Event, OffloadContext } from "../machines/offload/events.ts";
 import type { Admission } from "./admission.ts";
 import { type Core, isoNow } from "./core.ts";
@@ -56,6 +56,7 @@ export class Offloads {
   /**
    * @param slots how many may run at once, if that is known
    * @param further effects that are performed elsewhere
+   * @param fileSizeMax bytes of a file, each way
    */
   constructor(
     core: Core,
@@ -63,11 +64,12 @@ export class Offloads {
     home: string,
     slots: () => number | undefined,
     further: Performers = {},
+    fileSizeMax = FILE_SIZE_MAX,
   ) {
     this.#core = core;
     this.#slots = slots;
     this.#folder = joinPath(home, "offloads");
-    this.files = new OffloadFiles(core, this.#folder);
+    this.files = new OffloadFiles(core, this.#folder, fileSizeMax);
     this.#news = new OffloadNews(core, admission, this.files, this.#folder);
     core.system.perform("offload", {
       ...further,
@@ -95,7 +97,9 @@ export class Offloads {
   async #begin({ id: chosen, controller, task, target, timeoutMinutes, origin, ...options }: OffloadOptions) {
     const id = chosen ?? uuidFrom(this.#core.ports.random);
     if (this.#core.system.decided(offloadOf(id))) return { id, duplicate: false };
-    const files = await inspectFiles(this.#core.ports.disk, options.files, options.secrets ?? []);
+    const files = await inspectFiles(this.#core.ports.disk, options.files, options.secrets ?? [], (path, size) =>
+      this.files.refusal(path, size, options.plain ?? false),
+    );
     const request: z.infer<typeof Request> = { task, files };
     const same = options.force ? undefined : await this.#same(target, request);
     if (same !== undefined) return { id: same, duplicate: true };
@@ -175,7 +179,7 @@ export class Offloads {
   }
 
   async #request(id: string): Promise<void> {
-    const { controller, target, timeoutMinutes, refusals } = this.#context(id);
+    const { controller, target, timeoutMinutes, refusals, plain } = this.#context(id);
     const { task, files } = await requestOf(this.#core, id);
     const asking = compose(
       this.#core,
@@ -187,6 +191,8 @@ export class Offloads {
         files: files.map(({ name }) => name),
         file_count: files.length,
         total_bytes: files.reduce((sum, { size }) => sum + size, 0),
+        // A deployed cluster has one limit for all, which is kept already.
+        ...(plain ? {} : { largest_bytes: Math.max(0, ...files.map(({ size }) => size)) }),
         preferences: { timeout_minutes: timeoutMinutes },
         ...(Object.keys(target).length > 0 && { target: { ...target } }),
         timestamp: isoNow(this.#core),

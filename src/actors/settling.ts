@@ -37,7 +37,7 @@ function isBusy(node: MeshNode): boolean {
 }
 
 /** Resolves when the work has ended, or at that time. */
-function noLaterThan(clock: Clock, time: number, work: Promise<void>): Promise<void> {
+export function noLaterThan(clock: Clock, time: number, work: Promise<void>): Promise<void> {
   return new Promise((resolve, reject) => {
     const disarm = clock.at(time, resolve);
     work.then(resolve, reject).finally(disarm);

@@ -59,6 +59,16 @@ export class Transfers {
     return oldest && this.#open.size > TRANSFERS_OPEN_MAX ? this.#end(...oldest, undefined) : undefined;
   }
 
+  /** Whether parts wait for others. */
+  get isWaiting(): boolean {
+    return this.#open.size > 0;
+  }
+
+  /** Lets go of all that is not whole. Gives the messages that it came in. */
+  giveUp(): string[] {
+    return [...this.#open].flatMap(([id, parts]) => this.#end(id, parts, undefined).ids);
+  }
+
   #end(id: string, { ids }: Parts, payload: Payload | undefined): Arrived {
     this.#open.delete(id);
     for (const part of ids) this.#seen.delete(part);

@@ -1,4 +1,5 @@
 import { asMeshError } from "../errors.ts";
+import { TRANSFER_WAIT_MS } from "../limits.ts";
 import { type ConversationContext, isHeld } from "../machines/conversation/events.ts";
 import { isFileChunk } from "../wire/file-chunk.ts";
 import { type Payload, parsePayload } from "../wire/payload.ts";
@@ -43,9 +44,14 @@ export class Handling {
   readonly #handler: WorkHandler;
   readonly #taker: FileTaker;
   readonly #parts = new Map<string, Parts>();
+  /** What takes back the looking for parts that wait too long, by peer. */
+  readonly #deadlines = new Map<string, () => void>();
 
   constructor(core: Core, handler: WorkHandler, taker: FileTaker) {
     this.#core = core;
+    core.signal.addEventListener("abort", () => {
+      for (const disarm of this.#deadlines.values()) disarm();
+    });
     this.#handler = handler;
     this.#taker = taker;
   }
@@ -82,6 +88,25 @@ export class Handling {
       else if (!(await this.#take(peer, item.id, parsePayload(content.toString("utf8")), parts, bodyOf))) return;
     }
     await parts.files.advance(bodyOf);
+    await this.#expire(peer, parts);
+  }
+
+  /** A peer that sends nothing again leaves parts that will never be whole: they wait for a while since the last one came. */
+  async #expire(peer: string, parts: Parts): Promise<void> {
+    const { system, ports, note, signal } = this.#core;
+    const context: ConversationContext | undefined = system.state(conversationOf(peer))?.snapshot.context;
+    this.#deadlines.get(peer)?.();
+    this.#deadlines.delete(peer);
+    if (!parts.payloads.isWaiting || !context || context.extensions.includes("resends") || signal.aborted) return;
+    const deadline = (context.partsAt ?? ports.clock.now()) + TRANSFER_WAIT_MS;
+    if (ports.clock.now() < deadline) {
+      const disarm = ports.clock.at(deadline, () => this.again(peer));
+      this.#deadlines.set(peer, disarm);
+      return;
+    }
+    const ids = parts.payloads.giveUp();
+    note(`${ids.length} parts of larger messages from ${peer} were let go of: the others did not come.`);
+    await system.commit([{ stream: conversationOf(peer), event: { type: "HANDLED", ids } }]).durable;
   }
 
   #partsOf(peer: string): Parts {

@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { KubernetesChoice } from "../cluster/kubernetes/open.ts";
+import { DEFAULT_LIMITS, JOB_LIMITS } from "../cluster/runner/rules.ts";
 import { PORT_MAX } from "../limits.ts";
 import { image, integer, label, origin } from "./arguments.ts";
 import { addGovernance, type GovernanceOptions, governanceOf, tellIsolation } from "./governance.ts";
@@ -88,7 +89,7 @@ async function start(io: Io, options: UpOptions): Promise<void> {
     allowUnproven,
     publicUrl,
     kubernetes,
-    governance: governanceOf(io.directory, runner ?? null, options),
+    governance: governanceOf(io.directory, runner ?? null, options, kubernetes ? JOB_LIMITS : DEFAULT_LIMITS),
     ...(runner === undefined ? {} : { runner }),
     onNote: (text) => io.note(line(text)),
   });

@@ -11,8 +11,8 @@ import {
   PROCESSES_MAX,
   VARIABLES_MAX,
 } from "../cluster/runner/limits.ts";
-import { DEFAULT_LIMITS, NETWORKS, rulesFor } from "../cluster/runner/rules.ts";
-import { OFFLOAD_TIMEOUT_MINUTES_MAX } from "../limits.ts";
+import { DEFAULT_LIMITS, JOB_LIMITS, NETWORKS, type RunLimits, rulesFor } from "../cluster/runner/rules.ts";
+import { FILE_MEGABYTES, FILE_MEGABYTES_MAX, OFFLOAD_TIMEOUT_MINUTES_MAX } from "../limits.ts";
 import { bound, integer, repeated } from "./arguments.ts";
 import type { Io } from "./program.ts";
 
@@ -20,11 +20,12 @@ import type { Io } from "./program.ts";
 
 export interface GovernanceOptions {
   /** Of these 0 is no bound. */
-  readonly memory: number;
+  readonly memory?: number;
   readonly cpuTime: number;
   readonly processes: number;
   readonly outputSize: number;
   readonly maxMinutes: number;
+  readonly maxFile: number;
   readonly network?: (typeof NETWORKS)[number];
   readonly nodePermission: boolean;
   readonly passEnv?: readonly string[];
@@ -41,8 +42,9 @@ const PRIVATE = [
 export function addGovernance(command: Command): Command {
   const { memory_mib, cpu_minutes, processes, output_mb } = DEFAULT_LIMITS;
   const none = "none or 0: no bound";
+  const memory = `${none} (default: ${memory_mib}; in a Job ${JOB_LIMITS.memory_mib})`;
   return command
-    .option("--memory <MiB>", `memory that a task may use; ${none}`, bound(MEMORY_MIB_MAX), memory_mib ?? 0)
+    .option("--memory <MiB>", `memory that a task may use; ${memory}`, bound(MEMORY_MIB_MAX))
     .option("--cpu-time <minutes>", `processor time that it may use; ${none}`, bound(CPU_MINUTES_MAX), cpu_minutes ?? 0)
     .option("--processes <n>", `processes and threads that it may have; ${none}`, bound(PROCESSES_MAX), processes ?? 0)
     .option("--output-size <MB>", `what it may write, files and output; ${none}`, bound(OUTPUT_MB_MAX), output_mb ?? 0)
@@ -51,6 +53,12 @@ export function addGovernance(command: Command): Command {
       "the longest that it may take, whatever its laptop asks for",
       integer(1, OFFLOAD_TIMEOUT_MINUTES_MAX),
       OFFLOAD_TIMEOUT_MINUTES_MAX,
+    )
+    .option(
+      "--max-file <MB>",
+      "the largest file that may come with a task, or of it",
+      integer(1, FILE_MEGABYTES_MAX),
+      FILE_MEGABYTES,
     )
     .addOption(
       new Option(
@@ -67,9 +75,24 @@ export function addGovernance(command: Command): Command {
     .option("--audit-tasks", "record what tasks say, not only their hash", false);
 }
 
-/** @param directory the cluster's own */
-export function governanceOf(directory: string, runner: string | null, options: GovernanceOptions): Governance {
-  const { memory, cpuTime, processes, outputSize, maxMinutes, nodePermission, policy, auditTasks } = options;
+/** @param directory the cluster's own @param limits where the operator says nothing */
+export function governanceOf(
+  directory: string,
+  runner: string | null,
+  options: GovernanceOptions,
+  limits: RunLimits,
+): Governance {
+  const {
+    memory = limits.memory_mib,
+    cpuTime,
+    processes,
+    outputSize,
+    maxMinutes,
+    maxFile,
+    nodePermission,
+    policy,
+    auditTasks,
+  } = options;
   return {
     rules: {
       limits: {
@@ -80,6 +103,7 @@ export function governanceOf(directory: string, runner: string | null, options: 
       },
       network: options.network ?? rulesFor(runner).network,
       node_permission: nodePermission,
+      max_file_mb: maxFile,
       // An agent is the operator's own program, and finds its configuration in the operator's home.
       hidden: [resolve(directory), ...(runner === null ? PRIVATE.map((folder) => join(homedir(), folder)) : [])],
       variables: (options.passEnv ?? []).slice(0, VARIABLES_MAX),

@@ -54,7 +54,9 @@ export async function openHome(io: Io): Promise<Mesh> {
     if (text !== latest) io.note(line(text));
     latest = text;
   };
-  return unlocking(io, (unlock) => openMesh({ home: io.directory, places: io.places, onNote, unlock }));
+  return unlocking(io, (unlock) =>
+    openMesh({ home: io.directory, places: io.places, fileSizeMax: io.fileSizeMax, onNote, unlock }),
+  );
 }
 
 /**

@@ -1,5 +1,6 @@
 import { type Command, Option } from "commander";
 import type { Places } from "../actors/places.ts";
+import { FILE_MEGABYTES, FILE_MEGABYTES_MAX } from "../limits.ts";
 import { addAdmission } from "./admission.ts";
 import { addDemo } from "./demonstration.ts";
 import { addDoctor } from "./doctor.ts";
@@ -24,12 +25,22 @@ export function createMeshProgram(options: {
   readonly directory: DirectoryOption;
   readonly pairAs?: string | undefined;
   readonly places?: Places | undefined;
+  /** Megabytes of a file, when the command line does not say it. */
+  readonly maxFile?: number | undefined;
 }): Command {
-  const { name, directory, pairAs, places = {} } = options;
+  const { name, directory, pairAs, places = {}, maxFile } = options;
   const description = "This laptop as a peer on an end-to-end encrypted agent mesh.";
   const program = createProgram({ name, description, directory })
     .addOption(place("--relay <url>", "relay", "KARS_MESH_RELAY_URL").default(places.relayUrl))
-    .addOption(place("--registry <url>", "registry", "KARS_MESH_REGISTRY_URL").default(places.registryUrl));
+    .addOption(place("--registry <url>", "registry", "KARS_MESH_REGISTRY_URL").default(places.registryUrl))
+    .addOption(
+      new Option(
+        "--max-file <MB>",
+        `the largest file that goes or comes with an offload, at most ${FILE_MEGABYTES_MAX} (default: ${FILE_MEGABYTES})`,
+      )
+        .env("KARS_MESH_MAX_FILE")
+        .default(maxFile?.toString()),
+    );
   program.commandsGroup("Identity:");
   addIdentity(program, pairAs);
   addVerify(program);
@@ -50,15 +61,20 @@ export function createMeshProgram(options: {
   return program;
 }
 
+/** What the plugin's configuration says. */
+interface Configured {
+  readonly home: string;
+  readonly name: string | undefined;
+  readonly places: Places;
+  readonly maxFile: number | undefined;
+}
+
 /**
  * Does what was typed behind `openclaw mesh`, as `kars-mesh` does it.
  * @param home the state directory of the plugin, absolute
  * @returns the exit code
  */
-export function runInOpenClaw(
-  words: readonly string[],
-  { home, name, places }: { readonly home: string; readonly name: string | undefined; readonly places: Places },
-): Promise<number> {
+export function runInOpenClaw(words: readonly string[], { home, name, places, maxFile }: Configured): Promise<number> {
   const directory = { flags: "--home <dir>", otherwise: home, shown: home };
-  return run(createMeshProgram({ name: "openclaw mesh", directory, pairAs: name, places }), words);
+  return run(createMeshProgram({ name: "openclaw mesh", directory, pairAs: name, places, maxFile }), words);
 }

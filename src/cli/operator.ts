@@ -198,6 +198,7 @@ function tasksOf(tasks: Tasks): [string, string | null][] {
         some(limits.processes, "processes"),
         some(limits.output_mb, "MB written"),
         `${limits.max_minutes} minutes`,
+        `${limits.max_file_mb} MB a file`,
       ].join(", "),
     ],
     ...tasks.warnings.map((warning): [string, string] => ["WARNING", warning]),

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { Command, CommanderError, Option } from "commander";
+import { fileSizeMaxOf } from "../actors/file-size.ts";
 import { type Places, placesOf } from "../actors/places.ts";
 import { asMeshError, type ErrorCode } from "../errors.ts";
 import { interruptedBy, interruption, unread } from "./interruption.ts";
@@ -19,6 +20,8 @@ export interface Io {
   readonly directory: string;
   /** Where relay and registry are reached from here, when that was said. */
   readonly places: Places;
+  /** Bytes of a file that goes or comes with an offload, when that was said. */
+  readonly fileSizeMax: number | undefined;
   /** The result: the document with --json, else the text. */
   result(document: unknown, text: string): void;
   /** A line for people beside the result, on stderr. */
@@ -42,16 +45,18 @@ interface GlobalOptions {
   readonly dir?: string;
   readonly relay?: string;
   readonly registry?: string;
+  readonly maxFile?: string;
 }
 
 /** The action of a command: what it does with what was typed, and with the parts that all commands share. */
 export const action = <A extends unknown[]>(work: (io: Io, ...args: A) => Promise<void>) =>
   function (this: Command, ...args: A): Promise<void> {
-    const { json = false, home, dir, relay, registry } = this.optsWithGlobals<GlobalOptions>();
+    const { json = false, home, dir, relay, registry, maxFile } = this.optsWithGlobals<GlobalOptions>();
     const io: Io = {
       json,
       directory: resolve(home ?? dir ?? "."),
       places: placesOf({ relayUrl: relay, registryUrl: registry }, { relay: "--relay", registry: "--registry" }),
+      fileSizeMax: fileSizeMaxOf(maxFile, "--max-file"),
       note,
       result: (document, text) => {
         if (json) printDocument(document);

@@ -5,10 +5,10 @@ import { type Draft, entriesOnly, join } from "../actors/outgoing.ts";
 import type { Work } from "../actors/work.ts";
 import { MeshError } from "../errors.ts";
 import type { Outcome, RunContext } from "../machines/run/events.ts";
-import type { PayloadInput } from "../wire/payload.ts";
+import type { PayloadInput, PayloadOf, TaskNews } from "../wire/payload.ts";
 import { type Grants, grantOf, runOf } from "./grants.ts";
 import { type RequestRules, Requests, refusalOf, word } from "./requests.ts";
-import type { Sandboxes, SandboxHooks, TaskNews } from "./sandboxes.ts";
+import type { Sandboxes, SandboxHooks } from "./sandboxes.ts";
 import type { StandingSandboxes } from "./standing.ts";
 
 // The controller: takes requests from paired laptops, gives each a sandbox within the limits of its grant, and tells the
@@ -68,12 +68,19 @@ export class Controller {
   /** Work that reached the controller; undefined when it is none of its own. */
   async handle({ peer, payload, id: messageId }: Work): Promise<Draft | undefined> {
     if (payload.type === "offload_request") return this.#requests.answer(peer, payload, messageId);
+    if (payload.type === "mesh:task_news") return this.#news(peer, payload);
     if (payload.type !== "offload_cleanup") return undefined;
     const context = this.#context(payload.request_id);
     if (context?.laptop !== peer) return undefined;
     const reason =
       (["done", "cancelled", "discovery_timeout"] as const).find((known) => known === payload.reason) ?? "error";
     return entriesOnly({ stream: runOf(payload.request_id), event: { type: "STOP", reason } });
+  }
+
+  /** What a sandbox elsewhere tells of its task. Of no other agent, nor of another run, is it believed. */
+  #news(sandbox: string, { request_id, news }: PayloadOf<"mesh:task_news">): Draft | undefined {
+    if (this.#context(request_id)?.did !== sandbox) return undefined;
+    return entriesOnly({ stream: runOf(request_id), event: eventOf(news) });
   }
 
   list(): RunView[] {

@@ -1,23 +1,26 @@
 import { join as joinPath } from "node:path";
 import type { Core } from "../actors/core.ts";
+import type { MeshNode } from "../actors/node.ts";
 import { type Composed, compose, type Draft, entriesOnly } from "../actors/outgoing.ts";
-import { repeat } from "../actors/ports.ts";
+import { type Clock, repeat } from "../actors/ports.ts";
 import type { Follow, Work } from "../actors/work.ts";
-import { asMeshError } from "../errors.ts";
+import { asMeshError, MeshError } from "../errors.ts";
 import { PROGRESS_EVERY_MS, RETRY_MIN_MS, SIGN_OF_LIFE_EVERY_MS } from "../limits.ts";
 import type { PayloadInput, PayloadOf } from "../wire/payload.ts";
-import type { RunTask } from "./runner/governed.ts";
-import type { TaskProgress } from "./runner/task.ts";
+import { Account } from "./account.ts";
+import type { TaskOptions, TaskProgress, TaskResult } from "./runner/task.ts";
 import { SandboxFiles } from "./sandbox-files.ts";
 import type { SandboxConfig } from "./sandboxes.ts";
 
 // One task in a sandbox, for one laptop: it says hello, takes files and the task, tells how it goes, and sends back the files
 // that came of it and a summary.
 
+/** What is done with a task. Who shares no machine with the controller tells it by the account. */
+export type Perform = (options: TaskOptions, account: Account) => Promise<TaskResult>;
+
 export interface ErrandOptions {
-  readonly core: () => Core;
-  /** What is done with the task. */
-  readonly runTask: RunTask;
+  readonly node: MeshNode;
+  readonly perform: Perform;
   readonly note: (text: string) => void;
 }
 
@@ -28,6 +31,7 @@ export class Errand {
   readonly #options: ErrandOptions;
   readonly #work: string;
   readonly #stop = new AbortController();
+  readonly #account: Account;
   #task: PayloadOf<"offload_task"> | undefined;
   #isBegun = false;
   /** Settles when nothing of the task runs any more. */
@@ -38,17 +42,22 @@ export class Errand {
     this.#options = options;
     this.laptop = config.laptop;
     this.#work = joinPath(config.directory, "work");
+    this.#account = new Account(options.node, config, (draft) => this.#persist(draft));
     this.files = new SandboxFiles({
-      core: options.core,
+      core: () => options.node.core,
       laptop: config.laptop,
       run: config.run,
       directory: this.#work,
+      rules: config.rules,
       onReceived: () => this.#beginning(),
     });
   }
 
-  get #clock() {
-    return this.#options.core().ports.clock;
+  get #core(): Core {
+    return this.#options.node.core;
+  }
+  get #clock(): Clock {
+    return this.#core.ports.clock;
   }
 
   /** The laptop learns that it may send files and task. */
@@ -78,6 +87,11 @@ export class Errand {
     return this.#beginning();
   }
 
+  /** Whether its controller is told of it by messages. */
+  get isTold(): boolean {
+    return this.#account.isKept;
+  }
+
   /** Ends the task, if it runs. Resolves when nothing of it runs any more. */
   end(): Promise<void> {
     this.#stop.abort();
@@ -103,8 +117,9 @@ export class Errand {
     if (this.#stop.signal.aborted) return;
     const { run } = this.#config;
     const reason = error instanceof Error ? error.message : String(error);
+    const code = error instanceof MeshError ? error.code : "cluster_refused";
     await this.#insist(
-      { type: "offload_error", request_id: run, error: reason, phase: "running", code: "cluster_refused" },
+      { type: "offload_error", request_id: run, error: reason, phase: "running", code },
       `${run}.error`,
       // It is being closed: whoever waits for the run learns that it has ended.
     ).catch((unsaid: unknown) => note(String(unsaid)));
@@ -117,7 +132,7 @@ export class Errand {
     const elapsed = () => Math.round((clock.now() - begun) / 100) / 10;
     const telling = this.#telling(elapsed);
     try {
-      const result = await this.#options.runTask({
+      const given: TaskOptions = {
         task,
         files: [...this.files.received],
         directory: this.#work,
@@ -130,7 +145,9 @@ export class Errand {
         signal: this.#stop.signal,
         onProgress: telling.onProgress,
         onUsage: () => undefined,
-      });
+      };
+      // The laptop ends the run once it has its result: what the controller is to know of it goes before.
+      const result = await this.#options.perform(given, this.#account).finally(() => this.#account.told);
       telling.stop();
       // Whoever ended it knows why, and tells the laptop.
       if (this.#stop.signal.aborted) return;
@@ -200,11 +217,11 @@ export class Errand {
   // What is said
 
   #said(payload: PayloadInput, id: string): Composed {
-    return compose(this.#options.core(), this.laptop, payload, id);
+    return compose(this.#core, this.laptop, payload, id);
   }
 
   async #commit({ entries, secrets, before }: Draft): Promise<void> {
-    await this.#options.core().system.commit(entries, { secrets, before }).durable;
+    await this.#core.system.commit(entries, { secrets, before }).durable;
   }
 
   /** Commits what must be said; a disk that refuses is tried again until it takes it. */

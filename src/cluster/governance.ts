@@ -29,7 +29,7 @@ export interface TaskStatus {
   readonly own_processes: boolean;
   readonly node_permission: boolean;
   readonly policy: boolean;
-  readonly limits: RunLimits & { readonly max_minutes: number };
+  readonly limits: RunLimits & { readonly max_minutes: number; readonly max_file_mb: number };
   /** What does not hold here, a sentence each. */
   readonly warnings: readonly string[];
 }
@@ -90,7 +90,7 @@ export function taskStatus(
     own_processes: isolation.ownProcesses,
     node_permission: rules.node_permission,
     policy: policy !== undefined,
-    limits: { ...rules.limits, max_minutes: maxMinutes },
+    limits: { ...rules.limits, max_minutes: maxMinutes, max_file_mb: rules.max_file_mb },
     warnings: warningsOf(runner, rules, isolation),
   };
 }

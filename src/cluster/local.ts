@@ -26,7 +26,7 @@ import { type Governance, type TaskStatus, taskStatus, tryIsolation } from "./go
 import { type ClusterUrls, Grants } from "./grants.ts";
 import type { KubernetesBackend } from "./kubernetes/backend.ts";
 import type { KubernetesChoice } from "./kubernetes/open.ts";
-import { rulesFor } from "./runner/rules.ts";
+import { DEFAULT_RULES, fileSizeMaxOf, JOB_LIMITS, rulesFor } from "./runner/rules.ts";
 import { processBackend } from "./sandbox-process.ts";
 import { type SandboxBackend, Sandboxes } from "./sandboxes.ts";
 import { startServer } from "./server.ts";
@@ -168,6 +168,7 @@ export async function openHousehold(
   const standing = new StandingSandboxes(node, housing);
   const sandboxes = new Sandboxes({ ...housing, clock: ports.clock, standing });
   const rules = {
+    fileSizeMax: fileSizeMaxOf(governance.rules ?? DEFAULT_RULES),
     maxMinutes: governance.maxMinutes ?? OFFLOAD_TIMEOUT_MINUTES_MAX,
     recordsTasks: governance.recordsTasks ?? false,
   };
@@ -206,7 +207,7 @@ export async function openCluster(
   const { directory, host = "127.0.0.1", name = "local", allowUnproven = false, onNote = () => undefined } = options;
   const { governance = {}, runner = null } = options;
   const ports = realPorts(realNetwork);
-  const rules = governance.rules ?? rulesFor(runner);
+  const rules = governance.rules ?? { ...rulesFor(runner), ...(options.kubernetes && { limits: JOB_LIMITS }) };
   if (options.kubernetes && governance.policy)
     throw new MeshError("input_invalid", "--policy: the program of a policy is not there in a Job; leave it out.");
   // A pod hides and cuts by itself.
@@ -259,7 +260,7 @@ export async function openCluster(
     if (options.kubernetes) {
       const { openKubernetes } = await import("./kubernetes/open.ts");
       const onArrival = (did: string, arrived: () => void) => arrivals.await(did, arrived);
-      kubernetes = await openKubernetes(options.kubernetes, { onArrival, note: onNote });
+      kubernetes = await openKubernetes(options.kubernetes, rules.limits, { onArrival, note: onNote });
     }
     const { node, household, ...rest } = await openHousehold({
       directory,

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import type { Core } from "../actors/core.ts";
+import { RAISE_THERE } from "../actors/file-size.ts";
 import { until } from "../actors/inbox.ts";
 import type { MeshNode } from "../actors/node.ts";
 import { compose, type Draft, entriesOnly, join } from "../actors/outgoing.ts";
@@ -18,6 +19,8 @@ import type { StandingSandboxes } from "./standing.ts";
 export interface RequestRules {
   /** The longest that a task may take. */
   readonly maxMinutes: number;
+  /** Bytes of a file that comes with one. */
+  readonly fileSizeMax: number;
   /** The words of a task are recorded, in the open. */
   readonly recordsTasks: boolean;
 }
@@ -105,6 +108,12 @@ export class Requests {
     const missing = needed.filter((capability) => !grant.capabilities.includes(capability));
     if (missing.length > 0)
       return refuse("capability_missing", `${missing.join(", ")} (granted: ${grant.capabilities.join(", ")}).`);
+    const largest = request.largest_bytes ?? 0;
+    if (largest > this.#rules.fileSizeMax)
+      return refuse(
+        "file_too_large",
+        `The largest has ${largest} bytes, and this cluster allows at most ${this.#rules.fileSizeMax}. ${RAISE_THERE}`,
+      );
     if (grant.token_budget !== null && grant.tokens_used >= grant.token_budget) return refuse("budget_exhausted");
     const wanted = Name.safeParse(name ?? `sandbox-${id.slice(0, 8)}`);
     if (!wanted.success) return refuse("input_invalid", "The sandbox's name is not one.");

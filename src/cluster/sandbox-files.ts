@@ -1,14 +1,16 @@
 import { hash } from "node:crypto";
 import type { Core } from "../actors/core.ts";
 import { offer, type Pull, pieces, pullsFiles } from "../actors/file-offers.ts";
+import { RAISE_THERE, SENT_WHOLE, tooLarge } from "../actors/file-size.ts";
 import type { Offer } from "../actors/file-transfers.ts";
 import { type FileToSend, inspectFiles, readInspected, saveFile } from "../actors/files.ts";
 import { type Composed, compose, type Draft, entriesOnly, join } from "../actors/outgoing.ts";
 import type { Follow } from "../actors/work.ts";
 import { MeshError } from "../errors.ts";
-import { FILES_MAX } from "../limits.ts";
+import { FILE_SIZE_MAX, FILES_MAX } from "../limits.ts";
 import type { PayloadOf } from "../wire/payload.ts";
 import { LOG_WAIT_MS } from "./limits.ts";
+import { fileSizeMaxOf, type TaskRules } from "./runner/rules.ts";
 
 // The files of one sandbox: those that a laptop sends along, which lie in the working directory before the task begins, and
 // those that came of it, which go back.
@@ -19,6 +21,7 @@ export interface SandboxFilesOptions {
   readonly run: string;
   /** The working directory. */
   readonly directory: string;
+  readonly rules: Pick<TaskRules, "max_file_mb">;
   /** Told of each file that is here: what was waiting for it follows. */
   readonly onReceived: () => Follow;
 }
@@ -39,9 +42,11 @@ export class SandboxFiles {
 
   // From the laptop
 
-  async place(peer: string, { request_id }: Offer) {
-    const { laptop, run, directory } = this.#options;
+  async place(peer: string, { request_id, file_name, size_bytes }: Offer) {
+    const { laptop, run, directory, rules } = this.#options;
     if (peer !== laptop || request_id !== run) return undefined;
+    const sizeMax = fileSizeMaxOf(rules);
+    if (size_bytes > sizeMax) return { refused: tooLarge(file_name, size_bytes, sizeMax, RAISE_THERE) };
     if (this.received.size < FILES_MAX) return { directory };
     return { refused: new MeshError("limit_reached", `An offload has at most ${FILES_MAX} files.`) };
   }
@@ -53,7 +58,7 @@ export class SandboxFiles {
 
   /** A file that came whole in one message. */
   async take(payload: PayloadOf<"file_transfer">, id: string): Promise<Follow> {
-    const { core, laptop, run, directory, onReceived } = this.#options;
+    const { core, laptop, run, directory, rules, onReceived } = this.#options;
     const { file_name, size_bytes } = payload;
     const bytes = Buffer.from(payload.file_data, "base64");
     const sha256 = hash("sha256", bytes, "hex");
@@ -63,6 +68,8 @@ export class SandboxFiles {
       return compose(core(), laptop, ack, `${id}.ack`);
     };
     if (bytes.length !== size_bytes || sha256 !== (payload.sha256 ?? sha256)) return answer("it did not arrive whole");
+    const sizeMax = fileSizeMaxOf(rules);
+    if (size_bytes > sizeMax) return answer(tooLarge(file_name, size_bytes, sizeMax, RAISE_THERE).message);
     if (this.received.size >= FILES_MAX) return answer(`there are ${FILES_MAX} files already`);
     const wanted = { directory, name: file_name, taken: this.received, size: bytes.length, sha256 };
     this.received.add((await saveFile(core().ports.disk, wanted, bytes)).name);
@@ -72,12 +79,14 @@ export class SandboxFiles {
 
   // Back to the laptop
 
-  /** Sends result files, or offers them to a laptop that pulls. Gives their names. */
+  /** Sends result files, or offers them to a laptop that pulls. Gives their names. @throws MeshError `file_too_large` */
   async send(paths: readonly string[], commit: (draft: () => Composed) => Promise<void>): Promise<string[]> {
     const { core, laptop, run } = this.#options;
     const { disk } = core().ports;
     const files = await inspectFiles(disk, paths);
     const pulls = pullsFiles(core(), laptop);
+    const tooMuch = pulls ? undefined : files.find(({ size }) => size > FILE_SIZE_MAX);
+    if (tooMuch) throw tooLarge(tooMuch.name, tooMuch.size, FILE_SIZE_MAX, SENT_WHOLE);
     for (const [index, file] of files.entries()) {
       const transfer = `${run}.result.${index}`;
       if (pulls) {

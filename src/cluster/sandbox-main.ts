@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { realNetwork } from "../actors/network.ts";
 import { realPorts } from "../actors/ports.ts";
 import { base64 } from "../crypto/index.ts";
+import type { TaskNews } from "../wire/payload.ts";
 import { governed } from "./runner/governed.ts";
 import { runTask } from "./runner/task.ts";
 import { type Agent, openAgent } from "./sandbox.ts";
@@ -47,10 +48,14 @@ async function open(config: AgentConfig, seed?: Uint8Array): Promise<Agent> {
   return agent;
 }
 
-function serve(agent: Agent, config: SandboxConfig): Promise<void> {
+/** @param byParent whether its parent is told of the task; else its controller hears of it over the mesh */
+function serve(agent: Agent, config: SandboxConfig, byParent: boolean): Promise<void> {
   const { grant, laptop, run, task_sha256: allowed, policy } = config;
   const subject = { grant, laptop, request_id: run };
-  return agent.serve(config, governed({ subject, allowed, policy, tell: (news) => tell({ run, news }) }, runTask));
+  const toParent = (news: TaskNews) => tell({ run, news });
+  return agent.serve(config, (options, account) =>
+    governed({ subject, allowed, policy, tell: byParent ? toParent : account.tell }, runTask)(options),
+  );
 }
 
 let opening: Promise<Agent> | undefined;
@@ -67,7 +72,7 @@ async function obey(order: Order): Promise<void> {
   }
   const agent = await opening;
   if (!agent) throw new Error("it was not told who it is");
-  if ("serve" in order) return serve(agent, order.serve);
+  if ("serve" in order) return serve(agent, order.serve, true);
   await agent.drop(order.drop);
   tell({ dropped: order.drop });
 }
@@ -77,7 +82,7 @@ if (path !== undefined) {
   const { seed, ...config } = SandboxFile.parse(JSON.parse(readFileSync(path, "utf8")));
   mkdirSync(join(config.directory, "work"), { recursive: true });
   open(config, base64.decode(seed))
-    .then((agent) => serve(agent, config))
+    .then((agent) => serve(agent, config, false))
     .catch(fail);
 } else if (process.send) process.on("message", (message) => void obey(Order.parse(message)).catch(fail));
 else {

@@ -1,6 +1,7 @@
 import { z } from "zod";
+import { TaskNews } from "../wire/payload.ts";
 import { Did } from "../wire/text.ts";
-import { AgentConfig, SandboxConfig, TaskNews } from "./sandboxes.ts";
+import { AgentConfig, SandboxConfig } from "./sandboxes.ts";
 
 // What a cluster and the process of a sandbox say to each other.
 

@@ -4,8 +4,9 @@ import { MeshNode } from "../actors/node.ts";
 import type { StoreLimits } from "../actors/opening.ts";
 import { entriesOnly } from "../actors/outgoing.ts";
 import type { Ports } from "../actors/ports.ts";
-import { Errand } from "./errand.ts";
-import type { RunTask } from "./runner/governed.ts";
+import { noLaterThan } from "../actors/settling.ts";
+import { SANDBOX_STOP_WAIT_MS } from "../limits.ts";
+import { Errand, type Perform } from "./errand.ts";
 import type { AgentConfig, SandboxConfig } from "./sandboxes.ts";
 
 // A sandbox: a node of its own, which does what laptops ask of it through the controller. Most serve one laptop, once.
@@ -19,8 +20,7 @@ export interface AgentOptions {
 }
 
 export interface SandboxOptions extends AgentOptions {
-  /** What is done with a task. */
-  readonly runTask: RunTask;
+  readonly perform: Perform;
   readonly ready: (did: string) => void;
 }
 
@@ -28,7 +28,7 @@ export interface SandboxOptions extends AgentOptions {
 export interface Agent {
   readonly did: string;
   /** Takes a task upon itself. Resolves when its laptop was told so. */
-  serve(config: SandboxConfig, runTask: RunTask): Promise<void>;
+  serve(config: SandboxConfig, perform: Perform): Promise<void>;
   /** Lets go of a task. Resolves when nothing of it runs any more. */
   drop(run: string): Promise<void>;
   close(): Promise<void>;
@@ -40,6 +40,9 @@ export interface Agent {
 export async function openAgent(config: AgentConfig, { ports, limits = {}, seed, note }: AgentOptions): Promise<Agent> {
   const errands = new Map<string, Errand>();
   const ending: Promise<void>[] = [];
+  const ended = async () => {
+    await Promise.all(ending);
+  };
   const filesOf = ({ request_id = "" }: Offer) => errands.get(request_id)?.files;
   const files: FileTaker = {
     place: async (peer, offer) => filesOf(offer)?.place(peer, offer),
@@ -76,8 +79,8 @@ export async function openAgent(config: AgentConfig, { ports, limits = {}, seed,
   });
   return {
     did: node.core.keyring.identity.did,
-    async serve(served, runTask) {
-      const errand = new Errand(served, { core: () => node.core, runTask, note });
+    async serve(served, perform) {
+      const errand = new Errand(served, { node, perform, note });
       errands.set(served.run, errand);
       await errand.hello();
     },
@@ -87,7 +90,11 @@ export async function openAgent(config: AgentConfig, { ports, limits = {}, seed,
       await errand?.end();
     },
     async close() {
+      const isTold = [...errands.values()].some((errand) => errand.isTold);
       for (const errand of errands.values()) ending.push(errand.end());
+      // How its task ended is told as long as the controller waits for its end.
+      const { clock } = ports;
+      if (isTold) await noLaterThan(clock, clock.now() + SANDBOX_STOP_WAIT_MS, ended());
       // A name that stays in the registry after its bearer is gone would mislead whoever looks for it.
       await node.core
         .registry()
@@ -95,9 +102,7 @@ export async function openAgent(config: AgentConfig, { ports, limits = {}, seed,
         .catch((error: unknown) => note(String(error)));
       await node.close();
     },
-    async ended() {
-      await Promise.all(ending);
-    },
+    ended,
   };
 }
 
@@ -105,6 +110,6 @@ export async function openAgent(config: AgentConfig, { ports, limits = {}, seed,
 export async function runSandbox(config: SandboxConfig, options: SandboxOptions): Promise<() => Promise<void>> {
   const agent = await openAgent(config, options);
   options.ready(agent.did);
-  await agent.serve(config, options.runTask);
+  await agent.serve(config, options.perform);
   return () => agent.close();
 }

@@ -1,8 +1,9 @@
 import { z } from "zod";
 import type { Clock } from "../actors/ports.ts";
-import { ERROR_CODES, MeshError } from "../errors.ts";
+import { MeshError } from "../errors.ts";
 import { SANDBOX_STOP_WAIT_MS } from "../limits.ts";
 import { type Disk, joinPath } from "../store/disk.ts";
+import type { TaskNews } from "../wire/payload.ts";
 import { Did } from "../wire/text.ts";
 import { PolicyHook } from "./policy.ts";
 import { TaskRules } from "./runner/rules.ts";
@@ -45,21 +46,6 @@ export type ClusterConfig = Pick<
   SandboxConfig,
   "controller" | "cluster" | "relay_url" | "registry_url" | "runner" | "rules" | "policy"
 >;
-
-/** What a sandbox tells its cluster of its task, as it happens: no words of the task's. */
-export const TaskNews = z.discriminatedUnion("type", [
-  z.object({ type: z.literal("begun"), files: z.int().min(0), bytes: z.int().min(0) }),
-  /** Tokens of a language model, all until now. */
-  z.object({ type: z.literal("used"), tokens: z.int().min(0) }),
-  z.object({
-    type: z.literal("ended"),
-    ok: z.boolean(),
-    exit: z.int().nullable(),
-    code: z.enum(ERROR_CODES).nullable(),
-    reason: z.string().max(1000).nullable(),
-  }),
-]);
-export type TaskNews = z.infer<typeof TaskNews>;
 
 /** What a sandbox's process tells; `exited` last, and once. */
 export interface SandboxHooks {

@@ -168,6 +168,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       outbox: outgoing,
       reframed: list(object({ id, frame: id })),
       handling: list(object({ id, kind, body })),
+      partsAt: time,
       attempts: count,
       sent: count,
       received: count,

@@ -2,9 +2,10 @@ import { homedir } from "node:os";
 import { isAbsolute, join, resolve } from "node:path";
 import { z } from "zod";
 import { KnockPolicy } from "../actors/admission.ts";
+import { fileSizeMaxOf } from "../actors/file-size.ts";
 import { type Places, placesOf, RegistryUrl, RelayUrl } from "../actors/places.ts";
 import { MeshError } from "../errors.ts";
-import { FILES_MAX, PATH_LENGTH_MAX } from "../limits.ts";
+import { FILE_MEGABYTES_MAX, FILES_MAX, PATH_LENGTH_MAX } from "../limits.ts";
 import { safeParse } from "../parse.ts";
 import { Name } from "../wire/text.ts";
 import { UPLOAD_ROOTS_MAX } from "./limits.ts";
@@ -31,6 +32,7 @@ const Config = z.strictObject({
   limits: z
     .strictObject({
       filesPerOffload: z.int().min(0).max(FILES_MAX).optional(),
+      megabytesPerFile: z.int().min(1).max(FILE_MEGABYTES_MAX).optional(),
       megabytesPerOffload: z.number().positive().optional(),
       runningOffloads: z.int().min(1).optional(),
     })
@@ -50,11 +52,15 @@ export interface PluginConfig {
   /** Where relay and registry are reached from here. */
   readonly places: Places;
   readonly limits: OffloadLimits;
+  /** Megabytes of a file, each way, and the same in bytes. */
+  readonly maxFile: number | undefined;
+  readonly fileSizeMax: number | undefined;
 }
 
 /** What one offload may take, and how many may run, as far as the person bounds it. */
 export interface OffloadLimits {
   readonly filesPerOffload?: number | undefined;
+  readonly megabytesPerFile?: number | undefined;
   readonly megabytesPerOffload?: number | undefined;
   readonly runningOffloads?: number | undefined;
 }
@@ -90,5 +96,7 @@ export function readConfig(raw: unknown): PluginConfig {
       { relay: "KARS_MESH_RELAY_URL", registry: "KARS_MESH_REGISTRY_URL" },
     ),
     limits,
+    maxFile: limits.megabytesPerFile,
+    fileSizeMax: fileSizeMaxOf(limits.megabytesPerFile ?? process.env.KARS_MESH_MAX_FILE, "KARS_MESH_MAX_FILE"),
   };
 }

@@ -2,7 +2,7 @@ import { realpath, stat } from "node:fs/promises";
 import { isAbsolute, join, relative, resolve, sep } from "node:path";
 import { secretByName } from "../actors/secret-files.ts";
 import { MeshError } from "../errors.ts";
-import { FILES_MAX } from "../limits.ts";
+import { FILE_MEGABYTES_MAX, FILES_MAX } from "../limits.ts";
 import type { ToolContext } from "./api.ts";
 import { expandTilde, type PluginConfig } from "./config.ts";
 
@@ -54,7 +54,7 @@ export async function resolveFiles(
   { home, uploadRoots, limits }: Pick<PluginConfig, "home" | "uploadRoots" | "limits">,
 ): Promise<Resolved> {
   if (files.length === 0) return { files: [], meant: [] };
-  const { filesPerOffload: most = FILES_MAX, megabytesPerOffload } = limits;
+  const { filesPerOffload: most = FILES_MAX, megabytesPerFile, megabytesPerOffload } = limits;
   if (files.length > most)
     throw new MeshError("input_invalid", `files: ${files.length} are given, and one offload takes at most ${most}.`);
   // A folder that is not there yet holds nothing.
@@ -82,8 +82,14 @@ export async function resolveFiles(
       return path;
     }),
   );
+  const sizes = await Promise.all(paths.map(async (path) => (await stat(path)).size));
+  const largest = paths[sizes.findIndex((size) => size > (megabytesPerFile ?? FILE_MEGABYTES_MAX) * MEGABYTE)];
+  if (largest !== undefined)
+    throw new MeshError(
+      "file_too_large",
+      `${largest} has more than ${megabytesPerFile ?? FILE_MEGABYTES_MAX} MB, the most that one file may have.`,
+    );
   if (megabytesPerOffload !== undefined) {
-    const sizes = await Promise.all(paths.map(async (path) => (await stat(path)).size));
     const total = sizes.reduce((sum, size) => sum + size, 0);
     if (total > megabytesPerOffload * MEGABYTE)
       throw new MeshError(

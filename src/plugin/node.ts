@@ -65,13 +65,13 @@ export interface PluginNode {
 
 /** The node of a state directory, as the configuration wants it. Nothing is opened before the first call. */
 export function nodeAt(
-  { home, acceptFrom, places }: Pick<PluginConfig, "home" | "acceptFrom" | "places">,
+  { home, acceptFrom, places, fileSizeMax }: Pick<PluginConfig, "home" | "acceptFrom" | "places" | "fileSizeMax">,
   onNote: (text: string) => void,
 ): PluginNode {
   function open(): Promise<Mesh> {
     const slot = slotOf(home);
     if (slot.mesh) return slot.mesh;
-    const opening = openMesh({ home, places, onNote }).then(async (mesh) => {
+    const opening = openMesh({ home, places, fileSizeMax, onNote }).then(async (mesh) => {
       if (acceptFrom) await mesh.call("knock_policy", { policy: acceptFrom });
       return mesh;
     });

@@ -1,10 +1,12 @@
 import { z } from "zod";
+import { ERROR_CODES } from "../errors.ts";
 import {
   FILE_CHUNK_SIZE,
   FILE_CHUNK_SIZE_MIN,
   FILE_CHUNKS_MAX,
   FILE_NAME_LENGTH_MAX,
   FILE_PULL_CHUNKS,
+  FILE_SIZE_ALLOWED_MAX,
   FILE_SIZE_MAX,
   FILES_MAX,
   MESSAGE_SIZE_MAX,
@@ -44,6 +46,8 @@ export const OffloadRequest = z.looseObject({
   files: z.array(FileName).max(FILES_MAX).default([]),
   file_count: z.int().min(0).max(FILES_MAX).optional(),
   total_bytes: z.int().min(0).optional(),
+  /** Extension: bytes of the largest of them. */
+  largest_bytes: z.int().min(0).optional(),
   preferences: z
     .looseObject({
       model: z.string().max(200).optional(),
@@ -122,6 +126,24 @@ export const OffloadTask = z.looseObject({
 });
 export const TaskReceived = z.looseObject({ type: z.literal("task_received"), request_id: Id });
 
+/** What a sandbox tells its cluster of its task, as it happens: no words of the task's. */
+export const TaskNews = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("begun"), files: z.int().min(0), bytes: z.int().min(0) }),
+  /** Tokens of a language model, all until now. */
+  z.object({ type: z.literal("used"), tokens: z.int().min(0) }),
+  z.object({
+    type: z.literal("ended"),
+    ok: z.boolean(),
+    exit: z.int().nullable(),
+    code: z.enum(ERROR_CODES).nullable(),
+    reason: z.string().max(1000).nullable(),
+  }),
+]);
+export type TaskNews = z.infer<typeof TaskNews>;
+
+/** Extension: sandbox -> controller, from one that is no process of its controller's machine. */
+export const TaskNewsMessage = z.looseObject({ type: z.literal("mesh:task_news"), request_id: Id, news: TaskNews });
+
 // Files, both ways
 export const FileTransfer = z.looseObject({
   type: z.literal("file_transfer"),
@@ -151,7 +173,7 @@ export const FileOffer = z.looseObject({
   transfer_id: Id,
   request_id: Id,
   file_name: FileName,
-  size_bytes: z.int().min(0).max(FILE_SIZE_MAX),
+  size_bytes: z.int().min(0).max(FILE_SIZE_ALLOWED_MAX),
   /** Bytes of every piece but the last. */
   chunk_size: z.int().min(FILE_CHUNK_SIZE_MIN).max(FILE_CHUNK_SIZE),
   sha256: Sha256,
@@ -236,6 +258,7 @@ export const Payload = z.discriminatedUnion("type", [
   OffloadDone,
   OffloadTask,
   TaskReceived,
+  TaskNewsMessage,
   FileTransfer,
   FileTransferAck,
   FileOffer,

@@ -1,6 +1,5 @@
 /** Whole nodes and a relay with its registry, in one process and in directories of their own. */
 import { join } from "node:path";
-import { onTestFinished } from "vitest";
 import { realNetwork } from "../../src/actors/network.ts";
 import { MeshNode, type NodeOptions } from "../../src/actors/node.ts";
 import { type ParamsOf, type ResultOf, runOperation } from "../../src/actors/operation.ts";
@@ -8,6 +7,7 @@ import { type Operations, operations } from "../../src/actors/operations.ts";
 import { type Network, type Ports, realPorts } from "../../src/actors/ports.ts";
 import { type ClusterServer, type ServerOptions, startServer } from "../../src/cluster/server.ts";
 import { MeshError } from "../../src/errors.ts";
+import { atTheEnd } from "../ending.ts";
 import { temporaryDirectory } from "../store/disks.ts";
 
 /** What a test of whole nodes may take. */
@@ -30,7 +30,7 @@ export const call = async <N extends keyof Operations>(
 /** A node that is closed when the test ends. */
 export async function openNode(options: NodeOptions): Promise<MeshNode> {
   const node = await MeshNode.open(options);
-  onTestFinished(() => node.close());
+  atTheEnd(() => node.close());
   return node;
 }
 
@@ -120,7 +120,7 @@ export async function openWorld(
     pair: () => Promise.reject(new MeshError("token_invalid")),
     ...options,
   });
-  onTestFinished(() => server.close());
+  atTheEnd(() => server.close());
   const home = (name: string) => join(directory, name);
   return {
     directory,

@@ -51,7 +51,14 @@ describe("two laptops on a cluster", { timeout: STORY_MS }, () => {
         runner: null,
         policy: false,
         node_permission: true,
-        limits: { memory_mib: 4096, cpu_minutes: 240, processes: 512, output_mb: 1000, max_minutes: 1440 },
+        limits: {
+          memory_mib: 4096,
+          cpu_minutes: 240,
+          processes: 512,
+          output_mb: 1000,
+          max_minutes: 1440,
+          max_file_mb: 30,
+        },
       }),
     });
   });

@@ -5,10 +5,10 @@ import { InvalidArgumentError } from "commander";
 import { duration, image, integer, label, list, origin } from "../../src/cli/arguments.ts";
 import { AgentEvent } from "../../src/cluster/agent.ts";
 import { REASON_LENGTH_MAX } from "../../src/cluster/kubernetes/limits.ts";
-import { RESOURCES } from "../../src/cluster/kubernetes/manifests.ts";
+import { resourcesFor } from "../../src/cluster/kubernetes/manifests.ts";
 import { SeenJob, SeenPod, SeenStatus } from "../../src/cluster/kubernetes/observed.ts";
 import { jobVerdict, NO_PULLS, podVerdict, pullsAfter, type Verdict } from "../../src/cluster/kubernetes/verdict.ts";
-import { DEFAULT_RULES } from "../../src/cluster/runner/rules.ts";
+import { DEFAULT_RULES, JOB_LIMITS } from "../../src/cluster/runner/rules.ts";
 import { SandboxConfig, SandboxFile } from "../../src/cluster/sandboxes.ts";
 import { DEFINITIONS, partsOf } from "../../src/inspect/definitions.ts";
 import { formatRecording, parseRecording, RecordedEvent } from "../../src/inspect/recording.ts";
@@ -134,7 +134,13 @@ export const programTargets: readonly Target[] = [
     ],
     (pod) => {
       const seen = SeenPod.parse(pod);
-      isBounded(podVerdict(seen, pullsAfter(NO_PULLS, seen), { namespace: "n", image: "i", resources: RESOURCES }));
+      isBounded(
+        podVerdict(seen, pullsAfter(NO_PULLS, seen), {
+          namespace: "n",
+          image: "i",
+          resources: resourcesFor(JOB_LIMITS),
+        }),
+      );
     },
   ),
   schemaTarget(

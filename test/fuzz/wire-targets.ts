@@ -70,6 +70,12 @@ const payloads: readonly unknown[] = [
   { type: "offload_done", ...offload, summary: "s", output_files: ["a"], tokens_used: { prompt: 1, completion: 2 } },
   { type: "offload_task", ...offload, task: "t", files: ["a"] },
   { type: "task_received", request_id: ID },
+  { type: "mesh:task_news", request_id: ID, news: { type: "used", tokens: 5 } },
+  {
+    type: "mesh:task_news",
+    request_id: ID,
+    news: { type: "ended", ok: false, exit: 3, code: "limit_reached", reason: "r" },
+  },
   { type: "file_transfer", file_name: "a", file_path: "/a", file_data: key, size_bytes: 32, sha256: hash },
   { type: "file_transfer_ack", file_name: "a", success: false, error: "e" },
   {

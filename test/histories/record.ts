@@ -10,6 +10,7 @@ import { commitsOf } from "../../src/inspect/fold.ts";
 import { formatRecording, parseRecording, record } from "../../src/inspect/recording.ts";
 import { checkReplay } from "../../src/inspect/replay.ts";
 import type { Commit } from "../../src/store/journal.ts";
+import { endAll } from "../ending.ts";
 import { SCENARIOS } from "./scenarios.ts";
 
 const root = join(import.meta.dirname, "../..");
@@ -51,6 +52,7 @@ try {
     }
   }
 } finally {
+  await endAll();
   await rm(directory, { recursive: true, force: true });
 }
 const told = new Set(

@@ -11,6 +11,7 @@ import { MeshError } from "../../src/errors.ts";
 import { PREKEYS_CHECK_MS, SIGNED_PREKEY_MS } from "../../src/limits.ts";
 import type { PreKeysContext } from "../../src/machines/prekeys/events.ts";
 import { FaultyNetwork } from "./network.ts";
+import { RARE } from "./rare.ts";
 
 /** A node whose history is worth keeping, and where it lies when the scenario has ended. */
 export interface Played {
@@ -310,4 +311,11 @@ const offloads: Scenario = async (directory) => {
   ];
 };
 
-export const SCENARIOS: Readonly<Record<string, Scenario>> = { pairing, messages, strangers, prekeys, offloads };
+export const SCENARIOS: Readonly<Record<string, Scenario>> = {
+  pairing,
+  messages,
+  strangers,
+  prekeys,
+  offloads,
+  ...RARE,
+};

@@ -1,5 +1,13 @@
 import { describe, expect, it } from "vitest";
-import { jobOf, nameOf, networkPolicyOf, secretOf, selectorOf } from "../../src/cluster/kubernetes/manifests.ts";
+import {
+  jobOf,
+  nameOf,
+  networkPolicyOf,
+  resourcesFor,
+  secretOf,
+  selectorOf,
+} from "../../src/cluster/kubernetes/manifests.ts";
+import { JOB_LIMITS, type RunLimits } from "../../src/cluster/runner/rules.ts";
 import { SandboxFile } from "../../src/cluster/sandboxes.ts";
 import { config, IMAGE, PLACEMENT } from "./world.ts";
 
@@ -38,10 +46,26 @@ describe("the Job of a sandbox", () => {
   });
 
   it("is promised what it may use, and no more; its home and /tmp have a size", () => {
-    const amounts = { cpu: "1", memory: "1024Mi", "ephemeral-storage": "2048Mi" };
+    const amounts = { cpu: "1", memory: "1024Mi", "ephemeral-storage": "1978Mi" };
     expect(container?.resources).toEqual({ requests: amounts, limits: amounts });
     const sized = pod?.volumes?.filter(({ emptyDir }) => emptyDir).map(({ emptyDir }) => emptyDir?.sizeLimit);
-    expect(sized).toEqual(["2048Mi", "2048Mi"]);
+    expect(sized).toEqual(["1978Mi", "1978Mi"]);
+  });
+
+  it("has room for what the operator allows a task, and for the sandbox beside it; no bound where there is none", () => {
+    const resourcesOf = (limits: Partial<RunLimits>) => {
+      const resources = resourcesFor({ ...JOB_LIMITS, ...limits });
+      const { containers, volumes } = jobOf(config(), { ...PLACEMENT, resources }).spec?.template.spec ?? {};
+      return {
+        limits: containers?.[0]?.resources?.limits,
+        home: volumes?.find(({ name }) => name === "home")?.emptyDir,
+      };
+    };
+    expect(resourcesOf({ memory_mib: 8192, output_mb: 5000 })).toEqual({
+      limits: { cpu: "1", memory: "8448Mi", "ephemeral-storage": "5793Mi" },
+      home: { sizeLimit: "5793Mi" },
+    });
+    expect(resourcesOf({ memory_mib: null, output_mb: null })).toEqual({ limits: { cpu: "1" }, home: {} });
   });
 
   it("runs the image's own command, told by a file that it can only read", () => {

@@ -5,8 +5,9 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { type Mesh, openMesh } from "../../src/actors/mesh.ts";
 import type { OffloadView } from "../../src/actors/offloads.ts";
+import { SANDBOX_MEMORY_MIB } from "../../src/cluster/kubernetes/limits.ts";
 import { openCluster } from "../../src/cluster/local.ts";
-import { DEFAULT_RULES } from "../../src/cluster/runner/rules.ts";
+import { DEFAULT_RULES, JOB_LIMITS } from "../../src/cluster/runner/rules.ts";
 import { decodeToken } from "../../src/wire/pair.ts";
 import { ApiServer } from "./api-server.ts";
 import { Kubelet } from "./kubelet.ts";
@@ -34,7 +35,7 @@ const freePort = () =>
 const start = () =>
   openCluster({
     // The scripts of these tests look at a folder that is not theirs.
-    governance: { rules: { ...DEFAULT_RULES, node_permission: false } },
+    governance: { rules: { ...DEFAULT_RULES, limits: JOB_LIMITS, node_permission: false } },
     directory: join(folder, "cluster"),
     port,
     // Another name of the same place: what is told to others is this one.
@@ -60,6 +61,18 @@ const reached = async (id: string, holds: (view: OffloadView) => boolean) => {
   }
 };
 
+/** What the record of the one run says at its end, and what its grant has used, once nothing of it is left. */
+const account = async () => {
+  await vi.waitFor(
+    async () => expect(await cluster.call("sandboxes", {})).toMatchObject({ sandboxes: [{ settled: true }] }),
+    { timeout: 30_000 },
+  );
+  const { entries } = await cluster.call("audit", {});
+  const of = (what: string) => entries.filter((entry) => entry.what === what);
+  const { tokens_used } = await cluster.call("grant", { name: "laptop" });
+  return { begun: of("task.begun"), ended: of("task.ended"), tokens_used };
+};
+
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), "kars-kubernetes-offload-"));
   server = new ApiServer();
@@ -70,7 +83,7 @@ beforeEach(async () => {
   port = await freePort();
   cluster = await start();
   laptop = await openMesh({ home: join(folder, "laptop") });
-  const { token } = await cluster.call("grant_issue", { name: "laptop", expires_ms: 600_000 });
+  const { token } = await cluster.call("grant_issue", { name: "laptop", expires_ms: 600_000, token_budget: 1000 });
   expect(decodeToken(token).pairUrl).toBe(`http://localhost:${port}/v1/pair`);
   await laptop.call("pair", { token });
 });
@@ -113,6 +126,8 @@ it("files go in, a result comes out, and nothing is left in the cluster", async 
   expect(kubelet.running).toEqual([]);
   const [secret] = server.asked.filter(({ verb, resource }) => verb === "create" && resource === "secrets");
   expect(JSON.stringify(secret?.body)).toContain(`ws://localhost:${port}`);
+  const [job] = server.asked.filter(({ verb, resource }) => verb === "create" && resource === "jobs");
+  expect(JSON.stringify(job?.body)).toContain(`"memory":"${(JOB_LIMITS.memory_mib ?? 0) + SANDBOX_MEMORY_MIB}Mi"`);
 });
 
 it("what it waits for is told to the laptop meanwhile", async () => {
@@ -174,4 +189,49 @@ it("a run whose Job ended while the cluster was down is over, with its reason", 
   const over = await ended(id);
   expect(over.error?.message).toContain("more than 1024 MiB of memory");
   await server.until(() => left().length === 0);
+});
+
+it("what a task used and how it ended is in the controller's record, as of a sandbox that is a process", async () => {
+  const spend = `
+    import { writeFileSync } from "node:fs";
+    writeFileSync(process.env.KARS_USAGE_FILE, JSON.stringify({ prompt: 20, completion: 5 }));
+    process.exit(3);
+  `;
+  const id = await offload("run spend.mjs", { "spend.mjs": spend });
+  expect(await ended(id)).toMatchObject({ status: "error" });
+  expect(await account()).toMatchObject({
+    begun: [{ files: 1, bytes: spend.length }],
+    ended: [{ outcome: "error", exit: 3, tokens: 25 }],
+    tokens_used: 25,
+  });
+});
+
+it("tokens count while a task runs, and those that it uses while the cluster is down count once it is back", async () => {
+  const used = (prompt: number, completion: number) =>
+    `writeFileSync(process.env.KARS_USAGE_FILE, JSON.stringify({ prompt: ${prompt}, completion: ${completion} }));`;
+  const spending = PATIENT.replace('"on");', `"on");${used(900, 200)}`).replace("const look", `${used(500, 100)}$&`);
+  const id = await offload(`run patient.mjs ${folder}`, { "patient.mjs": spending });
+  const tokens = async () => (await cluster.call("grant", { name: "laptop" })).tokens_used;
+  await vi.waitFor(async () => expect(await tokens()).toBe(600), { timeout: 30_000 });
+  await cluster.close();
+  writeFileSync(join(folder, "go"), "");
+  cluster = await start();
+  expect(await ended(id)).toMatchObject({ status: "done" });
+  expect(await account()).toMatchObject({
+    begun: [{ files: 1 }],
+    ended: [{ outcome: "done", exit: 0, tokens: 1100 }],
+    tokens_used: 1100,
+  });
+  // The grant's budget is 1000.
+  const next = await ended(await offload("run count.mjs", { "count.mjs": COUNT, "data.txt": "x" }));
+  expect(next).toMatchObject({ status: "error", error: { code: "budget_exhausted" } });
+});
+
+it("a task that is cancelled is in the record with what it had used", async () => {
+  const spending = PATIENT.replace("const look", 'writeFileSync(process.env.KARS_USAGE_FILE, `{"prompt":7}`);$&');
+  const id = await offload(`run patient.mjs ${folder}`, { "patient.mjs": spending });
+  await reached(id, ({ phase }) => phase === "running");
+  await reached(id, ({ progress }) => progress.message === "10 % waiting");
+  await laptop.call("offload_cancel", { id });
+  expect(await account()).toMatchObject({ ended: [{ outcome: "cancelled", tokens: 7 }], tokens_used: 7 });
 });

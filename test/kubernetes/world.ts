@@ -6,15 +6,15 @@ import { onTestFinished, vi } from "vitest";
 import { type Clock, realClock, realRandom } from "../../src/actors/ports.ts";
 import { openApi } from "../../src/cluster/kubernetes/api.ts";
 import { KubernetesBackend } from "../../src/cluster/kubernetes/backend.ts";
-import { nameOf, type Placement, RESOURCES } from "../../src/cluster/kubernetes/manifests.ts";
-import { DEFAULT_RULES } from "../../src/cluster/runner/rules.ts";
+import { nameOf, type Placement, resourcesFor } from "../../src/cluster/kubernetes/manifests.ts";
+import { DEFAULT_RULES, JOB_LIMITS } from "../../src/cluster/runner/rules.ts";
 import type { SandboxConfig, SandboxHooks } from "../../src/cluster/sandboxes.ts";
 import { realDisk } from "../../src/store/disk.ts";
 import { ApiServer, type Asked } from "./api-server.ts";
 
 export const CONTROLLER = "did:mesh:0123456789abcdef0123456789abcdef";
 export const IMAGE = "registry.example.org/kars-sandbox:0.1.0";
-export const PLACEMENT: Placement = { namespace: "kars-sandboxes", image: IMAGE, resources: RESOURCES };
+export const PLACEMENT: Placement = { namespace: "kars-sandboxes", image: IMAGE, resources: resourcesFor(JOB_LIMITS) };
 
 export const config = (more: Partial<SandboxConfig> = {}): SandboxConfig => ({
   directory: "/nowhere",

@@ -5,7 +5,6 @@
 import { hash, randomBytes, randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { join } from "node:path";
-import { onTestFinished } from "vitest";
 import { WebSocket } from "ws";
 import { realNetwork } from "../../src/actors/network.ts";
 import type { MeshNode } from "../../src/actors/node.ts";
@@ -14,6 +13,7 @@ import type { Work } from "../../src/actors/work.ts";
 import { amidOf, base64, type Identity, identityFromSeed, sign, utf8 } from "../../src/crypto/index.ts";
 import type { Payload } from "../../src/wire/payload.ts";
 import { openNode, plain } from "../actors/world.ts";
+import { atTheEnd } from "../ending.ts";
 import { temporaryDirectory } from "../store/disks.ts";
 import { type Frame, Happenings, type Places } from "./servers.ts";
 
@@ -83,7 +83,7 @@ export class Controller {
   async open(): Promise<this> {
     const socket = new WebSocket(`${this.servers.relayUrl}/ws`);
     this.#socket = socket;
-    onTestFinished(() => socket.terminate());
+    atTheEnd(() => socket.terminate());
     socket.on("message", (data) => this.#received(JSON.parse(String(data))));
     await once(socket, "open");
     const timestamp = new Date().toISOString();

@@ -1,13 +1,13 @@
 /** Work for a deployed cluster: what its controller and its sandboxes say, of either kind, and what becomes of it. */
 import { randomBytes, randomUUID } from "node:crypto";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { NAME_RETRY_MS, RESENDS_MAX } from "../../src/actors/legacy/limits.ts";
 import { realNetwork } from "../../src/actors/network.ts";
 import { realPorts } from "../../src/actors/ports.ts";
 import { describe as describeOffload } from "../../src/cli/offload-text.ts";
-import { OFFLOAD_CANCEL_MS, OFFLOAD_HELLO_MS } from "../../src/limits.ts";
+import { FILE_SIZE_MAX, OFFLOAD_CANCEL_MS, OFFLOAD_HELLO_MS, TRANSFER_WAIT_MS } from "../../src/limits.ts";
 import { PROBE_EVERY_MS, PROBE_GRACE_MS } from "../../src/machines/offload/limits.ts";
 import { renderOffload } from "../../src/plugin/render.ts";
 import type { Payload, PayloadOf } from "../../src/wire/payload.ts";
@@ -331,7 +331,72 @@ describe("an older sandbox, which says no hello", () => {
 const contextOf = ({ laptop }: Deployed, id: string) =>
   laptop.node.core.system.state(`offload/${id}`)?.snapshot.context;
 
+describe("a file that a sandbox could not take", () => {
+  const refusal = (file_name: string, more: object = {}): Words => ({
+    type: "file_transfer_ack",
+    file_name,
+    success: false,
+    error: "no space left on device",
+    from_agent: "sandbox",
+    timestamp: new Date().toISOString(),
+    ...more,
+  });
+
+  it.each([true, false])(
+    "ends the offload with its reason, and the cluster is told (says hello: %s)",
+    async (greets) => {
+      const { clock, ports } = standing();
+      const world = await openPaired({}, {}, ports);
+      const { controller, laptop, servers } = world;
+      const id = await laptop.offload("look at these", [await fileOf("a.txt", "one"), await fileOf("b.txt", "two")]);
+      const sandbox = await Agent.open(servers, "box", (word) => {
+        if (word.type === "mesh:ping") return [{ type: "mesh:pong", nonce: word.nonce }];
+        return word.type === "file_transfer" ? [refusal(word.file_name, { success: word.file_name === "a.txt" })] : [];
+      });
+      await ready(world, "box");
+      if (greets) await sandbox.say(laptop.did, sandbox.hello(id));
+      else {
+        await laptop.until(() => phaseOf(world, id) === "expecting");
+        clock.pass(PROBE_EVERY_MS);
+        await laptop.until(() => phaseOf(world, id) === "ponged");
+        clock.pass(PROBE_GRACE_MS);
+      }
+      const { status, error } = await laptop.ended(id);
+      expect({ status, code: error?.code }).toEqual({ status: "error", code: "file_refused" });
+      expect(error?.message).toContain("b.txt: no space left on device.");
+      const cleanup = await controller.heard.first(({ type }) => type === "offload_cleanup");
+      expect(cleanup).toMatchObject({ request_id: id, reason: "error" });
+    },
+  );
+
+  it("is what its sandbox says of a file that it was sent, and nobody else", async () => {
+    const world = await openPaired();
+    const { laptop, servers } = world;
+    const id = await laptop.offload("look at this", [await fileOf("a.txt", "one")]);
+    const sandbox = await Agent.open(servers, "box");
+    const stranger = await Agent.open(servers, "stranger");
+    await ready(world, "box");
+    await sandbox.say(laptop.did, sandbox.hello(id));
+    await sandbox.heard.first(isType("file_transfer"));
+    await stranger.say(laptop.did, refusal("a.txt"), refusal("a.txt", { request_id: id }), "that was all");
+    await laptop.until(() => laptop.node.core.messages.hasUnread(stranger.did));
+    await sandbox.say(laptop.did, refusal("other.txt"), refusal("a.txt", { request_id: randomUUID() }), done(id));
+    expect((await laptop.ended(id)).status).toBe("done");
+  });
+});
+
 describe("payloads in chunks", () => {
+  it("are at most a file of 30 MB: a larger one is refused before anything is asked for", async () => {
+    const { controller, laptop } = await openPaired();
+    const path = await fileOf("large.bin", "");
+    truncateSync(path, FILE_SIZE_MAX + 1);
+    await expect(laptop.offload("take this", [path])).rejects.toMatchObject({
+      code: "file_too_large",
+      message: expect.stringMatching(/has 30000001 bytes, and at most 30000000 are allowed\. .* takes files whole/),
+    });
+    expect(controller.heard.all.filter(({ type }) => type === "offload_request")).toEqual([]);
+  });
+
   it("come whole out of order and repeated, and the sandbox is told so", async () => {
     const world = await openPaired();
     const { laptop, servers } = world;
@@ -404,6 +469,26 @@ describe("payloads in chunks", () => {
     await servers.relay.passed.first((frame) => frame.id === last);
     expect(resent(world, sandbox.did)).toHaveLength(RESENDS_MAX);
     expect(resent(world, stranger.did)).toEqual([]);
+  });
+
+  it("that a sandbox never sends are waited for as long as relays keep mail, also across a restart", async () => {
+    const { clock, ports } = standing();
+    const world = await openPaired({}, {}, ports);
+    const { laptop, servers } = world;
+    const id = await laptop.offload("make something large");
+    const sandbox = await Agent.open(servers, "box");
+    await ready(world, "box");
+    const { manifest, chunks } = chunksOf(fileTransfer("large.bin", randomBytes(1_100_000)));
+    await sandbox.say(laptop.did, sandbox.hello(id));
+    await laptop.until(() => contextOf(world, id)?.sandbox.did === sandbox.did);
+    await sandbox.say(laptop.did, manifest, chunks[0]);
+    await laptop.until(() => handlingOf(world, sandbox.did) === 2);
+    clock.pass(TRANSFER_WAIT_MS - 1);
+    await laptop.again();
+    expect(handlingOf(world, sandbox.did)).toBe(2);
+    clock.pass(1);
+    await laptop.until(() => handlingOf(world, sandbox.did) === 0);
+    expect(laptop.notes.join("\n")).toContain("2 parts of larger messages");
   });
 
   it("of a manifest that is too large are not waited for, and the offload goes on", async () => {

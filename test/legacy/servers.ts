@@ -2,9 +2,9 @@
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { onTestFinished } from "vitest";
 import { type WebSocket, WebSocketServer } from "ws";
 import { base64, base64url, didOf, utf8, verify } from "../../src/crypto/index.ts";
+import { atTheEnd } from "../ending.ts";
 
 export interface Frame {
   readonly type: string;
@@ -214,7 +214,7 @@ export async function openServers(): Promise<Servers> {
   sockets.on("connection", (socket) => relay.connected(socket));
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  onTestFinished(async () => {
+  atTheEnd(async () => {
     for (const socket of sockets.clients) socket.terminate();
     server.closeAllConnections();
     await new Promise((resolve) => server.close(resolve));

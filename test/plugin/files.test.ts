@@ -81,7 +81,9 @@ it("takes no more files, and no larger ones, than the person allows", async () =
       { workspaceDir: workspace },
       { uploadRoots: [root], home, limits },
     );
-  expect((await take({ filesPerOffload: 2, megabytesPerOffload: 0.001 })).files).toHaveLength(2);
+  expect((await take({ filesPerOffload: 2, megabytesPerFile: 1, megabytesPerOffload: 0.001 })).files).toHaveLength(2);
   await expect(take({ filesPerOffload: 1 })).rejects.toThrow(/2 are given, and one offload takes at most 1/);
   await expect(take({ megabytesPerOffload: 0.00001 })).rejects.toThrow(/file_too_large|together 26 bytes.*0\.00001 MB/);
+  await writeFile(join(root, "other", "b.txt"), Buffer.alloc(1_000_001, 7));
+  await expect(take({ megabytesPerFile: 1 })).rejects.toThrow(/b\.txt has more than 1 MB/);
 });

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { expect, it } from "vitest";
+import { expect, it, onTestFinished, vi } from "vitest";
 import { z } from "zod";
 import { readConfig } from "../../src/plugin/config.ts";
 import * as entry from "../../src/plugin/index.ts";
@@ -124,7 +124,7 @@ it("reads its configuration", () => {
     acceptFrom: "verified",
     notify: "mention",
     uploadRoots: ["~/data", "/srv"],
-    limits: { filesPerOffload: 3, megabytesPerOffload: 1.5, runningOffloads: 2 },
+    limits: { filesPerOffload: 3, megabytesPerFile: 100, megabytesPerOffload: 1.5, runningOffloads: 2 },
     relayUrl: "ws://127.0.0.1:1",
     registryUrl: "http://127.0.0.1:1",
   };
@@ -133,6 +133,8 @@ it("reads its configuration", () => {
     ...others,
     uploadRoots: [join(homedir(), "data"), "/srv"],
     places: { relayUrl, registryUrl },
+    maxFile: 100,
+    fileSizeMax: 100_000_000,
   });
   // What the manifest names is what is read.
   expect(Object.keys({ home: "", name: "", ...all })).toEqual(Object.keys(manifest.configSchema.properties));
@@ -146,6 +148,7 @@ it.each([
   [{ notify: "loudly" }, /config\.notify: /],
   [{ uploadRoots: ["/a", "b"] }, /config\.uploadRoots\.1: must be an absolute/],
   [{ limits: { filesPerOffload: 65 } }, /config\.limits\.filesPerOffload: /],
+  [{ limits: { megabytesPerFile: 241 } }, /config\.limits\.megabytesPerFile: .*240/],
   [{ limits: { megabytesPerOffload: 0 } }, /config\.limits\.megabytesPerOffload: /],
   [{ limits: { runningOffloads: 0.5 } }, /config\.limits\.runningOffloads: /],
   [{ limits: { files: 1 } }, /config\.limits: .*files/],
@@ -153,6 +156,15 @@ it.each([
   [{ registryUrl: "registry" }, /config\.registryUrl: must be an http:\/\/ or https:\/\/ address/],
 ])("names the field of the configuration that is wrong: %j", (config, message) => {
   expect(() => openPlugin(config)).toThrow(message);
+});
+
+it("takes the largest file of the configuration, else of KARS_MESH_MAX_FILE, which is megabytes", () => {
+  vi.stubEnv("KARS_MESH_MAX_FILE", "50");
+  onTestFinished(() => void vi.unstubAllEnvs());
+  expect(readConfig({}).fileSizeMax).toBe(50_000_000);
+  expect(readConfig({ limits: { megabytesPerFile: 100 } }).fileSizeMax).toBe(100_000_000);
+  vi.stubEnv("KARS_MESH_MAX_FILE", "1G");
+  expect(() => readConfig({})).toThrow(/KARS_MESH_MAX_FILE must be a whole number of megabytes from 1 to 240/);
 });
 
 it("takes the home of KARS_MESH_HOME, else ~/.kars/mesh", () => {

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import type { MeshNode } from "../../src/actors/node.ts";
 import type { StoreLimits } from "../../src/actors/opening.ts";
 import { repeat } from "../../src/actors/ports.ts";
+import type { Account } from "../../src/cluster/account.ts";
 import { openHousehold } from "../../src/cluster/local.ts";
 import type { TaskOptions, TaskResult } from "../../src/cluster/runner/task.ts";
 import { runSandbox } from "../../src/cluster/sandbox.ts";
@@ -10,6 +11,7 @@ import type { Spawn } from "../../src/cluster/sandboxes.ts";
 import { openServices } from "../../src/cluster/services.ts";
 import { asMeshError, MeshError } from "../../src/errors.ts";
 import type { Disk } from "../../src/store/disk.ts";
+import type { Dice } from "./dice.ts";
 import { DurableJournal } from "./durable.ts";
 import { isOfDisk, Machine, Process } from "./process.ts";
 import type { World } from "./world.ts";
@@ -182,7 +184,7 @@ export class Cluster {
       parent.onDeath(() => clock.in(world.dice.skewed(1, 500), () => end(false)));
       runSandbox(config, {
         ports: process.ports,
-        runTask: (options) => simulatedTask(options, world, process),
+        perform: (options, account) => simulatedTask(options, account, world, process),
         limits: this.#limits,
         ready: (did) => process.isAlive && told(() => hooks.ready(did)),
         note: (note) => world.noted(process.name, note),
@@ -206,18 +208,40 @@ export class Cluster {
 export const resultOf = (task: string, name: string, bytes: Uint8Array): Buffer =>
   Buffer.from(`${task}: ${name} ${createHash("sha256").update(bytes).digest("hex")}\n`.repeat(1 + (bytes.length >> 9)));
 
+/** What each step of a task uses. */
+const TOKENS_OF_STEP = 10;
+const diceOf = (task: string, world: World) => world.dice.of(`task ${task}`);
+const stepsOf = (dice: Dice) => dice.between(1, 6);
+export const tokensOf = (task: string, world: World): number => stepsOf(diceOf(task, world)) * TOKENS_OF_STEP;
+
 /** Takes its time, tells how far it is, and makes one file of each. */
-async function simulatedTask(options: TaskOptions, world: World, process: Process): Promise<TaskResult> {
-  const { task, files, directory, onProgress } = options;
+async function simulatedTask(
+  options: TaskOptions,
+  account: Account,
+  world: World,
+  process: Process,
+): Promise<TaskResult> {
+  const { task, files, directory, onProgress, signal } = options;
   const { disk }: { disk: Disk } = process.ports;
-  const dice = world.dice.of(`task ${task}`);
-  const steps = dice.between(1, 6);
+  const dice = diceOf(task, world);
+  const steps = stepsOf(dice);
+  account.tell({ type: "begun", files: files.length, bytes: 0 });
+  const ended = (ok: boolean) =>
+    account.tell({ type: "ended", ok, exit: signal.aborted ? null : Number(!ok), code: null, reason: null });
   for (let step = 1; step <= steps; step++) {
     await world.clock.sleep(dice.skewed(10, 60_000));
     if (!process.isAlive) return new Promise(() => undefined);
+    if (signal.aborted) {
+      ended(false);
+      return { ok: false, exit: null, summary: "it was cancelled", files: [] };
+    }
+    account.tell({ type: "used", tokens: step * TOKENS_OF_STEP });
     onProgress({ stage: "running", message: `step ${step}`, pct: Math.round((100 * step) / steps) });
   }
-  if (task.startsWith("fail")) return { ok: false, exit: 1, summary: "it was to fail", files: [] };
+  if (task.startsWith("fail")) {
+    ended(false);
+    return { ok: false, exit: 1, summary: "it was to fail", files: [] };
+  }
   await disk.makeDirectory(join(directory, "out"));
   const paths: string[] = [];
   for (const name of [...files].sort()) {
@@ -226,5 +250,6 @@ async function simulatedTask(options: TaskOptions, world: World, process: Proces
     await disk.replace(path, resultOf(task, name, bytes ?? new Uint8Array()));
     paths.push(path);
   }
+  ended(true);
   return { ok: true, exit: 0, summary: `done: ${task}`, files: paths };
 }

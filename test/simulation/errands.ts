@@ -5,7 +5,8 @@ import { uuidFrom } from "../../src/actors/uuid.ts";
 import { asMeshError } from "../../src/errors.ts";
 import type { ConversationContext } from "../../src/machines/conversation/events.ts";
 import type { PreKeysContext } from "../../src/machines/prekeys/events.ts";
-import { resultOf } from "./cluster.ts";
+import type { RunContext } from "../../src/machines/run/events.ts";
+import { resultOf, tokensOf } from "./cluster.ts";
 import type { Dice } from "./dice.ts";
 import type { Laptop } from "./laptop.ts";
 import type { World } from "./world.ts";
@@ -305,7 +306,12 @@ export class Errands {
       if (view.status !== wanted)
         world.violated(`offload ${id} is ${view.status} though nothing went wrong: ${view.error?.message}`);
     }
+    const run: RunContext | undefined = world.cluster.node?.core.system.state(`run/${id}`)?.snapshot.context;
+    const used = tokensOf(task, world);
+    if (run && run.tokens > used) world.violated(`offload ${id} used ${used} tokens, and ${run.tokens} are counted`);
     if (view.status !== "done") return;
+    if (run?.tokens !== used || run.result?.ok !== true)
+      world.violated(`the controller does not know what the offload ${id} used, or how it ended`);
     if (view.files.length !== files.length)
       world.violated(`offload ${id} has ${view.files.length} of ${files.length} files`);
     for (const { name, bytes } of files) {

@@ -2,14 +2,14 @@
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { onTestFinished } from "vitest";
 import { type AppendFile, type Disk, realDisk } from "../../src/store/disk.ts";
 import type { Random } from "../../src/store/seal.ts";
+import { atTheEnd } from "../ending.ts";
 
 /** A directory of this test's own, gone when it ends. */
 export async function temporaryDirectory(): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), "kars-store-"));
-  onTestFinished(() => rm(directory, { recursive: true, force: true }));
+  atTheEnd(() => rm(directory, { recursive: true, force: true }));
   return directory;
 }
 
@@ -139,7 +139,7 @@ export function killedAt(change: number): Disk & { readonly wasKilled: () => boo
       step(async () => {
         const file = await disk.append(path);
         // What the dead process had open is closed for it.
-        onTestFinished(() => file.close());
+        atTheEnd(() => file.close());
         return file;
       }),
     create: (path, bytes) => step(() => disk.create(path, bytes)),

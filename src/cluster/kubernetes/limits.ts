@@ -16,6 +16,10 @@ export const CREATE_WAIT_MS = MINUTE_MS;
 export const IMAGE_PULLS_MAX = 3;
 /** Words of Kubernetes (a reason, a message) in what a laptop is told: they are cut. */
 export const REASON_LENGTH_MAX = 500;
+/** Memory of a pod beside its task's: of the sandbox itself, so that the task is ended for what it takes, and not the sandbox. */
+export const SANDBOX_MEMORY_MIB = 256;
+/** Disk of a pod beside what its task may write: for what the laptop sends along, and for what the sandbox keeps of it. */
+export const SANDBOX_DISK_MIB = 1024;
 /** How long a pod may take to end by itself, so that it can say goodbye: then its node kills it. */
 export const POD_GRACE_MS = 10 * SECOND_MS;
 /** How long a node may be out of reach before its pods are given up, well before its laptop's patience ends: the run has failed. */

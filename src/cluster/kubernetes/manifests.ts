@@ -2,21 +2,30 @@ import { createHash } from "node:crypto";
 import { isIP } from "node:net";
 import type { V1Job, V1NetworkPolicy, V1OwnerReference, V1Secret } from "@kubernetes/client-node";
 import { base64 } from "../../crypto/index.ts";
+import type { RunLimits } from "../runner/rules.ts";
 import type { SandboxConfig, SandboxFile } from "../sandboxes.ts";
-import { FINISHED_KEPT_MS, NODE_LOST_MS, POD_GRACE_MS } from "./limits.ts";
+import { FINISHED_KEPT_MS, NODE_LOST_MS, POD_GRACE_MS, SANDBOX_DISK_MIB, SANDBOX_MEMORY_MIB } from "./limits.ts";
 
 // What is asked of Kubernetes for one sandbox: a Job, a Secret with what it is told, and a NetworkPolicy that holds it in.
 // Functions of their arguments alone.
 
-/** What a sandbox is promised, and may not exceed. */
+/** What a sandbox is promised, and may not exceed; null is neither. */
 export interface Resources {
-  readonly memory_mib: number;
+  readonly memory_mib: number | null;
   readonly cpus: number;
   /** Each of its home and of /tmp, and all that it writes together. */
-  readonly disk_mib: number;
+  readonly disk_mib: number | null;
 }
 
-export const RESOURCES: Resources = { memory_mib: 1024, cpus: 1, disk_mib: 2048 };
+/**
+ * What a task may take and what its sandbox takes beside it. Time of processors and the number of processes are no amounts that
+ * a pod has: the sandbox watches them in its pod, as everywhere.
+ */
+export const resourcesFor = ({ memory_mib, output_mb }: RunLimits): Resources => ({
+  memory_mib: memory_mib === null ? null : memory_mib + SANDBOX_MEMORY_MIB,
+  cpus: 1,
+  disk_mib: output_mb === null ? null : Math.ceil((output_mb * 1_000_000) / 2 ** 20) + SANDBOX_DISK_MIB,
+});
 
 export interface Placement {
   readonly namespace: string;
@@ -71,8 +80,14 @@ const seconds = (milliseconds: number) => Math.ceil(milliseconds / 1000);
 export function jobOf(config: SandboxConfig, placement: Placement): V1Job {
   const { image, resources } = placement;
   const metadata = metadataOf(config, placement);
-  const disk = `${resources.disk_mib}Mi`;
-  const amounts = { cpu: String(resources.cpus), memory: `${resources.memory_mib}Mi`, "ephemeral-storage": disk };
+  const { cpus, memory_mib, disk_mib } = resources;
+  const disk = disk_mib === null ? undefined : `${disk_mib}Mi`;
+  const amounts = {
+    cpu: String(cpus),
+    ...(memory_mib !== null && { memory: `${memory_mib}Mi` }),
+    ...(disk !== undefined && { "ephemeral-storage": disk }),
+  };
+  const emptyDir = disk === undefined ? {} : { sizeLimit: disk };
   return {
     apiVersion: "batch/v1",
     kind: "Job",
@@ -128,8 +143,8 @@ export function jobOf(config: SandboxConfig, placement: Placement): V1Job {
             },
           ],
           volumes: [
-            { name: "home", emptyDir: { sizeLimit: disk } },
-            { name: "tmp", emptyDir: { sizeLimit: disk } },
+            { name: "home", emptyDir },
+            { name: "tmp", emptyDir },
             { name: "config", secret: { secretName: metadata.name, defaultMode: 0o440 } },
           ],
         },

@@ -71,14 +71,18 @@ function disruptionOf(pod: SeenPod): string | undefined {
   }
 }
 
+const outOfMemory = ({ memory_mib }: Placement["resources"]) =>
+  memory_mib === null
+    ? "it was killed, since its node had no memory left"
+    : `it was killed for using more than ${memory_mib} MiB of memory`;
+
 export function podVerdict(pod: SeenPod, pulls: Pulls, { image, resources }: Placement): Verdict {
   const state = containerOf(pod);
   const { terminated, waiting } = state ?? {};
   // Above the rest, since a container that is taken away ends with an exit code too.
   const disruption = disruptionOf(pod);
   if (disruption !== undefined) return { kind: "failed", detail: disruption };
-  if (terminated?.reason === "OOMKilled")
-    return { kind: "failed", detail: `it was killed for using more than ${resources.memory_mib} MiB of memory` };
+  if (terminated?.reason === "OOMKilled") return { kind: "failed", detail: outOfMemory(resources) };
   if (terminated?.reason === "ContainerCannotRun" || terminated?.reason === "StartError")
     return { kind: "failed", detail: because("its container could not be started", terminated.message) };
   if (terminated) return { kind: "exited", code: terminated.exitCode };

@@ -6,7 +6,7 @@ import { TASK_STOP_WAIT_MS } from "./limits.ts";
 import { Lines, measure, outputFiles, Tail, TaskLog } from "./output.ts";
 import type { Reader, Told } from "./presets.ts";
 import { MARK, TaskProcesses } from "./processes.ts";
-import type { TaskRules } from "./rules.ts";
+import { fileSizeMaxOf, type TaskRules } from "./rules.ts";
 import type { TaskOptions, TaskResult } from "./task.ts";
 import { atLeast, NO_TOKENS, readUsage, totalOf, USAGE_VARIABLE } from "./usage.ts";
 import { Watch } from "./watch.ts";
@@ -178,7 +178,7 @@ export async function execute(options: TaskOptions, command: Command): Promise<T
     const hint = rules.limits.processes !== null && NO_FORK.test(said) ? NO_FORK_NOTE : undefined;
     return failed(how, [told.problem, said, hint].filter(Boolean).join("\n"));
   }
-  const files = await outputFiles(directory);
+  const files = await outputFiles(directory, fileSizeMaxOf(rules));
   return {
     ok: true,
     summary: told.final || output.text || `Exit 0 after ${seconds} s, ${lines} lines, ${files.length} files.`,

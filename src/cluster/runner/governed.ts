@@ -2,8 +2,9 @@ import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { basename, join } from "node:path";
+import { MeshError } from "../../errors.ts";
+import type { TaskNews } from "../../wire/payload.ts";
 import { type PolicyFile, type PolicyHook, type PolicyQuestion, type PolicySubject, refusalOf } from "../policy.ts";
-import type { TaskNews } from "../sandboxes.ts";
 import type { TaskOptions, TaskProgress, TaskResult } from "./task.ts";
 import { NO_TOKENS, totalOf } from "./usage.ts";
 
@@ -90,7 +91,9 @@ export const governed =
       tell({ type: "ended", ok, exit, code, reason });
       return totalOf(used) > 0 ? { ...result, tokens: used } : result;
     } catch (error) {
-      tell({ type: "ended", ok: false, exit: null, code: null, reason: null });
+      // What came of it may be more than can be sent, say.
+      const code = error instanceof MeshError ? error.code : null;
+      tell({ type: "ended", ok: false, exit: null, code, reason: null });
       throw error;
     }
   };

@@ -2,7 +2,9 @@ import { createWriteStream } from "node:fs";
 import { lstat, opendir, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { finished } from "node:stream/promises";
-import { FILE_SIZE_MAX, FILES_MAX, SUMMARY_LENGTH_MAX } from "../../limits.ts";
+import { RAISE_THERE, tooLarge } from "../../actors/file-size.ts";
+import { MeshError } from "../../errors.ts";
+import { FILES_MAX, SUMMARY_LENGTH_MAX } from "../../limits.ts";
 import { ENTRIES_MAX, LINE_SIZE_MAX, TASK_LOG_SIZE_MAX } from "./limits.ts";
 
 // What a task says and leaves: its lines, their end, the log of it all, and its files.
@@ -121,16 +123,19 @@ export async function measure(folders: readonly string[]): Promise<Extent> {
   return { bytes, entries };
 }
 
-/** Plain files directly in `out/`, by name. @throws when there are more or larger ones than may be sent */
-export async function outputFiles(directory: string): Promise<string[]> {
+/** Plain files directly in `out/`, by name. @throws MeshError `limit_reached`, `file_too_large` when they are more or larger than may be sent */
+export async function outputFiles(directory: string, sizeMax: number): Promise<string[]> {
   const folder = join(directory, "out");
   const entries = (await readdir(folder, { withFileTypes: true })).filter((entry) => entry.isFile());
   const paths = entries.map(({ name }) => join(folder, name)).sort();
   if (paths.length > FILES_MAX)
-    throw new Error(`the task left ${paths.length} files in out/, at most ${FILES_MAX} are sent back`);
+    throw new MeshError(
+      "limit_reached",
+      `The task left ${paths.length} files in out/, and at most ${FILES_MAX} are sent back.`,
+    );
   for (const path of paths) {
-    if ((await stat(path)).size > FILE_SIZE_MAX)
-      throw new Error(`${path.slice(folder.length + 1)} has more than ${FILE_SIZE_MAX} bytes`);
+    const { size } = await stat(path);
+    if (size > sizeMax) throw tooLarge(path.slice(folder.length + 1), size, sizeMax, RAISE_THERE);
   }
   return paths;
 }

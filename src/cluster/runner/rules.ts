@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { FILE_MEGABYTES, FILE_MEGABYTES_MAX } from "../../limits.ts";
 import { CPU_MINUTES_MAX, HIDDEN_MAX, MEMORY_MIB_MAX, OUTPUT_MB_MAX, PROCESSES_MAX, VARIABLES_MAX } from "./limits.ts";
 
 // What the operator of a cluster allows every task that runs on it.
@@ -29,13 +30,20 @@ export const TaskRules = z.object({
   node_permission: z.boolean(),
   /** Folders that a task must not see, where the host allows to hide them. The task's own may lie within. */
   hidden: z.array(z.string()).max(HIDDEN_MAX),
+  /** Megabytes of a file, as it comes with a task or of it. */
+  max_file_mb: z.int().min(1).max(FILE_MEGABYTES_MAX),
   /** Variables of the operator's environment that a task is given. */
   variables: z.array(z.string()).max(VARIABLES_MAX),
 });
 export type TaskRules = z.infer<typeof TaskRules>;
 
+/** Bytes of a file. */
+export const fileSizeMaxOf = ({ max_file_mb }: Pick<TaskRules, "max_file_mb">): number => max_file_mb * 1_000_000;
+
 /** What a laptop can bear, and most tasks do not reach. */
 export const DEFAULT_LIMITS: RunLimits = { memory_mib: 4096, cpu_minutes: 240, processes: 512, output_mb: 1000 };
+/** The same for a Job, whose memory is promised to it: a small pod finds a node. */
+export const JOB_LIMITS: RunLimits = { ...DEFAULT_LIMITS, memory_mib: 768 };
 
 /** Every rule of a cluster of scripts whose operator said nothing. */
 export const DEFAULT_RULES: TaskRules = {
@@ -43,6 +51,7 @@ export const DEFAULT_RULES: TaskRules = {
   network: "auto",
   node_permission: true,
   hidden: [],
+  max_file_mb: FILE_MEGABYTES,
   variables: [],
 };
 

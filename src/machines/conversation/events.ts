@@ -130,6 +130,8 @@ export interface ConversationContext {
   readonly reframed: readonly { readonly id: string; readonly frame: string }[];
   /** Work that was received and not yet handed over, oldest first. */
   readonly handling: readonly { readonly id: string; readonly kind: MessageKind; readonly body: Body }[];
+  /** When the last part of something larger came. */
+  readonly partsAt?: number;
   /** Attempts to open a session since the last success. */
   readonly attempts: number;
   readonly sent: number;

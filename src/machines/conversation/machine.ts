@@ -107,6 +107,7 @@ const conversation = setup({
         attempts: 0,
         received: context.received + 1,
         handling: [...context.handling, { id: event.id, kind: event.kind, body: event.body }],
+        ...(event.kind === "part" && { partsAt: event.at }),
       });
       if (!isHeld(context)) enqueue({ type: "handle", params: { peer: context.peer, ids: [event.id] } });
     }),
