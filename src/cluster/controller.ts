@@ -37,6 +37,8 @@ export interface RequestRules {
   readonly maxMinutes: number;
   /** The words of a task are recorded, in the open. */
   readonly recordsTasks: boolean;
+  /** Takes the name of a sandbox that is gone out of the registry; a sandbox that was killed did not. */
+  readonly forget: (did: string) => Promise<void>;
 }
 
 const phaseOf = (value: unknown): string =>
@@ -250,6 +252,8 @@ export class Controller {
   async #settle(run: string, ok: boolean): Promise<void> {
     await this.#end(run);
     await this.#sandboxes.remove(run);
+    const { did } = this.#known(run);
+    if (did !== null) await this.#rules.forget(did);
     // What it told until its end counts.
     const context = this.#known(run);
     const { laptop, grant, reason, failure, tokens } = context;

@@ -121,6 +121,8 @@ export interface HouseholdOptions {
   /** Where the controller itself reaches relay and registry, when that is not where the others do. */
   readonly places?: Places | undefined;
   readonly online: (() => string[]) | undefined;
+  /** Takes an agent out of the registry; without it only agents themselves do. */
+  readonly forget?: ((did: string) => Promise<void>) | undefined;
   readonly allowsUnproven?: boolean | undefined;
   readonly tasks?: TaskStatus | undefined;
   readonly onNote: (text: string) => void;
@@ -161,6 +163,7 @@ export async function openHousehold(
   const runs = new Controller(node, grants, sandboxes, {
     maxMinutes: governance.maxMinutes ?? OFFLOAD_TIMEOUT_MINUTES_MAX,
     recordsTasks: governance.recordsTasks ?? false,
+    forget: options.forget ?? (async () => undefined),
   });
   controller = runs;
   const audit = await Audit.open(options.directory, node, options.onNote);
@@ -260,6 +263,7 @@ export async function openCluster(
       urls: () => urls,
       places: { relayUrl: here.relay_url, registryUrl: here.registry_url },
       online: () => server.relay.connections(),
+      forget: server.forget,
       allowsUnproven: allowUnproven,
       onNote,
     });

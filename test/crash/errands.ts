@@ -94,6 +94,8 @@ const processesAt = (folder: string): string[] =>
 
 export class Errands {
   readonly #directory: string;
+  readonly #layout: Layout;
+  readonly #seed: number;
   readonly #number: () => number;
   readonly #cluster: Cluster;
   readonly #laptop: Laptop;
@@ -101,6 +103,8 @@ export class Errands {
 
   private constructor(directory: string, seed: number, layout: Layout, port: number) {
     this.#directory = directory;
+    this.#layout = layout;
+    this.#seed = seed;
     this.#number = numbersFrom(seed);
     this.#cluster = new Cluster(layout, join(directory, "cluster"), port);
     this.#laptop = new Laptop(join(directory, "laptop"));
@@ -131,7 +135,9 @@ export class Errands {
     try {
       return await Promise.race([this.#play(phase, victim), stuck.promise]);
     } catch (cause) {
-      throw new Error(`${phase}, ${victim}: ${cause instanceof Error ? cause.message : cause}`, { cause });
+      throw new Error(`seed ${this.#seed}, ${phase}, ${victim}: ${cause instanceof Error ? cause.message : cause}`, {
+        cause,
+      });
     } finally {
       clearTimeout(timer);
     }
@@ -236,6 +242,12 @@ export class Errands {
       const folders = await readdir(sandboxes);
       return folders.length === 0 ? undefined : `folders are left: ${folders}`;
     });
+    if (this.#layout === "together")
+      await until(async () => {
+        const { agents } = await this.#laptop.mesh.call("discover", { capability: "sandbox" });
+        const names = agents.map(({ name }) => name);
+        return names.length === 0 ? undefined : `the registry still knows ${names}`;
+      });
     await until(() => {
       const processes = processesAt(sandboxes);
       return processes.length === 0 ? undefined : `processes are left: ${processes}`;

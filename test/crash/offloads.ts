@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { setup } from "../build.ts";
+import type { Layout } from "./cluster.ts";
 import { Errands, PHASES, type Row, rowsOf, VICTIMS } from "./errands.ts";
 
 const { values } = parseArgs({
@@ -35,24 +36,28 @@ const directory = await mkdtemp(join(tmpdir(), "kars-offloads-"));
 console.log(`seed ${seed}: ${again}`);
 const begun = performance.now();
 const ends = new Map<string, number>();
-let errands: Errands | undefined;
-try {
-  for (const layout of ["together", "apart"] as const) {
-    const rows = rowsOf(layout).filter((row) => row[0] === (phase ?? row[0]) && row[1] === (victim ?? row[1]));
-    if (rows.length === 0) continue;
-    errands = await Errands.open(join(directory, layout), seed, layout);
-    for (let round = 0; round < rounds; round++) {
-      for (const [each, who] of rows) {
-        const row = await errands.row(each, who);
-        ends.set(row.view.status, (ends.get(row.view.status) ?? 0) + 1);
-        console.log(lineOf(row));
-      }
+const running: Errands[] = [];
+
+async function play(layout: Layout): Promise<void> {
+  const rows = rowsOf(layout).filter((row) => row[0] === (phase ?? row[0]) && row[1] === (victim ?? row[1]));
+  if (rows.length === 0) return;
+  const errands = await Errands.open(join(directory, layout), seed, layout);
+  running.push(errands);
+  for (let round = 0; round < rounds; round++) {
+    for (const [each, who] of rows) {
+      const row = await errands.row(each, who);
+      ends.set(row.view.status, (ends.get(row.view.status) ?? 0) + 1);
+      console.log(lineOf(row));
     }
-    await errands.close();
   }
+  await errands.close();
+}
+
+try {
+  await Promise.all([play("together"), play("apart")]);
   await rm(directory, { recursive: true });
 } catch (error) {
-  await errands?.end();
+  await Promise.all(running.map((each) => each.end()));
   console.log(`FAILED ${error instanceof Error ? error.message : error}\nRepeat: ${again}\nWhat is left: ${directory}`);
   process.exitCode = 1;
 }
