@@ -162,7 +162,13 @@ export class Errands {
     const laptop = this.#laptop;
     try {
       const openGate = () => barrier.write("x");
-      await laptop.mesh.call("offload", { id, task: `run task.sh ${gate} ${ran}`, files: [script, data] });
+      const request = { id, task: `run task.sh ${gate} ${ran}`, files: [script, data] };
+      const asked = laptop.mesh.call("offload", request).catch((error: unknown) => {
+        if (error instanceof MeshError && error.code === "closed") return undefined;
+        throw error;
+      });
+      // Only there the request itself may be hit; what is to be cancelled must be known.
+      if (phase !== "requested" || victim === "nobody") await asked;
       const isBegun = () => (existsSync(ran) ? undefined : "the task never began");
       if (phase === "running" || phase === "returning" || phase === "cancelling") await until(isBegun);
       if (phase === "returning") await openGate();
@@ -172,6 +178,8 @@ export class Errands {
       const before = [...(laptop.seen.get(id) ?? [])];
       if (phase !== "returning" && this.#number() < 0.5) await openGate();
       await this.#hit(victim, id);
+      // Who had no answer asks again for the same.
+      if ((await asked) === undefined) await laptop.mesh.call("offload", request);
       if (phase !== "returning") await openGate();
       const view = await laptop.mesh.call("offload_status", { id, wait_ms: ROW_MAX_MS, until_over: true });
       must("offload_id" in view, "the offload is unknown");
