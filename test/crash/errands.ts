@@ -250,11 +250,14 @@ export class Errands {
       const folders = await readdir(sandboxes);
       return folders.length === 0 ? undefined : `folders are left: ${folders}`;
     });
+    // One that ends before the cluster knows its DID leaves its name there.
     if (this.#layout === "together")
       await until(async () => {
+        const operator = await this.#cluster.operator();
         const { agents } = await this.#laptop.mesh.call("discover", { capability: "sandbox" });
-        const names = agents.map(({ name }) => name);
-        return names.length === 0 ? undefined : `the registry still knows ${names}`;
+        const ended = (await operator.call("sandboxes", {})).sandboxes.filter(({ settled }) => settled);
+        const known = agents.filter(({ did }) => ended.some((run) => run.did === did));
+        return known.length === 0 ? undefined : `the registry still knows ${known.map(({ name }) => name)}`;
       });
     await until(() => {
       const processes = processesAt(sandboxes);
