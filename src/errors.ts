@@ -11,7 +11,7 @@ const sentences = {
   token_expired: "This pairing token has expired. Ask the operator for a new one.",
   token_revoked: "This pairing was revoked by the operator. Ask for a new token.",
   cluster_unreachable: "The cluster cannot be reached. Check the network and that the cluster is up, then try again.",
-  cluster_refused: "The cluster refused the request.",
+  cluster_refused: "The cluster refused it, or could not bring it to its end. Try again, or ask its operator.",
   relay_unreachable: "The relay cannot be reached. What is queued goes out when it is back.",
   registry_unreachable: "The registry cannot be reached. Check the network and try again.",
   peer_unknown: "No agent of that name or DID is known. Look who is there with discover.",

@@ -36,6 +36,8 @@ export interface ControllerOptions {
   readonly sandboxes: Sandboxes;
   readonly standing: StandingSandboxes;
   readonly rules: RequestRules;
+  /** Takes a sandbox that is gone out of the registry; one that was killed did not do it. */
+  readonly forget: (did: string) => Promise<void>;
 }
 
 const phaseOf = (value: unknown): string =>
@@ -50,12 +52,14 @@ export class Controller {
   readonly #grants: Grants;
   readonly #sandboxes: Sandboxes;
   readonly #requests: Requests;
+  readonly #forget: ControllerOptions["forget"];
 
-  constructor(node: MeshNode, { grants, sandboxes, standing, rules }: ControllerOptions) {
+  constructor(node: MeshNode, { grants, sandboxes, standing, rules, forget }: ControllerOptions) {
     this.#core = node.core;
     this.#requests = new Requests(node, { grants, standing, rules, list: () => this.list() });
     this.#grants = grants;
     this.#sandboxes = sandboxes;
+    this.#forget = forget;
     node.perform("run", {
       spawn: ({ run }: { run: string }) => this.#spawn(run),
       reclaim: ({ run }: { run: string }) => this.#reclaim(run),
@@ -198,6 +202,8 @@ export class Controller {
   async #settle(run: string, ok: boolean): Promise<void> {
     await this.#end(run);
     await this.#sandboxes.remove(run);
+    const { did, standing } = this.#known(run);
+    if (did !== null && !standing) await this.#forget(did);
     // What it told until its end counts.
     const context = this.#known(run);
     const { laptop, grant, reason, failure, tokens } = context;

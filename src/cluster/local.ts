@@ -129,6 +129,8 @@ export interface HouseholdOptions {
   /** Where the controller itself reaches relay and registry, when that is not where the others do. */
   readonly places?: Places | undefined;
   readonly online: (() => string[]) | undefined;
+  /** Takes an agent out of the registry; without it only agents themselves do. */
+  readonly forget?: ((did: string) => Promise<void>) | undefined;
   readonly allowsUnproven?: boolean | undefined;
   readonly tasks?: TaskStatus | undefined;
   readonly onNote: (text: string) => void;
@@ -165,14 +167,15 @@ export async function openHousehold(
       policy: governance.policy ?? null,
     }),
   };
-  const standing = new StandingSandboxes(node, housing);
+  const forget = options.forget ?? (async () => undefined);
+  const standing = new StandingSandboxes(node, { ...housing, forget });
   const sandboxes = new Sandboxes({ ...housing, clock: ports.clock, standing });
   const rules = {
     fileSizeMax: fileSizeMaxOf(governance.rules ?? DEFAULT_RULES),
     maxMinutes: governance.maxMinutes ?? OFFLOAD_TIMEOUT_MINUTES_MAX,
     recordsTasks: governance.recordsTasks ?? false,
   };
-  const runs = new Controller(node, { grants, sandboxes, standing, rules });
+  const runs = new Controller(node, { grants, sandboxes, standing, rules, forget });
   controller = runs;
   const audit = await Audit.open(options.directory, node, options.onNote);
   const isOurs = (did: string) =>
@@ -273,6 +276,7 @@ export async function openCluster(
       urls: () => urls,
       places: { relayUrl: here.relay_url, registryUrl: here.registry_url },
       online: () => server.relay.connections(),
+      forget: server.forget,
       allowsUnproven: allowUnproven,
       onNote,
     });

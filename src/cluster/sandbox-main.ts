@@ -30,12 +30,18 @@ function tell(report: Report): void {
   telling = telling.then(() => told);
 }
 
-/** What ends it, however far it is. */
-let end: () => void = () => process.exit(0);
-process.once("SIGTERM", () => end());
-process.once("disconnect", () => end());
+/** What ends it, however far it is. One whose parent is gone is waited for by nobody. */
+let end: (isOrphan: boolean) => void = () => process.exit(0);
+process.once("SIGTERM", () => end(false));
+process.once("disconnect", () => end(true));
 
 async function open(config: AgentConfig, seed?: Uint8Array): Promise<Agent> {
+  let isWanted = true;
+  // It may be in the registry already, and is to leave it.
+  end = (isOrphan) => {
+    if (isOrphan) process.exit(0);
+    isWanted = false;
+  };
   const agent = await openAgent(config, { ports: realPorts(realNetwork), seed, note });
   end = () => {
     agent
@@ -44,7 +50,8 @@ async function open(config: AgentConfig, seed?: Uint8Array): Promise<Agent> {
       .finally(() => telling)
       .finally(() => process.exit(0));
   };
-  tell({ ready: agent.did });
+  if (isWanted) tell({ ready: agent.did });
+  else end(false);
   return agent;
 }
 

@@ -142,7 +142,6 @@ export class Sandboxes {
   ): Promise<number | null> {
     const { disk, cluster, backend, standing } = this.#options;
     const directory = this.#folderOf(run);
-    await disk.makeDirectory(joinPath(directory, "work"));
     const config: SandboxConfig = {
       ...cluster(),
       directory,
@@ -154,9 +153,11 @@ export class Sandboxes {
       capabilities: [...capabilities],
       timeout_minutes: timeoutMinutes,
     };
-    const process = await this.#hold(run, hooks, async (own) =>
-      isStanding ? standing.serve(config, own) : backend.spawn(config, own),
-    );
+    // Held from the first step on: who ends it meanwhile waits for what is to be ended.
+    const process = await this.#hold(run, hooks, async (own) => {
+      await disk.makeDirectory(joinPath(directory, "work"));
+      return isStanding ? standing.serve(config, own) : backend.spawn(config, own);
+    });
     return process?.pid ?? null;
   }
 
@@ -210,7 +211,8 @@ export class Sandboxes {
     const running = this.#running.get(run);
     if (!running) return false;
     const { clock } = this.#options;
-    const process = await running.process;
+    // Of one that could not be started tells whoever started it.
+    const process = await running.process.catch(() => undefined);
     if (!process) return false;
     process.end(false);
     const disarm = clock.at(clock.now() + SANDBOX_STOP_WAIT_MS, () => process.end(true));

@@ -45,6 +45,8 @@ export interface ClusterServer {
     connections(): string[];
     isConnected(did: string): boolean;
   };
+  /** Takes an agent out of the registry that cannot do it any more. */
+  forget(did: string): Promise<void>;
   /** Ends every socket, makes durable what was taken, and lets go of the directory. */
   close(): Promise<void>;
 }
@@ -147,6 +149,7 @@ export async function startServer(options: ServerOptions): Promise<ClusterServer
     relayUrl: `ws://${authority}`,
     port: address.port,
     relay: { connections: relay.connections, isConnected: relay.isConnected },
+    forget: services.forget,
     close: () => {
       closing ??= close();
       return closing;

@@ -36,6 +36,8 @@ export interface ServicesOptions {
 
 export interface Services {
   readonly relay: Relay;
+  /** Takes an agent out of the registry that cannot do it any more. */
+  forget(did: string): Promise<void>;
   answer(request: Request): Promise<Reply>;
   /** Ends what recurs; what was taken is durable then. */
   close(): Promise<void>;
@@ -85,6 +87,9 @@ export async function openServices(options: ServicesOptions): Promise<Services> 
   });
   return {
     relay,
+    forget: async (did) => {
+      await agents.remove(did);
+    },
     answer: answering(routes, log),
     async close() {
       callOff();

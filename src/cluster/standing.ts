@@ -34,6 +34,8 @@ export interface StandingOptions {
   /** Where they have their folders. */
   readonly directory: string;
   readonly cluster: () => ClusterConfig;
+  /** Takes one that is gone out of the registry. */
+  readonly forget: (did: string) => Promise<void>;
 }
 
 interface Held {
@@ -168,6 +170,8 @@ export class StandingSandboxes {
 
   async #remove(name: string): Promise<void> {
     await this.#end(name);
+    const { did } = this.find(name) ?? {};
+    if (did) await this.#options.forget(did);
     await this.#options.disk.remove(this.#folderOf(name));
     await this.#commit(name, { type: "REMOVED" });
   }

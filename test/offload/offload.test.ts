@@ -194,6 +194,9 @@ describe("an offload to the built-in runner", () => {
     const view = await ended(id);
     expect(view).toMatchObject({ status: "error", error: { code: "cluster_refused" } });
     expect(view.error?.message).toContain("the sandbox ended");
+    await quiet();
+    const { agents } = await laptop.call("discover", {});
+    expect(agents.map(({ name }) => name)).toEqual(["local-controller"]);
   });
 
   it("is refused with its reason when the grant does not allow it", async () => {
