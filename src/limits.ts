@@ -283,6 +283,8 @@ export const RELAY_CLOSE_WAIT_MS = SECOND_MS;
 /** Frames and bytes of one connection that are being made durable, which are in memory: above either, its socket is not read. */
 export const IN_FLIGHT_FRAMES_MAX = 1_024;
 export const IN_FLIGHT_SIZE_MAX = 1 * MiB;
+/** A frame that the relay keeps as a string: a longer one stays the bytes it came as, which are free again as soon as it has gone. */
+export const FRAME_TEXT_SIZE_MAX = 16 * KiB;
 /** What may wait in a socket, which is in memory: above it, delivery stops until the reader has caught up. */
 export const SEND_BUFFER_SIZE_MAX = 1 * MiB;
 /** What may wait in a socket when replies pile up as well: its peer sends and does not read, and is cut off. */
