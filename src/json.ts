@@ -3,17 +3,38 @@
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
-const DELETE = 0x7f;
 
-/** By byte: 1 for what a JSON string holds as it is, in ASCII. */
-const PLAIN = Uint8Array.from({ length: 256 }, (_, byte) =>
-  byte >= 0x20 && byte < DELETE && byte !== QUOTE && byte !== BACKSLASH ? 1 : 0,
-);
+/** Whether a JSON string holds this byte as it is, in ASCII. */
+const isPlain = (byte: number) => byte >= 0x20 && byte < 0x80 && byte !== QUOTE && byte !== BACKSLASH;
+
+const HIGH = 0x80808080;
+/** Has a high bit of HIGH only if one of the word's bytes is less than those of `bytes`: for all that are less than 0x80. */
+const below = (word: number, bytes: number) => (word - bytes) & ~word;
+const ONES = 0x01010101;
+
+/** The same of four bytes at once. */
+const arePlain = (word: number) =>
+  ((word | below(word, 0x20 * ONES) | below(word ^ (QUOTE * ONES), ONES) | below(word ^ (BACKSLASH * ONES), ONES)) &
+    HIGH) ===
+  0;
+
+/** A run that has come so far is looked at in words. */
+const SHORT_LENGTH = 64;
 
 /** Where the run of plain characters ends that begins at `at`. */
 function plainEnd(bytes: Uint8Array, at: number): number {
   let end = at;
-  while (end < bytes.length && PLAIN[bytes[end] ?? 0] === 1) end++;
+  const soon = Math.min(bytes.length, at + SHORT_LENGTH);
+  while (end < soon && isPlain(bytes[end] ?? 0)) end++;
+  if (end < soon) return end;
+  while (end < bytes.length && (bytes.byteOffset + end) % 4 !== 0 && isPlain(bytes[end] ?? 0)) end++;
+  if ((bytes.byteOffset + end) % 4 === 0) {
+    const words = new Uint32Array(bytes.buffer, bytes.byteOffset + end, (bytes.length - end) >> 2);
+    let index = 0;
+    while (index < words.length && arePlain(words[index] ?? 0)) index++;
+    end += index * 4;
+  }
+  while (end < bytes.length && isPlain(bytes[end] ?? 0)) end++;
   return end;
 }
 
@@ -23,9 +44,10 @@ const SKIMMED_LENGTH = 8 * 1024;
 /**
  * Reads JSON text of which only the short fields matter: a string that is longer than SKIMMED_LENGTH and has no escapes is cut to
  * that. It refuses what `JSON.parse` refuses.
+ * @param long receives the long strings, each of which is "\0" where it stood
  * @returns undefined when it is no JSON
  */
-export function skim(text: Buffer): unknown {
+export function skim(text: Buffer, long?: Buffer[]): unknown {
   let short = "";
   let from = 0;
   for (let at = text.indexOf(QUOTE); at !== -1; at = text.indexOf(QUOTE, at + 1)) {
@@ -33,7 +55,10 @@ export function skim(text: Buffer): unknown {
     const begin = at + 1;
     at = plainEnd(text, begin);
     if (at - begin > SKIMMED_LENGTH) {
-      short += text.toString("utf8", from, begin + SKIMMED_LENGTH);
+      short += long
+        ? `${text.toString("utf8", from, begin)}\\u0000`
+        : text.toString("utf8", from, begin + SKIMMED_LENGTH);
+      long?.push(text.subarray(begin, at));
       from = at;
     }
     while (at < text.length && text[at] !== QUOTE) at += text[at] === BACKSLASH ? 2 : 1;

@@ -160,11 +160,11 @@ export const SYNC_IN_PLACE_MAX_MS = 1;
 /** How long a commit that nobody waits for may wait for another to share its sync with: then it is written by itself. */
 export const LAZY_COMMIT_MS = 2;
 /** Events that one fdatasync covers, which are in memory twice: what waits beyond goes with the next. */
-export const GROUP_SIZE_MAX = 4 * MiB;
+export const GROUP_SIZE_MAX = 2 * MiB;
 /** The newest lines whose events stay in memory, since what has just come is read next: older ones are read from the disk. */
 export const RECENT_COMMITS_SIZE_MAX = 512 * KiB;
-/** What a journal keeps to write groups into: after a larger one it begins anew with little. */
-export const GROUP_BUFFER_KEPT = 2 * MiB;
+/** What a journal keeps to write groups into, so that it need not be made anew for each: after a larger one it begins with little. */
+export const GROUP_BUFFER_KEPT = 2 * GROUP_SIZE_MAX;
 /** A sealed body in a journal line, which every restart reads: a larger one of work goes to a blob file. */
 export const BODY_INLINE_SIZE_MAX = 32 * KiB;
 /** Below the first a body gains too little to be deflated; up to the second it gains as much with little memory and less search. */
