@@ -173,11 +173,11 @@ export const SYNC_IN_PLACE_MAX_MS = 1;
 /** How long a commit that nobody waits for may wait for another to share its sync with: then it is written by itself. */
 export const LAZY_COMMIT_MS = 2;
 /** Events that one fdatasync covers, which are in memory twice: what waits beyond goes with the next. */
-export const GROUP_SIZE_MAX = 4 * MiB;
+export const GROUP_SIZE_MAX = 2 * MiB;
 /** The newest lines whose events stay in memory, since what has just come is read next: older ones are read from the disk. */
 export const RECENT_COMMITS_SIZE_MAX = 512 * KiB;
-/** What a journal keeps to write groups into: after a larger one it begins anew with little. */
-export const GROUP_BUFFER_KEPT = 2 * MiB;
+/** What a journal keeps to write groups into, so that it need not be made anew for each: after a larger one it begins with little. */
+export const GROUP_BUFFER_KEPT = 2 * GROUP_SIZE_MAX;
 /** A sealed body in a journal line, which every restart reads: a larger one of work goes to a blob file. */
 export const BODY_INLINE_SIZE_MAX = 32 * KiB;
 /** Below the first a body gains too little to be deflated; up to the second it gains as much with little memory and less search. */
@@ -296,6 +296,8 @@ export const RELAY_CLOSE_WAIT_MS = SECOND_MS;
 /** Frames and bytes of one connection that are being made durable, which are in memory: above either, its socket is not read. */
 export const IN_FLIGHT_FRAMES_MAX = 1_024;
 export const IN_FLIGHT_SIZE_MAX = 1 * MiB;
+/** A frame that the relay keeps as a string: a longer one stays the bytes it came as, which are free again as soon as it has gone. */
+export const FRAME_TEXT_SIZE_MAX = 16 * KiB;
 /** What may wait in a socket, which is in memory: above it, delivery stops until the reader has caught up. */
 export const SEND_BUFFER_SIZE_MAX = 1 * MiB;
 /** What may wait in a socket when replies pile up as well: its peer sends and does not read, and is cut off. */

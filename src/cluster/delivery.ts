@@ -1,5 +1,5 @@
 import { SEND_BUFFER_SIZE_MAX } from "../limits.ts";
-import type { Mail } from "./mailbox.ts";
+import type { FrameText, Mail } from "./mailbox.ts";
 
 // Delivery to one connection: a cursor over the recipient's mailbox. What waited and what comes live are the same row, so
 // order is the row's order; and a slow reader costs a number, not memory.
@@ -10,7 +10,7 @@ export interface Outlet {
   readonly OPEN: number;
   readonly bufferedAmount: number;
   /** `flushed` is called when the text has been handed to the operating system, or with the error. */
-  send(text: string, flushed: (error?: Error | null) => void): void;
+  send(text: FrameText, flushed: (error?: Error | null) => void): void;
 }
 
 export class Delivery {

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { asMeshError } from "../errors.ts";
 import {
   ACKED_FRAMES_KEPT_MAX,
+  FRAME_TEXT_SIZE_MAX,
   MAIL_SIZE_MAX,
   MAILBOX_AGE_MAX_MS,
   MAILBOX_FRAMES_MAX,
@@ -9,9 +10,9 @@ import {
 } from "../limits.ts";
 import type { Disk } from "../store/disk.ts";
 import { joinPath } from "../store/disk.ts";
-import type { Commit } from "../store/journal.ts";
+import type { Commit, Draft } from "../store/journal.ts";
 import { Generations, type Piece } from "./generations.ts";
-import { type Mail, Mailbox } from "./mailbox.ts";
+import { type FrameText, type Mail, Mailbox } from "./mailbox.ts";
 
 // The relay's mail: what was routed to an agent and not yet acked by it. Every frame is on disk before anyone is told, and
 // its text is kept in memory besides, so that delivering reads no file. What is kept is what the relay saw: ciphertext.
@@ -22,7 +23,7 @@ const MAIL_OVERHEAD = 256;
 const STREAM = "mail/";
 
 const MailEvent = z.discriminatedUnion("type", [
-  z.object({ type: z.literal("PUT"), from: z.string(), id: z.string(), frame: z.string() }),
+  z.object({ type: z.literal("PUT"), from: z.string(), id: z.string(), frame: z.string().optional() }),
   z.object({ type: z.literal("ACKED"), from: z.string(), id: z.string() }),
 ]);
 type MailEvent = z.infer<typeof MailEvent>;
@@ -50,7 +51,7 @@ export interface Mailboxes {
    * frame of that id is durable already, waiting or acked; `full` when it was not taken.
    * @throws MeshError `store_io` when it cannot be made durable, `closed`
    */
-  put(to: string, from: string, id: string, frame: string): Promise<"stored" | "duplicate" | "full">;
+  put(to: string, from: string, id: string, frame: FrameText): Promise<"stored" | "duplicate" | "full">;
   /** The durable frames of a mailbox after a position (0 is before all), in order. To be read at once. */
   from(to: string, afterPosition: number): Iterable<Mail>;
   /**
@@ -66,7 +67,20 @@ export interface Mailboxes {
 }
 
 const keyOf = (to: string, from: string, id: string) => `${to} ${from} ${id}`;
-const sizeOf = (frame: string) => Buffer.byteLength(frame) + MAIL_OVERHEAD;
+const sizeOf = (frame: FrameText) => Buffer.byteLength(frame) + MAIL_OVERHEAD;
+
+/** Frames that were read from the disk are strings, however long. */
+function textOf(event: MailEvent): FrameText | undefined {
+  if (event.type !== "PUT" || event.frame === undefined) return undefined;
+  return event.frame.length > FRAME_TEXT_SIZE_MAX ? Buffer.from(event.frame) : event.frame;
+}
+
+function putting(to: string, from: string, id: string, frame: FrameText, at: number): Draft {
+  const stream = STREAM + to;
+  const event = { type: "PUT", from, id };
+  if (typeof frame === "string") return { at, entries: [{ stream, event: { ...event, frame } }] };
+  return { at, entries: [{ stream, event, long: { field: "frame", text: frame } }] };
+}
 
 /** Opens the mail of a directory, beginning it when there is none. @throws MeshError `store_damaged` */
 export async function openMailboxes(options: MailboxesOptions): Promise<Mailboxes> {
@@ -114,10 +128,11 @@ export async function openMailboxes(options: MailboxesOptions): Promise<Mailboxe
     dropIfEmpty(to, mailbox);
   }
 
-  function fold(to: string, event: MailEvent, at: number): void {
+  function fold(to: string, event: MailEvent, at: number, text: FrameText | undefined): void {
     if (event.type === "PUT") {
-      const size = sizeOf(event.frame);
-      mailboxOf(to).add({ position: ++position, from: event.from, id: event.id, text: event.frame, size, at });
+      if (text === undefined) return;
+      const size = sizeOf(text);
+      mailboxOf(to).add({ position: ++position, from: event.from, id: event.id, text, size, at });
       bytesOfAll += size;
       return;
     }
@@ -128,10 +143,11 @@ export async function openMailboxes(options: MailboxesOptions): Promise<Mailboxe
   }
 
   function onCommit(commit: Commit): void {
-    for (const { stream, event } of commit.entries) {
-      const parsed = MailEvent.safeParse(event);
+    for (const { stream, event, long } of commit.entries) {
+      const { data } = MailEvent.safeParse(event);
       // An event that this version does not know is a later version's: it says nothing about the mail of this one.
-      if (parsed.success && stream.startsWith(STREAM)) fold(stream.slice(STREAM.length), parsed.data, commit.at);
+      if (!data || !stream.startsWith(STREAM)) continue;
+      fold(stream.slice(STREAM.length), data, commit.at, long?.text ?? textOf(data));
     }
   }
 
@@ -145,7 +161,7 @@ export async function openMailboxes(options: MailboxesOptions): Promise<Mailboxe
     for (const [to, mailbox] of mailboxes) {
       for (const { from, id, text, at, size } of mailbox.after(0)) {
         yield {
-          draft: { at, entries: [{ stream: STREAM + to, event: { type: "PUT", from, id, frame: text } }] },
+          draft: putting(to, from, id, text, at),
           size,
         };
       }
@@ -177,15 +193,14 @@ export async function openMailboxes(options: MailboxesOptions): Promise<Mailboxe
   });
   expire(now());
 
-  async function store(to: string, from: string, id: string, frame: string): Promise<"stored"> {
+  async function store(to: string, from: string, id: string, frame: FrameText): Promise<"stored"> {
     const mailbox = mailboxOf(to);
     const size = sizeOf(frame);
     const key = keyOf(to, from, id);
     mailbox.reserve(size);
     bytesOfAll += size;
     try {
-      const entries = [{ stream: STREAM + to, event: { type: "PUT", from, id, frame } }];
-      const durable = generations.append({ at: now(), entries });
+      const durable = generations.append(putting(to, from, id, frame, now()));
       pending.set(key, durable);
       await durable;
       return "stored";

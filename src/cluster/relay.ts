@@ -2,11 +2,13 @@ import { timingSafeEqual } from "node:crypto";
 import { z } from "zod";
 import { sha256, utf8 } from "../crypto/index.ts";
 import { asMeshError } from "../errors.ts";
+import { skim } from "../json.ts";
 import { CONNECT_WAIT_MS, FRAME_SIZE_MAX, RELAY_CLOSE_WAIT_MS, RELAY_IDLE_MS } from "../limits.ts";
 import { safeParse } from "../parse.ts";
 import { Ack, CLOSE, Connect, Envelope, EXTENSIONS, UnprovenConnect } from "../wire/frame.ts";
 import { Connection, type RelaySocket } from "./connection.ts";
 import { firstIssue } from "./issue.ts";
+import type { FrameText } from "./mailbox.ts";
 import type { Mailboxes } from "./mailboxes.ts";
 import { connectRefusal } from "./proof.ts";
 
@@ -40,7 +42,7 @@ export interface RelayOptions {
 /** What the relay is told of a socket that it took. */
 export interface SocketEnd {
   /** A message; undefined for one that is not text. */
-  received(text: string | undefined): void;
+  received(text: FrameText | undefined): void;
   /** What went wrong; `closed` follows. */
   failed(reason: string): void;
   closed(): void;
@@ -60,7 +62,9 @@ export interface Relay {
   close(): Promise<void>;
 }
 
-function readJson(text: string): unknown {
+/** What a frame says, but for the long strings in it. */
+function readJson(text: FrameText): unknown {
+  if (typeof text !== "string") return skim(text);
   try {
     return JSON.parse(text);
   } catch {
@@ -94,7 +98,12 @@ function countOf(items: Iterable<unknown>): number {
 }
 
 /** The frame with its sender written in; the rest keeps every byte that it had. */
-const stamped = (text: string, from: string) => text.replace("{", `{"from":${JSON.stringify(from)},`);
+function stamped(text: FrameText, from: string): FrameText {
+  const stamp = `{"from":${JSON.stringify(from)},`;
+  if (typeof text === "string") return text.replace("{", stamp);
+  const begin = text.indexOf("{");
+  return Buffer.concat([text.subarray(0, begin), Buffer.from(stamp), text.subarray(begin + 1)]);
+}
 
 export function createRelay(options: RelayOptions): Relay {
   const { mailboxes, now, after, token, admitsUnproven, onSign, log } = options;
@@ -151,7 +160,7 @@ export function createRelay(options: RelayOptions): Relay {
   }
 
   /** A frame of a connection that was let in. What cannot be read, or names another sender, is dropped without a word. */
-  function handle(connection: Connection, did: string, text: string): void {
+  function handle(connection: Connection, did: string, text: FrameText): void {
     const frame = readJson(text);
     const head = safeParse(Head, frame);
     if (!head.success || (head.data.from !== undefined && head.data.from !== did)) return;
@@ -181,7 +190,12 @@ export function createRelay(options: RelayOptions): Relay {
   }
 
   /** Stores, then forwards and says so. Never rejects. */
-  async function route(connection: Connection, did: string, { from, to, id }: Envelope, text: string): Promise<void> {
+  async function route(
+    connection: Connection,
+    did: string,
+    { from, to, id }: Envelope,
+    text: FrameText,
+  ): Promise<void> {
     const frame = from === undefined ? stamped(text, did) : text;
     const size = Buffer.byteLength(frame);
     if (size > FRAME_SIZE_MAX) {
@@ -214,7 +228,7 @@ export function createRelay(options: RelayOptions): Relay {
     }
   }
 
-  function receive(connection: Connection, text: string): void {
+  function receive(connection: Connection, text: FrameText): void {
     // A closing socket still gives what it had read before.
     if (!connection.isOpen) return;
     if (connection.peer) handle(connection, connection.peer.did, text);

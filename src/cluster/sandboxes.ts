@@ -118,7 +118,7 @@ export interface SandboxesOptions {
   /** Where the sandboxes have their folders. */
   readonly directory: string;
   readonly cluster: () => ClusterConfig;
-  readonly standing: StandingSandboxes;
+  readonly standing: Pick<StandingSandboxes, "serve" | "end">;
 }
 
 export class Sandboxes {

@@ -6,7 +6,9 @@ import { CLUSTER_CONNECTIONS_MAX, FRAME_SIZE_MAX, HTTP_TIMEOUT_MS, SERVER_CLOSE_
 import { type Disk, realDisk } from "../store/disk.ts";
 import type { PairRequest, PairResponse } from "../wire/pair.ts";
 import type { Membership } from "../wire/registry.ts";
+import type { RelaySocket } from "./connection.ts";
 import { serve } from "./http.ts";
+import { frameText } from "./mailbox.ts";
 import { openServices } from "./services.ts";
 
 // One port for all of a cluster that an agent talks to: relay, registry and pairing.
@@ -56,6 +58,25 @@ function everyInterval(milliseconds: number, task: () => void): () => void {
   timer.unref();
   return () => clearInterval(timer);
 }
+
+/** A WebSocket as the relay knows it: all that it sends is text, also what it has as bytes. */
+const asText = (socket: WebSocket): RelaySocket => ({
+  OPEN: socket.OPEN,
+  get readyState() {
+    return socket.readyState;
+  },
+  get bufferedAmount() {
+    return socket.bufferedAmount;
+  },
+  get isPaused() {
+    return socket.isPaused;
+  },
+  pause: () => socket.pause(),
+  resume: () => socket.resume(),
+  send: (text, flushed) => socket.send(text, { binary: false }, flushed),
+  close: (code, reason) => socket.close(code, reason),
+  terminate: () => socket.terminate(),
+});
 
 function afterTimeout(milliseconds: number, task: () => void): () => void {
   const timer = setTimeout(task, milliseconds);
@@ -114,8 +135,10 @@ export async function startServer(options: ServerOptions): Promise<ClusterServer
   server.maxConnections = CLUSTER_CONNECTIONS_MAX;
   const sockets = new WebSocketServer({ noServer: true, clientTracking: false, maxPayload: FRAME_SIZE_MAX });
   const take = (opened: WebSocket) => {
-    const end = relay.accept(opened);
-    opened.on("message", (data, isBinary) => end.received(isBinary ? undefined : data.toString()));
+    const end = relay.accept(asText(opened));
+    opened.on("message", (data, isBinary) =>
+      end.received(isBinary || !Buffer.isBuffer(data) ? undefined : frameText(data)),
+    );
     opened.on("close", () => end.closed());
     // Every error of a socket (a frame too large, a lost line) is followed by its close, which says all there is to say.
     opened.on("error", (error) => end.failed(error.message));

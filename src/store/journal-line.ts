@@ -1,6 +1,7 @@
 import { hash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import { MeshError } from "../errors.ts";
+import { escaped } from "../json.ts";
 
 // One line of the journal is one commit, as JSON.
 //
@@ -18,6 +19,8 @@ export interface Entry {
   readonly event: StoredEvent;
   /** The version of the event's form; 1 when absent. */
   readonly version?: number;
+  /** A field of the event that is long text, in UTF-8: read from the disk it is a string like any other. */
+  readonly long?: { readonly field: string; readonly text: Buffer };
 }
 export interface StoredEvent {
   readonly type: string;
@@ -164,14 +167,28 @@ export function* linesOf(
 const formatEntry = ({ stream, event, version }: Entry) =>
   `{"s":${JSON.stringify(stream)},${version === undefined ? "" : `"v":${version},`}${JSON.stringify(event).slice(1)}`;
 
+/** Text in parts: those that are long are bytes. */
+export type Parts = readonly (string | Buffer)[];
+
+function partsOf(entry: Entry): Parts {
+  const text = formatEntry(entry);
+  if (!entry.long) return [text];
+  return [`${text.slice(0, -1)},${JSON.stringify(entry.long.field)}:"`, ...escaped(entry.long.text), '"}'];
+}
+
 /** The events of a commit, as they stand in its line. */
-export const formatEntries = (entries: readonly Entry[]): string => `[${entries.map(formatEntry).join()}]`;
+export function formatEntries(entries: readonly Entry[]): Parts {
+  if (!entries.some(({ long }) => long)) return [`[${entries.map(formatEntry).join()}]`];
+  return ["[", ...entries.flatMap((entry, index) => [...(index > 0 ? [","] : []), ...partsOf(entry)]), "]"];
+}
 
 /** A commit as its line, with the newline, but for the checksum. */
-export function formatLine(head: LineHead & { readonly t: number }, entries: string, sealed?: string): string {
+export function formatLine(head: LineHead & { readonly t: number }, entries: Parts, sealed?: string): Parts {
   const { n, t, g, p } = head;
   const secrets = sealed === undefined ? "" : `,"k":${JSON.stringify(sealed)}`;
-  return `{"n":${n},"t":${t},"g":${g},"p":"${p}","e":${entries}${secrets},"c":"00000000"}\n`;
+  const [front, back] = [`{"n":${n},"t":${t},"g":${g},"p":"${p}","e":`, `${secrets},"c":"00000000"}\n`];
+  const [only = "", ...others] = entries;
+  return others.length === 0 && typeof only === "string" ? [front + only + back] : [front, ...entries, back];
 }
 
 /** Puts its checksum into a line, newline and all. */

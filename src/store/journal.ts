@@ -1,6 +1,7 @@
 import { MeshError } from "../errors.ts";
-import { GROUP_BUFFER_KEPT, GROUP_SIZE_MAX, SEGMENT_SIZE_MAX } from "../limits.ts";
+import { GROUP_SIZE_MAX, SEGMENT_SIZE_MAX } from "../limits.ts";
 import { type AppendFile, type Disk, joinPath } from "./disk.ts";
+import { GroupBytes } from "./group-bytes.ts";
 import {
   type Commit,
   damaged,
@@ -8,6 +9,7 @@ import {
   formatEntries,
   formatLine,
   lineHash,
+  type Parts,
   type Place,
   parseLine,
   sealLine,
@@ -42,7 +44,7 @@ export interface JournalReport {
 interface Waiting {
   readonly draft: Draft;
   /** Its events as text: made by whoever asks, so that a group has little left to do. */
-  readonly entries: string;
+  readonly entries: Parts;
   readonly resolve: (commit: Commit) => void;
   readonly reject: (error: Error) => void;
 }
@@ -68,10 +70,6 @@ export interface JournalOptions {
   readonly onDurable?: (commits: readonly Commit[]) => void;
 }
 
-const GROUP_BUFFER_SIZE = 64 * 1024;
-/** UTF-8 takes so many bytes a UTF-16 unit at the most. */
-const BYTES_PER_UNIT = 3;
-
 /** Waits for all, also when one fails. @throws what the first of them threw */
 async function allDone(works: readonly (Promise<void> | undefined)[]): Promise<void> {
   const failed = (await Promise.allSettled(works)).find(({ status }) => status === "rejected");
@@ -86,8 +84,7 @@ export class Journal {
   /** The segments, the one that is written to last; with what is durable of them. */
   #segments: SegmentCheck[] = [];
   #file: AppendFile | undefined;
-  /** What a group is written into. */
-  #bytes = Buffer.allocUnsafe(GROUP_BUFFER_SIZE);
+  readonly #bytes = new GroupBytes();
   readonly #recent = new RecentCommits();
   #queue: (Waiting | (() => Promise<void>))[] = [];
   #writing: Promise<void> | undefined;
@@ -211,7 +208,6 @@ export class Journal {
     const groupStart = this.head + 1;
     let number = this.head;
     let previous = segment.hash;
-    let size = 0;
     let events = 0;
     for (
       let next = this.#queue[0];
@@ -220,29 +216,27 @@ export class Journal {
     ) {
       this.#queue.shift();
       group.push(next);
-      events += next.entries.length;
+      for (const { length } of next.entries) events += length;
     }
     await allDone(group.map(({ draft }) => draft.before?.()));
+    this.#bytes.begin();
     for (const { draft, entries } of group) {
       number++;
       const sealed = draft.seal?.(number);
-      const text = formatLine({ n: number, t: draft.at, g: groupStart, p: previous }, entries, sealed);
-      this.#room(size, text.length > GROUP_BUFFER_SIZE ? Buffer.byteLength(text) : text.length * BYTES_PER_UNIT);
-      const end = size + this.#bytes.write(text, size, "utf8");
-      const line = this.#bytes.subarray(size, end);
+      const offset = begin + this.#bytes.length;
+      const line = this.#bytes.add(formatLine({ n: number, t: draft.at, g: groupStart, p: previous }, entries, sealed));
       sealLine(line);
       const length = line.length - 1;
       commits.push({
         number,
         at: draft.at,
         entries: draft.entries,
-        place: { segment: segment.segment, offset: begin + size, length },
+        place: { segment: segment.segment, offset, length },
         ...(sealed === undefined ? {} : { sealed }),
       });
       previous = lineHash(line.subarray(0, length));
-      size = end;
     }
-    const bytes = this.#bytes.subarray(0, size);
+    const bytes = this.#bytes.end();
     this.#broken = true;
     await file.write(bytes);
     const syncing = file.sync();
@@ -251,7 +245,6 @@ export class Journal {
     await syncing;
     this.#broken = false;
     segment.take(bytes, { last: number, hash: previous }, commits.at(-1)?.place.length ?? 0, digest);
-    if (this.#bytes.length > GROUP_BUFFER_KEPT) this.#bytes = Buffer.allocUnsafe(GROUP_BUFFER_SIZE);
     this.head = number;
     for (const commit of commits) this.#recent.keep(commit);
     this.#publish(commits);
@@ -259,14 +252,6 @@ export class Journal {
       const commit = commits[index];
       if (commit) resolve(commit);
     }
-  }
-
-  /** Makes room for so many bytes more behind what is written of a group. */
-  #room(size: number, more: number): void {
-    if (this.#bytes.length >= size + more) return;
-    const larger = Buffer.allocUnsafe(Math.max(2 * this.#bytes.length, size + more));
-    this.#bytes.copy(larger, 0, 0, size);
-    this.#bytes = larger;
   }
 
   /** Whoever is told of what is on disk cannot take it back by throwing. */

@@ -33,10 +33,19 @@ it("a sandbox that is ended while its folder is being made does not begin behind
       rules: rulesFor(null),
       policy: null,
     }),
+    standing: { serve: () => Promise.reject(new Error("none stands")), end: async () => undefined },
   });
   const nothing = () => undefined;
   const hooks: SandboxHooks = { starting: nothing, ready: nothing, failed: nothing, told: nothing, exited: nothing };
-  const wanted = { laptop: DID, grant: "laptop", name: "box", capabilities: [], timeoutMinutes: 1, taskHash: null };
+  const wanted = {
+    laptop: DID,
+    grant: "laptop",
+    name: "box",
+    capabilities: [],
+    timeoutMinutes: 1,
+    taskHash: null,
+    isStanding: false,
+  };
   const spawned = sandboxes.spawn("run", wanted, hooks);
   const stopped = sandboxes.stop("run");
   disk.resolve();

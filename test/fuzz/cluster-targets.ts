@@ -1,5 +1,6 @@
 /** What a relay hears of anyone, and what a registry or a controller answers, read by the code that asks. */
 import { pair, Registry } from "../../src/actors/registry.ts";
+import type { FrameText } from "../../src/cluster/mailbox.ts";
 import { createRelay, type Relay } from "../../src/cluster/relay.ts";
 import { base64, base64url } from "../../src/crypto/index.ts";
 import { CLOSE, UnprovenConnect } from "../../src/wire/frame.ts";
@@ -19,7 +20,7 @@ interface Heard {
 }
 
 /** A relay's end of a socket, and what came back on it. */
-function socketOf(relay: Relay): { readonly heard: Heard; readonly say: (text: string) => void } {
+function socketOf(relay: Relay): { readonly heard: Heard; readonly say: (text: FrameText) => void } {
   const heard: Heard = { closed: [], said: [] };
   const socket = {
     OPEN: 1,
@@ -28,7 +29,7 @@ function socketOf(relay: Relay): { readonly heard: Heard; readonly say: (text: s
     isPaused: false,
     pause: () => undefined,
     resume: () => undefined,
-    send: (text: string) => void heard.said.push(JSON.parse(text)),
+    send: (text: FrameText) => void heard.said.push(JSON.parse(text.toString())),
     close: (code: number) => void heard.closed.push(code),
     terminate: () => undefined,
   };
@@ -42,7 +43,7 @@ function newRelay(): { readonly relay: Relay; readonly stored: string[] } {
     mailboxes: {
       put: (_, from, __, frame) => {
         if (from !== member.did) throw new Error("a frame in another's name");
-        stored.push(frame);
+        stored.push(frame.toString());
         return Promise.resolve("stored");
       },
       from: () => [],
@@ -90,14 +91,19 @@ const relayTargets: readonly Target[] = [
       { v: 1, type: "disconnect" },
     ],
     async take(text): Promise<Outcome> {
-      const { relay, stored } = newRelay();
-      const { heard, say } = socketOf(relay);
-      say(JSON.stringify(connect));
-      say(text);
-      await Promise.resolve();
-      if (heard.closed.some((code) => code !== 1000)) throw new Error("a frame ended a connection");
-      for (const frame of stored)
-        if (JSON.parse(frame).from !== member.did) throw new Error("a frame in another's name");
+      const said = async (frame: FrameText): Promise<string> => {
+        const { relay, stored } = newRelay();
+        const { heard, say } = socketOf(relay);
+        say(JSON.stringify(connect));
+        say(frame);
+        await Promise.resolve();
+        if (heard.closed.some((code) => code !== 1000)) throw new Error("a frame ended a connection");
+        for (const frame of stored)
+          if (JSON.parse(frame).from !== member.did) throw new Error("a frame in another's name");
+        return JSON.stringify({ heard, stored });
+      };
+      const bytes = Buffer.from(text);
+      if ((await said(bytes)) !== (await said(bytes.toString()))) throw new Error("bytes are read in another way");
       return "taken";
     },
   },

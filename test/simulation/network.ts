@@ -1,5 +1,6 @@
 import type { Network, SocketEvents } from "../../src/actors/ports.ts";
 import type { RelaySocket } from "../../src/cluster/connection.ts";
+import { frameText } from "../../src/cluster/mailbox.ts";
 import type { SocketEnd } from "../../src/cluster/relay.ts";
 import type { Reply, Request } from "../../src/cluster/routes.ts";
 import type { VirtualClock } from "./clock.ts";
@@ -272,8 +273,9 @@ class Connection {
         this.#isPaused = false;
         for (const give of this.#held.splice(0)) give();
       },
-      send: (text, flushed) => {
+      send: (given, flushed) => {
         if (!this.#server.isAlive || !this.#open.server) return;
+        const text = given.toString();
         this.#options.observer.frame("down", this.#client, text);
         this.send("down", text);
         queueMicrotask(() => flushed());
@@ -327,7 +329,7 @@ class Connection {
     }
     const give = () => {
       trace(`relay <- ${this.#client.name} ${shown(text)}`);
-      if (this.#server.isAlive && this.#open.server) this.#end.received(text);
+      if (this.#server.isAlive && this.#open.server) this.#end.received(frameText(Buffer.from(text)));
     };
     if (this.#isPaused) this.#held.push(give);
     else give();
