@@ -46,7 +46,7 @@ export const FILE_SIZE_ALLOWED_MAX = FILE_MEGABYTES_MAX * 1_000_000;
 export const FILE_HEADER_SIZE_MAX = KiB;
 /** Pieces that one pull asks for, and pulls under way at once, which bound what of a transfer is in memory. */
 export const FILE_PULL_CHUNKS = 2;
-export const FILE_PULLS_AHEAD = 2;
+export const FILE_PULLS_AHEAD = 1;
 /** Files of one offload, each way, so that a state can list them: more are refused with `limit_reached`, or not taken. */
 export const FILES_MAX = 64;
 /** A file's name as it crosses the mesh, what file systems hold: a longer one is not understood. */
