@@ -20,3 +20,5 @@ export const AUDIT_PAGE_MAX = 10_000;
 export const STANDING_WAIT_MS = 30 * SECOND_MS;
 /** How long a request waits for a slot that is just being given back: about as long as a sandbox takes to end when it is asked to. */
 export const SLOT_FREEING_WAIT_MS = 3 * SECOND_MS;
+/** How long a sandbox that is ended before it is on the mesh tries to get there, to leave the registry in order: then it ends as it is. */
+export const SANDBOX_LEAVE_WAIT_MS = SECOND_MS;

@@ -4,6 +4,7 @@ import { realNetwork } from "../actors/network.ts";
 import { realPorts } from "../actors/ports.ts";
 import { base64 } from "../crypto/index.ts";
 import type { TaskNews } from "../wire/payload.ts";
+import { SANDBOX_LEAVE_WAIT_MS } from "./limits.ts";
 import { governed } from "./runner/governed.ts";
 import { runTask } from "./runner/task.ts";
 import { type Agent, openAgent } from "./sandbox.ts";
@@ -41,6 +42,7 @@ async function open(config: AgentConfig, seed?: Uint8Array): Promise<Agent> {
   end = (isOrphan) => {
     if (isOrphan) process.exit(0);
     isWanted = false;
+    setTimeout(() => process.exit(0), SANDBOX_LEAVE_WAIT_MS);
   };
   const agent = await openAgent(config, { ports: realPorts(realNetwork), seed, note });
   end = () => {

@@ -36,27 +36,6 @@ describe("offloads", { timeout: STORY_MS }, () => {
 
   const own = (...args: string[]) => run("kars-mesh", ["--home", laptop.home, ...args], { cwd: files });
 
-  test("a sandbox that stands: started, asked for by its name, shown, recorded and stopped", async () => {
-    const nobody = await own("offload", "x", "--to", "box", "--wait");
-    expect(nobody.stdout + nobody.stderr).toContain("box: none stands there.");
-    const started = await cluster.run("sandboxes", "start", "box", "--capabilities", "offload");
-    expect(started.stdout).toMatch(/^box stands as did:mesh:[0-9a-f]{32}\.\n$/);
-    const again = await cluster.run("sandboxes", "start", "box");
-    expect(again).toMatchObject({ code: 1, stderr: expect.stringContaining("stands already") });
-    const ended = documentOf(await own("offload", "an inventory", "--to", "box", "--wait", "--json")) as Offload;
-    expect((await own("status", ended.offload_id)).stdout).toMatch(/^sandbox +box$/m);
-    expect((await cluster.run("sandboxes")).stdout).toMatch(/^STANDING .*\nbox +ready .* offload +did:mesh:/);
-    expect((await cluster.run("sandboxes", "stop", "box")).stdout).toBe("box is gone.\n");
-    expect((await cluster.run("sandboxes", "stop", "box")).code).toBe(1);
-    const { entries } = await cluster.json<{ entries: readonly object[] }>("audit");
-    expect(entries).toEqual(
-      expect.arrayContaining([
-        expect.objectContaining({ what: "sandbox.opened", sandbox: "box", capabilities: ["offload"] }),
-        expect.objectContaining({ what: "sandbox.closed", sandbox: "box" }),
-      ]),
-    );
-  });
-
   test("a task with files, waited for", async () => {
     const ended = await own("offload", "run double.js", "--file", "double.js", "once.txt", "--wait", "--json");
     expect(ended.code, ended.stderr).toBe(0);
@@ -164,6 +143,27 @@ describe("offloads", { timeout: STORY_MS }, () => {
     expect(documentOf(missing)).toMatchObject({
       error: { code: "file_unreadable", message: expect.stringContaining(join(files, "nowhere.txt")) },
     });
+  });
+
+  test("a sandbox that stands: started, asked for by its name, shown, recorded and stopped", async () => {
+    const nobody = await own("offload", "x", "--to", "box", "--wait");
+    expect(nobody.stdout + nobody.stderr).toContain("box: none stands there.");
+    const started = await cluster.run("sandboxes", "start", "box", "--capabilities", "offload");
+    expect(started.stdout).toMatch(/^box stands as did:mesh:[0-9a-f]{32}\.\n$/);
+    const again = await cluster.run("sandboxes", "start", "box");
+    expect(again).toMatchObject({ code: 1, stderr: expect.stringContaining("stands already") });
+    const ended = documentOf(await own("offload", "an inventory", "--to", "box", "--wait", "--json")) as Offload;
+    expect((await own("status", ended.offload_id)).stdout).toMatch(/^sandbox +box$/m);
+    expect((await cluster.run("sandboxes")).stdout).toMatch(/^STANDING .*\nbox +ready .* offload +did:mesh:/);
+    expect((await cluster.run("sandboxes", "stop", "box")).stdout).toBe("box is gone.\n");
+    expect((await cluster.run("sandboxes", "stop", "box")).code).toBe(1);
+    const { entries } = await cluster.json<{ entries: readonly object[] }>("audit");
+    expect(entries).toEqual(
+      expect.arrayContaining([
+        expect.objectContaining({ what: "sandbox.opened", sandbox: "box", capabilities: ["offload"] }),
+        expect.objectContaining({ what: "sandbox.closed", sandbox: "box" }),
+      ]),
+    );
   });
 
   test("the sandboxes end with the cluster", async () => {

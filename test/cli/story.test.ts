@@ -177,7 +177,7 @@ describe("two laptops on a cluster", { timeout: STORY_MS }, () => {
       code: 1,
       error: "grant_unknown",
     });
-    expect(await cluster.json("sandboxes")).toEqual({ sandboxes: [] });
+    expect(await cluster.json("sandboxes")).toEqual({ sandboxes: [], standing: [] });
   });
 
   test("they discover each other", async () => {
