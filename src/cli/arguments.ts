@@ -30,6 +30,17 @@ export function duration(options: { readonly unit?: Unit; readonly max: string; 
   };
 }
 
+/** A time, or how long ago: 2026-05-01, 2026-05-01T12:00, 12h, 30d; epoch milliseconds. */
+export function moment(text: string): number {
+  const at = Date.parse(text);
+  if (/^\d{4}-/.test(text) && !Number.isNaN(at)) return at;
+  try {
+    return Date.now() - duration({ max: "3650d" })(text);
+  } catch {
+    throw new InvalidArgumentError("Give a time such as 2026-05-01 or 2026-05-01T12:00, or how long ago: 12h, 30d.");
+  }
+}
+
 /** Whole numbers from `min` to `max`. */
 export const integer = (min: number, max: number) => (text: string) => {
   const number = /^\d{1,15}$/.test(text.trim()) ? Number(text) : Number.NaN;

@@ -1,22 +1,11 @@
-import { type Command, InvalidArgumentError } from "commander";
+import type { Command } from "commander";
 import { AUDIT_PAGE, AUDIT_PAGE_MAX } from "../cluster/limits.ts";
-import { duration, integer } from "./arguments.ts";
+import { integer, moment } from "./arguments.ts";
 import { atCluster } from "./operator.ts";
 import { line, table, time } from "./output.ts";
 import { action, type Io } from "./program.ts";
 
 // Who asked what of a cluster, when, and how it ended; and whether the record of it is whole.
-
-/** A time, or how long ago: 2026-05-01, 2026-05-01T12:00, 12h, 30d. */
-function moment(text: string): number {
-  const at = Date.parse(text);
-  if (/^\d{4}-/.test(text) && !Number.isNaN(at)) return at;
-  try {
-    return Date.now() - duration({ max: "3650d" })(text);
-  } catch {
-    throw new InvalidArgumentError("Give a time such as 2026-05-01 or 2026-05-01T12:00, or how long ago: 12h, 30d.");
-  }
-}
 
 export function addAudit(program: Command): void {
   program

@@ -1,12 +1,14 @@
 import type { Command } from "commander";
 import { MeshError } from "../errors.ts";
+import type { HistoryLine } from "../inspect/history.ts";
 import { HISTORY_PAGE } from "../inspect/limits.ts";
 import { PORT_MAX } from "../limits.ts";
-import { integer } from "./arguments.ts";
+import { integer, moment, repeated } from "./arguments.ts";
 import { openHome } from "./home.ts";
-import { interrupted } from "./interruption.ts";
-import { age, block, count, facts, line, styled, table, time } from "./output.ts";
+import { interrupted, interruption } from "./interruption.ts";
+import { age, block, count, styled, table, time } from "./output.ts";
 import { action, type Io } from "./program.ts";
+import { addExport, addReplay, streamOf } from "./replay.ts";
 
 // What happened, and what happens, without any words or secrets. The past is read from the disk, beside whoever owns the home.
 
@@ -15,15 +17,18 @@ export function addLooking(program: Command): void {
     .command("history")
     .description("show what happened, newest last")
     .argument("[stream]", "only that stream; the beginning of its name is enough")
-    .option("--limit <n>", "show at most so many events", integer(1, Number.MAX_SAFE_INTEGER), HISTORY_PAGE)
+    .option("--type <type>", "only events of that type; may be given several times", repeated)
+    .option("--peer <peer>", "only what concerns that peer: its name or DID")
+    .option("--since <time>", "since a time, or so long ago: 2026-05-01T12:00, 12h, 30d", moment)
+    .option("--until <time>", "until a time, or so long ago", moment)
+    .option("--text <text>", "only events of which what is shown contains that")
+    .option("--limit <n>", "show at most so many events, the newest", integer(1, Number.MAX_SAFE_INTEGER), HISTORY_PAGE)
+    .option("--follow", "stay, and show what comes; Ctrl-C ends it")
     .option("--streams", "show which streams there are")
+    .addHelpText("after", "\nWith --json each event is one line of JSON.")
     .action(action(history));
-  program
-    .command("replay")
-    .description("fold a stream's events anew and show the state they give; nothing is done")
-    .argument("<stream>", "the stream; the beginning of its name is enough")
-    .option("--at <n>", "as it was after commit n", integer(0, Number.MAX_SAFE_INTEGER))
-    .action(action(replay));
+  addReplay(program);
+  addExport(program);
   program
     .command("inspect")
     .description("show every actor live, as a stream for the Stately inspector")
@@ -31,40 +36,40 @@ export function addLooking(program: Command): void {
     .action(action(inspect));
 }
 
-/** The stream that is meant by its name or the beginning of it; as the timeline shows it, `did:mesh:` may be left out. */
-async function streamOf(home: string, text: string): Promise<string> {
-  const { listStreams } = await import("../inspect/history.ts");
-  const wanted = text.replace(/…$/, "");
-  const names = (await listStreams(home)).map(({ stream }) => stream);
-  if (names.includes(wanted)) return wanted;
-  const [found, ...others] = names.filter(
-    (name) => name.startsWith(wanted) || name.replace("did:mesh:", "").startsWith(wanted),
-  );
-  if (others.length > 0)
-    throw new MeshError(
-      "input_invalid",
-      `${count(others.length + 1, "stream")} begin with ${line(wanted)}. Give more of the name.`,
-    );
-  return found ?? wanted;
+interface HistoryFlags {
+  readonly type?: readonly string[];
+  readonly peer?: string;
+  readonly since?: number;
+  readonly until?: number;
+  readonly text?: string;
+  readonly limit: number;
+  readonly follow?: true;
+  readonly streams?: true;
 }
 
-async function history(
-  io: Io,
-  stream: string | undefined,
-  { limit, streams }: { limit: number; streams?: true },
-): Promise<void> {
-  if (streams) return showStreams(io);
-  const { formatHistory, readHistory } = await import("../inspect/history.ts");
-  const found = stream === undefined ? undefined : await streamOf(io.directory, stream);
-  const page = await readHistory(io.directory, { stream: found, limit });
-  const { lines, total } = page;
-  if (total === 0) {
-    io.result(page, "Nothing has happened here yet.");
+async function history(io: Io, stream: string | undefined, flags: HistoryFlags): Promise<void> {
+  if (flags.streams) return showStreams(io);
+  const { followHistory, formatHistory, readHistory } = await import("../inspect/history.ts");
+  const { homeSource } = await import("../inspect/source.ts");
+  const { type: types, peer, since, until, text, limit } = flags;
+  const filter = { types, peer, since, until, text };
+  const found = stream === undefined ? undefined : await streamOf(homeSource(io.directory), stream);
+  const { lines, total } = await readHistory(io.directory, { stream: found, limit, ...filter });
+  const print = (some: readonly HistoryLine[]) =>
+    process.stdout.write(
+      io.json ? some.map((each) => `${JSON.stringify(each)}\n`).join("") : `${block(formatHistory(some), "")}\n`,
+    );
+  if (lines.length > 0) print(lines);
+  if (flags.follow) {
+    const after = lines.at(-1)?.number ?? 0;
+    const coming = followHistory(io.directory, { stream: found, after, ...filter }, interruption());
+    for await (const each of coming) print([each]);
     return;
   }
-  const shown =
-    total === lines.length ? count(total, "event") : `The last ${lines.length} of ${total} events; more with --limit`;
-  io.result(page, `${block(formatHistory(lines), "")}\n\n${styled("dim", `${shown}.`)}`);
+  if (io.json) return;
+  const counted = count(total, "event");
+  const shown = total > lines.length ? `The last ${lines.length} of ${counted}; more with --limit.` : `${counted}.`;
+  process.stdout.write(total === 0 ? "Nothing of that has happened here yet.\n" : `\n${styled("dim", shown)}\n`);
 }
 
 async function showStreams(io: Io): Promise<void> {
@@ -83,24 +88,6 @@ async function showStreams(io: Io): Promise<void> {
           ]),
         );
   io.result({ streams }, text);
-}
-
-async function replay(io: Io, stream: string, { at }: { at?: number }): Promise<void> {
-  const { replayStream } = await import("../inspect/replay.ts");
-  const found = await replayStream(io.directory, await streamOf(io.directory, stream), at);
-  const text = [
-    facts([
-      ["stream", found.stream],
-      ["events", String(found.events)],
-      ["commit", found.at === null ? "before its first" : `${found.number} at ${time(found.at)} (${age(found.at)})`],
-      ["state", JSON.stringify(found.value).replaceAll(/["{}]/g, "").replaceAll(":", ".")],
-      ["accepts", found.accepts.join(", ")],
-      ["pending", found.effects.join(", ")],
-      ...found.timers.map((timer): [string, string] => ["deadline", `${timer.id} ${age(timer.at)}`]),
-    ]),
-    block(JSON.stringify(found.context, null, 2), ""),
-  ];
-  io.result(found, text.join("\n\n"));
 }
 
 async function inspect(io: Io, { port }: { port: number }): Promise<void> {

@@ -66,7 +66,7 @@ export const action = <A extends unknown[]>(work: (io: Io, ...args: A) => Promis
     return work(io, ...args);
   };
 
-function packageVersion(): string {
+export function packageVersion(): string {
   const described: unknown = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
   return typeof described === "object" && described !== null && "version" in described ? String(described.version) : "";
 }

@@ -82,7 +82,8 @@ export function firstDivergence(
 const pick = (context: Outcome["context"], known: Outcome["context"]) =>
   Object.fromEntries(Object.entries(context).filter(([field]) => field in known));
 
-const commitOf = ({ commit, at, stream, event, version }: RecordedEvent) => ({
+/** A recorded event as a commit of its own. */
+export const commitOf = ({ commit, at, stream, event, version }: RecordedEvent) => ({
   number: commit,
   at,
   entries: [{ stream, event, ...(version === undefined ? {} : { version }) }],

@@ -1,7 +1,10 @@
 import { TIMER_EVENT } from "../actors/state.ts";
 import { MeshError } from "../errors.ts";
+import type { Commit } from "../store/journal.ts";
 import { partsOf } from "./definitions.ts";
-import { commitsOf, type Folded, foldJournal, stateText } from "./fold.ts";
+import { type Filter, wantedBy } from "./filter.ts";
+import { commitsOf, type Folded, fold, foldJournal, stateText } from "./fold.ts";
+import { followCommits } from "./follow.ts";
 import { HISTORY_PAGE, HISTORY_PAGE_MAX, STREAMS_NAMED_MAX } from "./limits.ts";
 import { REDACTED, redactEvent, redactStream, type ShownEvent } from "./redact.ts";
 
@@ -35,7 +38,7 @@ export interface HistoryLine {
   readonly accepted: boolean;
 }
 
-export interface HistoryOptions {
+export interface HistoryOptions extends Filter {
   /** Only this stream. */
   readonly stream?: string | undefined;
   /** Lines of a page, at most `HISTORY_PAGE_MAX`; `HISTORY_PAGE` unless given. */
@@ -47,9 +50,12 @@ export interface HistoryOptions {
 const iso = (at: number) => new Date(at).toISOString();
 
 /** Every stream of a home's journal, in the order in which they came to be. @throws MeshError `store_damaged` */
-export async function listStreams(home: string): Promise<StreamSummary[]> {
+export const listStreams = (home: string): Promise<StreamSummary[]> => streamsOf(commitsOf(home));
+
+/** Every stream of these commits, in the order in which they came to be. */
+export async function streamsOf(commits: AsyncIterable<Commit>): Promise<StreamSummary[]> {
   const found = new Map<string, { events: number; first: number; last: number }>();
-  for await (const { at, entries } of commitsOf(home)) {
+  for await (const { at, entries } of commits) {
     for (const { stream } of entries) {
       const known = found.get(stream);
       if (known) {
@@ -67,8 +73,8 @@ export async function listStreams(home: string): Promise<StreamSummary[]> {
 }
 
 /** The refusal of a stream that is not there; it names some that are. */
-export async function unknownStream(home: string, stream: string): Promise<MeshError> {
-  const streams = await listStreams(home);
+export async function unknownStream(commits: AsyncIterable<Commit>, stream: string): Promise<MeshError> {
+  const streams = await streamsOf(commits);
   const named = streams.slice(-STREAMS_NAMED_MAX).map((each) => each.stream);
   const rest = streams.length > named.length ? ` and ${streams.length - named.length} more` : "";
   const there = named.length === 0 ? "The journal is empty." : `There are: ${named.join(", ")}${rest}.`;
@@ -94,19 +100,22 @@ function lineOf({ commit, stream, event, before, step }: Folded): HistoryLine {
 /**
  * A page of a home's history. With `after` it holds whole commits, so that the last line's number begins the next page; a
  * commit with more events than the page holds comes whole all the same.
- * @returns the lines, oldest first, and how many events there are in all
+ * @returns the lines, oldest first, and how many events there are in all that are wanted
  * @throws MeshError `input_invalid` for a stream that is not there or a page too large; `store_damaged`, `store_newer`
  */
 export async function readHistory(
   home: string,
-  { stream, limit = HISTORY_PAGE, after }: HistoryOptions = {},
+  { stream, limit = HISTORY_PAGE, after, ...filter }: HistoryOptions = {},
 ): Promise<{ lines: HistoryLine[]; total: number }> {
   if (!Number.isInteger(limit) || limit < 1 || limit > HISTORY_PAGE_MAX)
     throw new MeshError("input_invalid", `A page has 1 to ${HISTORY_PAGE_MAX} lines.`);
+  const isWanted = await wantedBy(home, filter);
   let page: Folded[] = [];
-  let total = 0;
+  let [total, found] = [0, 0];
   let full = false;
   for await (const folded of foldJournal(home, stream)) {
+    found++;
+    if (!isWanted(folded, () => lineOf(folded))) continue;
     total++;
     if (after === undefined) {
       page.push(folded);
@@ -116,8 +125,23 @@ export async function readHistory(
       if (!full) page.push(folded);
     }
   }
-  if (stream !== undefined && total === 0) throw await unknownStream(home, stream);
+  if (stream !== undefined && found === 0) throw await unknownStream(commitsOf(home), stream);
   return { lines: (after === undefined ? page.slice(-limit) : page).map(lineOf), total };
+}
+
+/**
+ * The lines of a history that are wanted, those that are there and those that come, until the signal: beside whoever owns the home.
+ * @param options.after a commit's number: the first line is of a later one
+ * @throws MeshError `peer_unknown`, `store_damaged`, `store_newer`
+ */
+export async function* followHistory(
+  home: string,
+  { stream, after = 0, ...filter }: Omit<HistoryOptions, "limit">,
+  signal: AbortSignal,
+): AsyncGenerator<HistoryLine> {
+  const isWanted = await wantedBy(home, filter);
+  for await (const folded of fold(followCommits(home, signal), stream))
+    if (folded.commit.number > after && isWanted(folded, () => lineOf(folded))) yield lineOf(folded);
 }
 
 const cut = (text: string, width: number) => (text.length <= width ? text : `${text.slice(0, width - 1)}…`);

@@ -1,86 +1,16 @@
 import { isDeepStrictEqual } from "node:util";
-import { getNextTransitions } from "xstate";
 import { NODE_DEFINITIONS } from "../actors/opening.ts";
 import { MessagesProjection } from "../actors/projections/messages.ts";
-import { type ActorState, begin, type PersistedState, persist, step } from "../actors/state.ts";
+import { type ActorState, persist } from "../actors/state.ts";
 import { ActorSystem } from "../actors/system.ts";
 import type { MachineDefinition } from "../machines/definition.ts";
 import { realDisk } from "../store/disk.ts";
 import { readSnapshots, type SnapshotFile } from "../store/snapshots.ts";
-import { CLUSTER_DEFINITIONS, definitionOf, partsOf } from "./definitions.ts";
+import { CLUSTER_DEFINITIONS } from "./definitions.ts";
 import { differencesOf } from "./divergence.ts";
 import { foldJournal } from "./fold.ts";
-import { unknownStream } from "./history.ts";
-import { redactContext } from "./redact.ts";
 
-// Replay: any prefix of any stream folded anew, performing nothing; and the proof that it gives what the live system had.
-
-export interface Replay {
-  readonly stream: string;
-  /** How many of its events were folded. */
-  readonly events: number;
-  /** The last commit of it that was folded, and when it was made (ISO 8601); 0 and null before its first. */
-  readonly number: number;
-  readonly at: string | null;
-  readonly value: PersistedState["value"];
-  readonly context: Record<string, unknown>;
-  /** Deadlines that are set, in ISO 8601. */
-  readonly timers: readonly { readonly id: string; readonly at: string }[];
-  /** Types of the events that mean something in this state. */
-  readonly accepts: readonly string[];
-  /** What is pending: what the machine would ask for after a restart. */
-  readonly effects: readonly string[];
-}
-
-const iso = (at: number) => new Date(at).toISOString();
-
-function acceptedBy({ snapshot }: ActorState): string[] {
-  if (snapshot.status !== "active") return [];
-  const types = getNextTransitions(snapshot).map(({ eventType }) => eventType);
-  // Deadlines are told as timers, and transitions without an event have no name.
-  return [...new Set(types)].filter((type) => type !== "" && !type.startsWith("xstate."));
-}
-
-/** What the machine would ask for after a restart. An effect on an empty list asks for nothing. */
-function pendingOf(definition: MachineDefinition, state: ActorState, at: number): string[] {
-  const { effects } = step(definition, state, { type: "RESUMED" }, at);
-  const isIdle = (params: unknown) =>
-    typeof params === "object" && params !== null && Object.values(params).some((value) => isEmptyList(value));
-  return effects.filter(({ params }) => !isIdle(params)).map(({ type }) => type);
-}
-const isEmptyList = (value: unknown) => Array.isArray(value) && value.length === 0;
-
-/**
- * A stream as it stood after commit `at`, or as it stands now.
- * @throws MeshError `input_invalid` when there is no such stream; `store_damaged`, `store_newer`
- */
-export async function replayStream(home: string, stream: string, at = Number.POSITIVE_INFINITY): Promise<Replay> {
-  const definition = definitionOf(stream);
-  if (!definition) throw await unknownStream(home, stream);
-  let state = begin(definition, partsOf(stream).id);
-  let last = { number: 0, at: 0 };
-  let events = 0;
-  let exists = false;
-  for await (const { commit, step: made } of foldJournal(home, stream)) {
-    exists = true;
-    if (commit.number > at) break;
-    events++;
-    last = commit;
-    if (made) state = made.state;
-  }
-  if (!exists) throw await unknownStream(home, stream);
-  return {
-    stream,
-    events,
-    number: last.number,
-    at: events === 0 ? null : iso(last.at),
-    value: state.snapshot.value,
-    context: redactContext(definition.kind, state.snapshot.context),
-    timers: Object.entries(state.timers).map(([id, timer]) => ({ id, at: iso(timer.at) })),
-    accepts: acceptedBy(state),
-    effects: pendingOf(definition, state, last.at),
-  };
-}
+// The proof that a replay gives what the live system had.
 
 export interface Difference {
   /** A stream, or `projection/<name>`. */

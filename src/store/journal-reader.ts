@@ -3,16 +3,26 @@ import { type Commit, damaged, hidesLaterGroup, linesOf, parseLine, toCommit } f
 
 // The journal as a reader sees it who does not own it.
 
+/** Where reading goes on: behind the commit of this number. */
+export type ReadFrom = Pick<Commit, "number" | "place">;
+
 /**
  * Every commit on disk, in order, of one stream if one is named: without owning the journal, so beside its owner too. The
  * lines that are not whole yet at its end are left out.
  * @throws MeshError `store_damaged` when a line in the middle is broken
  */
-export async function* readJournal(disk: Disk, directory: string, stream?: string): AsyncGenerator<Commit> {
-  const segments = (await disk.list(directory)).filter((name) => name.endsWith(".jsonl"));
-  let previous = 0;
+export async function* readJournal(
+  disk: Disk,
+  directory: string,
+  stream?: string,
+  from?: ReadFrom,
+): AsyncGenerator<Commit> {
+  const names = (await disk.list(directory)).filter((name) => name.endsWith(".jsonl"));
+  const segments = names.filter((name) => from === undefined || name >= from.place.segment);
+  let previous = from?.number ?? 0;
   for (const [index, segment] of segments.entries()) {
-    const bytes = (await disk.read(joinPath(directory, segment))) ?? new Uint8Array();
+    const begin = segment === from?.place.segment ? from.place.offset + from.place.length + 1 : 0;
+    const bytes = await readFrom(disk, joinPath(directory, segment), begin);
     let torn: { readonly line: number; readonly reason: string } | undefined;
     let lineNumber = 0;
     for (const { line: raw, offset, length, ended } of linesOf(bytes)) {
@@ -29,8 +39,14 @@ export async function* readJournal(disk: Disk, directory: string, stream?: strin
         if (line && line.g > previous + 1) throw damaged(segment, torn.line, torn.reason);
       } else {
         previous = number;
-        if (line) yield toCommit(line, { segment, offset, length });
+        if (line) yield toCommit(line, { segment, offset: begin + offset, length });
       }
     }
   }
+}
+
+async function readFrom(disk: Disk, path: string, begin: number): Promise<Uint8Array> {
+  if (begin === 0) return (await disk.read(path)) ?? new Uint8Array();
+  const size = (await disk.size(path)) ?? 0;
+  return size <= begin ? new Uint8Array() : disk.readRange(path, begin, size - begin);
 }

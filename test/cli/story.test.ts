@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 import { openMesh } from "../../src/actors/mesh.ts";
@@ -5,7 +7,7 @@ import { realNetwork } from "../../src/actors/network.ts";
 import { realClock, realRandom } from "../../src/actors/ports.ts";
 import { Registry } from "../../src/actors/registry.ts";
 import { identityFromSeed } from "../../src/crypto/index.ts";
-import { Cluster, documentOf, failure, Laptop, run, tidyUp } from "./harness.ts";
+import { Cluster, documentOf, failure, folder, Laptop, run, tidyUp } from "./harness.ts";
 
 // A cluster and two laptops, as people use them: each line below is a process.
 
@@ -399,8 +401,12 @@ describe("two laptops on a cluster", { timeout: STORY_MS }, () => {
   test("history and replay, beside a running owner too", async () => {
     const owner = alice.start("run", "--json");
     await owner.says(/\n/);
-    const { lines, total } = await alice.json<{ lines: { stream: string; type: string }[]; total: number }>("history");
-    expect(total).toBe(lines.length);
+    const history = async (...args: string[]): Promise<{ stream: string; type: string }[]> => {
+      const { code, stdout } = await alice.run("history", ...args, "--json");
+      expect(code).toBe(0);
+      return stdout.split("\n").flatMap((text) => (text === "" ? [] : [JSON.parse(text)]));
+    };
+    const lines = await history();
     expect(lines[0]).toEqual({
       number: expect.any(Number),
       at: expect.stringMatching(ISO),
@@ -413,22 +419,42 @@ describe("two laptops on a cluster", { timeout: STORY_MS }, () => {
       accepted: true,
     });
     const short = `conversation/${bobDid.slice("did:mesh:".length, 20)}`;
-    const page = await alice.json<typeof lines & { lines: { stream: string }[]; total: number }>(
-      "history",
-      short,
-      "--limit",
-      "2",
+    const page = await history(short, "--limit", "2");
+    expect(page.map(({ stream }) => stream)).toEqual([`conversation/${bobDid}`, `conversation/${bobDid}`]);
+    expect(await alice.text("history", short, "--limit", "2")).toMatch(
+      /\nThe last 2 of \d+ events; more with --limit\.\n$/,
     );
-    expect(page.lines.map(({ stream }) => stream)).toEqual([`conversation/${bobDid}`, `conversation/${bobDid}`]);
-    expect(page.total).toBeGreaterThan(2);
+    const read = await history("--peer", "bob", "--type", "read");
+    expect(new Set(read.map(({ stream, type }) => `${stream} ${type}`))).toEqual(
+      new Set([`conversation/${bobDid} READ`]),
+    );
+    const following = alice.start("history", "--follow", "--type", "SEND", "--limit", "1");
+    await following.says(/SEND/);
+    await alice.json("send", "bob", "followed");
+    await following.says(/SEND.*\n(?:.*\n)*.*SEND/);
+    expect(await following.end()).toMatchObject({ code: 0, stderr: "" });
+    await bob.json("inbox", "--mark-read");
     expect(await alice.text("history", short)).toMatch(/conversation\/\S+ +SEND +closed -> opening +establish/);
     expect(await alice.text("history", "--streams")).toContain(`conversation/${bobDid}`);
 
     const now = await alice.json<{ value: string; context: { sent: number } }>("replay", short);
-    expect(now).toMatchObject({ stream: `conversation/${bobDid}`, value: "open", context: { sent: 9, unread: 0 } });
+    expect(now).toMatchObject({ stream: `conversation/${bobDid}`, value: "open", context: { sent: 10, unread: 0 } });
     const before = await alice.json("replay", short, "--at", "0");
     expect(before).toMatchObject({ value: "closed", events: 0, number: 0 });
     expect(await alice.text("replay", short)).toMatch(/^state +open$/m);
+    expect(await alice.text("replay", short, "--until", "sent>3")).toMatch(/^ +"sent": [4-9],$/m);
+    expect(await alice.text("replay", short, "--diff", "0", "99999")).toMatch(/^value: "closed" -> "open"$/m);
+    expect(await alice.text("replay", "--check")).toMatch(/ folded; .*\nNothing differs\.\n$/);
+    const exported = join(folder(), "bob.jsonl");
+    expect(await alice.text("export", short, "--out", exported)).toContain(exported);
+    expect(await failure("kars-mesh", ["--home", alice.home, "export", short, "--out", exported])).toMatchObject({
+      code: 1,
+    });
+    const elsewhere = new Laptop();
+    expect(await elsewhere.text("replay", exported)).toMatch(/^state +open$/m);
+    expect(await elsewhere.text("replay", exported, "--check")).toContain("this program makes of");
+    expect(readFileSync(exported, "utf8")).not.toMatch(/are you there|awaited|followed/);
+    expect((await elsewhere.run("replay", exported, "--step")).stderr).toContain("--step needs a terminal");
     expect(JSON.stringify([lines, now])).not.toMatch(/are you there|awaited/);
     await owner.end();
   });

@@ -61,7 +61,7 @@ describe.concurrent("what is not understood ends with 2 and says where to look",
     ["kars-mesh", ["offload", " "], /The task is empty/],
     ["kars-mesh", ["offload", "x", "--to", "a", "--capability", "b"], /--capability/],
     ["kars-mesh", ["offload", "x", "--timeout", "2d"], /At most 1440m/],
-    ["kars-mesh", ["replay"], /'stream'/],
+    ["kars-mesh", ["replay"], /Name a stream/],
     ["kars-mesh", ["forget"], /'peer'/],
     ["kars-mesh", ["key", "--file", "--keychain"], /--keychain/],
     // A passphrase is not for the command line, where every process sees it; it is not repeated either.
@@ -70,7 +70,7 @@ describe.concurrent("what is not understood ends with 2 and says where to look",
       ["key", "--passphrase", "hunter22"],
       /^(?!.*hunter22)A passphrase is not taken from the command line/,
     ],
-    ["kars-mesh", ["replay", "x", "--at", "-1"], /whole number/],
+    ["kars-mesh", ["replay", "x", "--at", "-1"], /commit's number/],
     ["kars-local", ["up", "--port", "70000"], /from 0 to 65535/],
     ["kars-local", ["up", "--max-file", "241"], /from 1 to 240/],
     ["kars-local", ["up", "--public-url", "mesh.example.org"], /scheme, host and port alone/],
@@ -144,12 +144,22 @@ describe.concurrent("an unpaired laptop", () => {
     [["whoami"], { did: null, name: null, clusters: [] }],
     [["peers"], { peers: [], malformed: 0 }],
     [["status"], { offloads: [] }],
-    [["history"], { lines: [], total: 0 }],
     [["history", "--streams"], { streams: [] }],
   ])("%j has little to tell", async (command, document) => {
     const laptop = new Laptop();
     expect(await laptop.json(...command)).toEqual(document);
     expect((await laptop.text(...command)).trim()).not.toBe("");
+  });
+
+  test("a home in which nothing has happened has no history, and nothing to follow", async () => {
+    const laptop = new Laptop();
+    expect(await laptop.run("history", "--json")).toEqual({ code: 0, stdout: "", stderr: "" });
+    expect(await laptop.text("history")).toBe("Nothing of that has happened here yet.\n");
+    expect(await failure("kars-mesh", ["--home", laptop.home, "history", "--follow"])).toMatchObject({ code: 1 });
+    expect(await failure("kars-mesh", ["--home", laptop.home, "history", "--peer", "bob"])).toEqual({
+      code: 1,
+      error: "peer_unknown",
+    });
   });
 
   test.each<[string[], string]>([

@@ -6,13 +6,17 @@ import { persist } from "../../src/actors/state.ts";
 import { CLUSTER_DEFINITIONS, partsOf } from "../../src/inspect/definitions.ts";
 import { stateText } from "../../src/inspect/fold.ts";
 import { formatHistory, listStreams, readHistory } from "../../src/inspect/history.ts";
+import { type Point, type Replay, replayStream as replayOf } from "../../src/inspect/moments.ts";
 import { REDACTED, redactContext } from "../../src/inspect/redact.ts";
-import { checkReplay, replayStream } from "../../src/inspect/replay.ts";
+import { checkReplay } from "../../src/inspect/replay.ts";
+import { homeSource } from "../../src/inspect/source.ts";
 import { realDisk } from "../../src/store/disk.ts";
 import type { StoredEvent } from "../../src/store/journal.ts";
 import { writeSnapshots } from "../../src/store/snapshots.ts";
 import { cluster, type Laptop, laptop, say, temporaryDirectory } from "./world.ts";
 
+const replayStream = (home: string, stream: string, number?: number): Promise<Replay> =>
+  replayOf(homeSource(home), stream, number === undefined ? undefined : ({ number } satisfies Point));
 const asJson = (value: unknown): unknown => JSON.parse(JSON.stringify(value));
 
 /** Two laptops that have talked; both are running. */
