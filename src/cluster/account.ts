@@ -31,7 +31,7 @@ export class Account {
     return this.#telling !== undefined;
   }
 
-  /** Resolves when the relay has all that was told so far, or the sandbox closes. */
+  /** Resolves when the relay has all that was told so far, in a session that the controller has, or the sandbox closes. */
   get told(): Promise<void> {
     return this.#telling ?? Promise.resolve();
   }
@@ -58,7 +58,7 @@ export class Account {
     const stream = conversationOf(controller);
     const isThere = () => {
       const context: ConversationContext | undefined = core.system.state(stream)?.snapshot.context;
-      return context?.outbox.every((item) => item.id !== id) ?? false;
+      return context !== undefined && [...context.outbox, ...context.unconfirmed].every((item) => item.id !== id);
     };
     const concerns = (changed: string) => changed === stream;
     // Longer than its time no run lasts.

@@ -126,7 +126,8 @@ export class Errand {
   }
 
   async #perform(task: string): Promise<void> {
-    const { config, clock } = { config: this.#config, clock: this.#clock };
+    const config = this.#config;
+    const clock = this.#clock;
     const { run, directory } = config;
     const begun = clock.now();
     const elapsed = () => Math.round((clock.now() - begun) / 100) / 10;

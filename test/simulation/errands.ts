@@ -310,8 +310,7 @@ export class Errands {
     const used = tokensOf(task, world);
     if (run && run.tokens > used) world.violated(`offload ${id} used ${used} tokens, and ${run.tokens} are counted`);
     if (view.status !== "done") return;
-    // Where things go wrong the laptop's word that it is over may be handled before the sandbox's own account.
-    if (world.plan.isCalm && (run?.tokens !== used || run.result?.ok !== true))
+    if (run?.tokens !== used || run.result?.ok !== true)
       world.violated(`the controller does not know what the offload ${id} used, or how it ended`);
     if (view.files.length !== files.length)
       world.violated(`offload ${id} has ${view.files.length} of ${files.length} files`);
