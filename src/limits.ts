@@ -13,6 +13,8 @@ const DAY_MS = 24 * HOUR_MS;
 
 /** A relay frame: the reference relay closes the connection with 1009 above it, and so do we. */
 export const FRAME_SIZE_MAX = 16 * MiB;
+/** A frame that is handled as a string: a longer one, or its ciphertext, stays bytes, which are free again as soon as it has gone. */
+export const FRAME_TEXT_SIZE_MAX = 16 * KiB;
 /** The JSON of one message, the bound of the deployed clusters: a larger payload travels in chunks. */
 export const PAYLOAD_SIZE_MAX = 512 * KiB;
 /** What one chunk message carries, so that it fits a frame of the deployed clusters: a payload is cut into as many as it takes. */
@@ -33,7 +35,7 @@ export const TRANSFER_WAIT_MS = 3 * DAY_MS;
 export const FILE_SIZE_MAX = 30_000_000;
 export const FILE_MEGABYTES = FILE_SIZE_MAX / 1_000_000;
 /** A piece of a file as peers pull it, small enough that ten transfers at once fit into memory: larger ones are not understood. */
-export const FILE_CHUNK_SIZE = 256 * KiB;
+export const FILE_CHUNK_SIZE = 512 * KiB;
 /** The smallest piece that an offer may name, so that a file is not thousands of messages: such an offer is not understood. */
 export const FILE_CHUNK_SIZE_MIN = 32 * KiB;
 /** Pieces of one file, each of which waits as an entry of its conversation's state: as many as the smallest make of FILE_SIZE_MAX. */
@@ -44,9 +46,10 @@ export const FILE_MEGABYTES_MAX = Math.floor((FILE_CHUNKS_MAX * FILE_CHUNK_SIZE)
 export const FILE_SIZE_ALLOWED_MAX = FILE_MEGABYTES_MAX * 1_000_000;
 /** What a piece says of itself, which is read before its bytes: a longer one is not understood. */
 export const FILE_HEADER_SIZE_MAX = KiB;
-/** Pieces that one pull asks for, and pulls under way at once, which bound what of a transfer is in memory. */
-export const FILE_PULL_CHUNKS = 2;
-export const FILE_PULLS_AHEAD = 1;
+/** Pieces that one pull asks for, and pulls under way at once, of one peer and of all: they bound what of transfers is in memory. */
+export const FILE_PULL_CHUNKS = 1;
+export const FILE_PULLS_AHEAD = 8;
+export const FILE_PULLS_SHARED = 12;
 /** Files of one offload, each way, so that a state can list them: more are refused with `limit_reached`, or not taken. */
 export const FILES_MAX = 64;
 /** A file's name as it crosses the mesh, what file systems hold: a longer one is not understood. */
@@ -96,8 +99,12 @@ export const INBOUND_FRAMES_MAX = 1_000;
 export const INBOUND_SIZE_MAX = 256 * MiB;
 /** Peers of whom a knock could not be judged that are remembered, so that what comes behind it waits: the oldest is forgotten. */
 export const UNJUDGED_PEERS_MAX = 4_096;
-/** Frames sealed and not yet on the wire that are kept ready: any other is built again from its message key. */
-export const SEALED_FRAMES_KEPT = 256;
+/** What is kept ready of frames that are sealed and not yet on the wire: any other is built again from its message key. */
+export const SEALED_FRAMES_SIZE_KEPT = 4 * MiB;
+/** Messages that are sealed in the commit that decides on them: more are sealed one after the other, so that others get their turn. */
+export const SEALED_AT_ONCE_MAX = 4;
+/** What may wait in our own socket, which is in memory: above it, what is sealed waits on the disk. */
+export const LINK_BUFFER_SIZE_MAX = 4 * MiB;
 /** Ratchet sessions with one peer, each of which a frame may be tried with: the oldest is closed. */
 export const SESSIONS_PER_PEER_MAX = 8;
 /** Knocks of different peers that are judged at once, each of which asks the registry: further ones wait their turn. */
@@ -296,8 +303,6 @@ export const RELAY_CLOSE_WAIT_MS = SECOND_MS;
 /** Frames and bytes of one connection that are being made durable, which are in memory: above either, its socket is not read. */
 export const IN_FLIGHT_FRAMES_MAX = 1_024;
 export const IN_FLIGHT_SIZE_MAX = 1 * MiB;
-/** A frame that the relay keeps as a string: a longer one stays the bytes it came as, which are free again as soon as it has gone. */
-export const FRAME_TEXT_SIZE_MAX = 16 * KiB;
 /** What may wait in a socket, which is in memory: above it, delivery stops until the reader has caught up. */
 export const SEND_BUFFER_SIZE_MAX = 1 * MiB;
 /** What may wait in a socket when replies pile up as well: its peer sends and does not read, and is cut off. */

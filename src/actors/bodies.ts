@@ -2,6 +2,7 @@ import { deflateRawSync, inflateRawSync } from "node:zlib";
 import { MeshError } from "../errors.ts";
 import { BODY_INLINE_SIZE_MAX, DEFLATE_SHORT_SIZE_MAX, DEFLATE_SIZE_MIN, FRAME_SIZE_MAX } from "../limits.ts";
 import type { Body } from "../machines/definition.ts";
+import { release } from "../memory.ts";
 import type { Blobs } from "../store/blobs.ts";
 import { type Random, seal, unseal } from "../store/seal.ts";
 import type { SecretPatch } from "../store/secrets.ts";
@@ -84,7 +85,10 @@ export class Bodies {
   /** What was sealed, whether it was words or bytes. */
   async openBytes(scope: string, body: Body): Promise<Buffer> {
     if ("sealed" in body) return this.#unseal(scope, new Uint8Array(Buffer.from(body.sealed, "base64")));
-    return this.#unseal(scope, await this.#blobs.read({ blob: body.blob, size: body.size }));
+    const sealed = await this.#blobs.read({ blob: body.blob, size: body.size });
+    const bytes = this.#unseal(scope, sealed);
+    release(sealed);
+    return bytes;
   }
 
   /** As `open`, but words whose key was destroyed come back as null. */

@@ -1,10 +1,11 @@
 import { FILE_CHUNK_SIZE } from "../limits.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
+import { release } from "../memory.ts";
 import { encodeFileChunk } from "../wire/file-chunk.ts";
 import type { PayloadOf } from "../wire/payload.ts";
 import { type Core, conversationOf } from "./core.ts";
 import { type FileToSend, readPieces } from "./files.ts";
-import { type Composed, compose, type Draft, join, sending } from "./outgoing.ts";
+import { compose, type Draft, join, sending } from "./outgoing.ts";
 
 // Files that we offer and a peer pulls. Nothing of them is kept but what was pulled and is not at the relay yet.
 
@@ -24,7 +25,7 @@ export const offer = (
   transfer: string,
   file: FileToSend,
   role?: "log",
-): Composed =>
+): Draft =>
   compose(
     core,
     peer,
@@ -46,9 +47,11 @@ export async function pieces(core: Core, peer: string, file: FileToSend, pull: P
   const { transfer_id: transferId, first, count } = pull;
   const read = await readPieces(core.ports.disk, file, first, count);
   return join(
-    ...read.map((piece) =>
-      sending(core, peer, `${transferId}.${piece.index}`, "part", encodeFileChunk({ transferId, ...piece })),
-    ),
+    ...read.map((piece) => {
+      const plaintext = encodeFileChunk({ transferId, ...piece });
+      release(piece.bytes);
+      return sending(core, peer, `${transferId}.${piece.index}`, "part", plaintext);
+    }),
   );
 }
 

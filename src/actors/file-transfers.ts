@@ -3,6 +3,7 @@ import { join as joinPath } from "node:path";
 import { MeshError } from "../errors.ts";
 import { FILE_CHUNKS_MAX, FILE_PULL_CHUNKS, FILE_PULLS_AHEAD } from "../limits.ts";
 import type { Body } from "../machines/definition.ts";
+import { release } from "../memory.ts";
 import { type FileChunk, parseFileChunk } from "../wire/file-chunk.ts";
 import type { PayloadInput, PayloadOf } from "../wire/payload.ts";
 import { type Core, conversationOf } from "./core.ts";
@@ -47,6 +48,14 @@ interface Incoming {
   pulled: number | undefined;
 }
 
+/** How transfers get to their peer. */
+export interface TransferWays {
+  /** Pulls that may be under way now. */
+  ahead(): number;
+  /** Commits events of which some send. Resolves when they are durable. */
+  commit(draft: Draft): Promise<void>;
+}
+
 /** How far ahead of what is there a piece may be that was asked for. */
 const AHEAD = (FILE_PULLS_AHEAD + 1) * FILE_PULL_CHUNKS;
 
@@ -62,13 +71,20 @@ export class FileTransfers {
   readonly #core: Core;
   readonly #peer: string;
   readonly #taker: FileTaker;
+  readonly #ways: TransferWays;
   readonly #open = new Map<string, Incoming>();
   readonly #seen = new Set<string>();
 
-  constructor(core: Core, peer: string, taker: FileTaker) {
+  constructor(core: Core, peer: string, taker: FileTaker, ways: TransferWays) {
     this.#core = core;
     this.#peer = peer;
     this.#taker = taker;
+    this.#ways = ways;
+  }
+
+  /** Whether pieces are to come. */
+  get isPulling(): boolean {
+    return this.#open.size > 0;
   }
 
   /** Whether a message was taken before, and waits for the pieces that are to come. */
@@ -124,7 +140,7 @@ export class FileTransfers {
   async #pull(incoming: Incoming): Promise<void> {
     const { offer, total, whole } = incoming;
     const { transfer_id } = offer;
-    const until = Math.min(total, step(whole) + FILE_PULLS_AHEAD * FILE_PULL_CHUNKS);
+    const until = Math.min(total, step(whole) + this.#ways.ahead() * FILE_PULL_CHUNKS);
     // Of what was asked for before a restart nothing is known: asking again is the same message again.
     let from = incoming.pulled ?? step(whole);
     if (from >= until) return;
@@ -174,10 +190,12 @@ export class FileTransfers {
   async *#bytesOf({ offer, total, pieces }: Incoming, bodyOf: BodyOf, digest: Hash): AsyncGenerator<Uint8Array> {
     for (let index = 0; index < total; index++) {
       const body = bodyOf(pieces.get(index) ?? "");
-      const chunk = body && parseFileChunk(await this.#core.bodies.openBytes(this.#peer, body));
+      const plaintext = body && (await this.#core.bodies.openBytes(this.#peer, body));
+      const chunk = plaintext && parseFileChunk(plaintext);
       if (!chunk) throw new Error(`piece ${index} of ${offer.file_name} is gone`);
       digest.update(chunk.bytes);
       yield chunk.bytes;
+      release(plaintext);
     }
   }
 
@@ -210,8 +228,8 @@ export class FileTransfers {
   #done = (ids: readonly string[]): Draft =>
     entriesOnly({ stream: conversationOf(this.#peer), event: { type: "HANDLED", ids } });
 
-  async #commit({ entries, secrets, before }: Draft): Promise<void> {
-    await this.#core.system.commit(entries, { secrets, before }).durable;
+  #commit(draft: Draft): Promise<void> {
+    return this.#ways.commit(draft);
   }
 }
 

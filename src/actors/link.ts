@@ -1,8 +1,9 @@
 import { base64, type Identity, sign, utf8 } from "../crypto/index.ts";
-import { RELAY_IDLE_MS, RELAY_RETRY_MS } from "../limits.ts";
+import { LINK_BUFFER_SIZE_MAX, RELAY_IDLE_MS, RELAY_RETRY_MS } from "../limits.ts";
 import type { LinkContext } from "../machines/link/machine.ts";
 import { safeParse } from "../parse.ts";
 import { CLOSE, ClientFrame, Envelope, EXTENSIONS, type RoutedFrame } from "../wire/frame.ts";
+import { type FrameText, readFrame, writeFrame } from "../wire/frame-text.ts";
 import { PlainMessage } from "../wire/legacy.ts";
 import type { Ports, Socket } from "./ports.ts";
 import type { ActorSystem } from "./system.ts";
@@ -52,6 +53,8 @@ export class Link {
   readonly #dropped = new WeakSet<Socket>();
   /** The last heartbeat: when it was, what waited in the socket then, and whether anything was heard since. */
   #beaten: { readonly at: number; readonly buffered: number; heard: boolean } | undefined;
+  /** Who waits for room in the socket. */
+  #waiting: (() => void)[] = [];
   /** Frames that came and were not in a form that is understood. */
   malformed = 0;
 
@@ -94,6 +97,7 @@ export class Link {
 
   /** Nothing is on the wire any more: what was goes again when the link is up. */
   #fell(): void {
+    this.#goOn();
     this.#online = false;
     this.#beaten = undefined;
     this.#awaiting = new Map();
@@ -111,12 +115,26 @@ export class Link {
     if (this.#url !== undefined && this.value === "down") this.#tell({ type: "CONNECT", url: this.#url });
   }
 
+  /** Whether so much waits in the socket that nothing should be added. */
+  get isFull(): boolean {
+    return this.#online && (this.#socket?.buffered ?? 0) > LINK_BUFFER_SIZE_MAX;
+  }
+
+  /** Resolves when the socket has room again, or is gone. */
+  async room(): Promise<void> {
+    while (this.isFull) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  }
+
+  #goOn(): void {
+    for (const resolve of this.#waiting.splice(0)) resolve();
+  }
+
   /** Puts a frame on the wire if the link is up. `taken` is called when the relay has it; never, if the link goes down before. */
   transmit(frame: RoutedFrame | { readonly id: string }, taken: (proof: Proof) => void): void {
     if (!this.#online) return;
     const { id } = frame;
     if (this.#acknowledges) this.#awaiting.set(id, taken);
-    this.#send(frame);
+    this.#socket?.send(writeFrame(frame));
     if (!this.#acknowledges) taken("written");
   }
 
@@ -230,6 +248,9 @@ export class Link {
         // far away would be taken for a plain one, and what it never took for transmitted.
         socket.send(JSON.stringify({ v: 1, type: "fetch_pending", from: did }));
       },
+      sent: () => {
+        if (!this.isFull) this.#goOn();
+      },
       answered: () => {
         if (this.#socket === socket) this.#heard();
       },
@@ -248,14 +269,8 @@ export class Link {
     this.#socket = socket;
   }
 
-  #received(text: string, up: (extensions: readonly string[], pending: number) => void): void {
-    let json: unknown;
-    try {
-      json = JSON.parse(text);
-    } catch {
-      // Counted with whatever else is not a frame.
-      json = undefined;
-    }
+  #received(text: FrameText, up: (extensions: readonly string[], pending: number) => void): void {
+    const json = readFrame(text);
     const parsed = safeParse(ClientFrame, json);
     const frame = parsed.data;
     // The relay's own words carry no sender; a peer that could put them into our connection could say `accepted` for it.

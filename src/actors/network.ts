@@ -3,6 +3,8 @@ import type { Socket as Connection } from "node:net";
 import { Readable } from "node:stream";
 import { WebSocket } from "ws";
 import { FRAME_SIZE_MAX, LINK_OPEN_TIMEOUT_MS } from "../limits.ts";
+import { release } from "../memory.ts";
+import { frameText } from "../wire/frame-text.ts";
 import type { Network, Socket, SocketEvents } from "./ports.ts";
 import { type Environment, type NamedProxy, proxyFor, realEnvironment } from "./proxy.ts";
 import { openTunnel } from "./tunnel.ts";
@@ -21,7 +23,10 @@ function open(url: string, events: SocketEvents, connection?: Connection): Socke
   let problem = "";
   socket.on("open", () => events.opened());
   socket.on("message", (data, isBinary) => {
-    if (!isBinary) events.received(data.toString());
+    if (isBinary || !Buffer.isBuffer(data)) return;
+    const text = frameText(data);
+    events.received(text);
+    release(text);
   });
   socket.on("pong", () => events.answered());
   // A socket that fails reports it here and then closes; the close is what counts.
@@ -31,7 +36,11 @@ function open(url: string, events: SocketEvents, connection?: Connection): Socke
   socket.on("close", (code, reason) => events.closed(code, reason.toString() || problem));
   return {
     send: (text) => {
-      if (socket.readyState === WebSocket.OPEN) socket.send(text);
+      if (socket.readyState === WebSocket.OPEN)
+        socket.send(text, { binary: false }, () => {
+          release(text);
+          events.sent?.();
+        });
     },
     ping: () => {
       if (socket.readyState === WebSocket.OPEN) socket.ping();

@@ -141,7 +141,7 @@ export class MeshNode {
       sandboxes.performers,
       options.fileSizeMax,
     );
-    const handling = new Handling(this.core, onWork, options.files ?? this.offloads.files);
+    const handling = new Handling(this.core, this.outgoing, onWork, options.files ?? this.offloads.files);
     // What a sandbox was still sending for an offload that is over is let go of.
     system.subscribe(({ stream, state: { snapshot } }) => {
       const isOver = stream.startsWith("offload/") && !snapshot.matches("active");

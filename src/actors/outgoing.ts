@@ -1,8 +1,9 @@
 import { hash } from "node:crypto";
 import { base64, encrypt, sealMessage, utf8 } from "../crypto/index.ts";
 import { asMeshError, MeshError } from "../errors.ts";
-import { PAYLOAD_SIZE_MAX, SEALED_FRAMES_KEPT, TRANSFER_CHUNK_SIZE, TRANSFER_CHUNKS_MAX } from "../limits.ts";
+import { PAYLOAD_SIZE_MAX, SEALED_AT_ONCE_MAX, TRANSFER_CHUNK_SIZE, TRANSFER_CHUNKS_MAX } from "../limits.ts";
 import type { ConversationContext, MessageKind, Outgoing } from "../machines/conversation/events.ts";
+import { release } from "../memory.ts";
 import type { Entry } from "../store/journal.ts";
 import type { SecretPatch } from "../store/secrets.ts";
 import type { Message, MessageHeader } from "../wire/frame.ts";
@@ -10,6 +11,7 @@ import type { Payload, PayloadInput, PayloadOf } from "../wire/payload.ts";
 import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
 import { Keyring, type Ratchet } from "./keyring.ts";
 import type { Proof } from "./link.ts";
+import { SealedFrames } from "./sealed-frames.ts";
 import type { Outcome } from "./system.ts";
 import { uuidFrom } from "./uuid.ts";
 
@@ -19,18 +21,16 @@ import { uuidFrom } from "./uuid.ts";
 export interface Draft {
   readonly entries: readonly Entry[];
   readonly secrets: SecretPatch;
-  readonly before?: () => Promise<void>;
+  readonly before?: (() => Promise<void>) | undefined;
+  /** The messages that it decides to send: what is to be encrypted. */
+  readonly messages?: readonly { readonly id: string; readonly content: string | Uint8Array }[];
 }
 
-/** The SEND events of one payload. */
-export interface Composed extends Draft {
-  /** The message, when it is one only: what is to be encrypted. */
-  readonly sole?: { readonly id: string; readonly text: string };
-}
-
-/** A message that is encrypted and not committed yet. */
+/** Messages that are encrypted and not committed yet. */
 interface Sealing {
   readonly draft: Draft;
+  /** As it is after them. */
+  readonly ratchet: Ratchet;
   /** To be called when its commit was accepted, before anything is awaited. Resolves with that commit. */
   readonly accepted: (durable: Promise<void>) => Promise<void>;
 }
@@ -51,6 +51,7 @@ export function join(...drafts: readonly Draft[]): Draft {
     before: async () => {
       await Promise.all(drafts.map((draft) => draft.before?.()));
     },
+    messages: drafts.flatMap(({ messages = [] }) => messages),
   };
 }
 
@@ -60,7 +61,7 @@ export const entriesOnly = (...entries: readonly Entry[]): Draft => ({ entries, 
 export function sending(core: Core, peer: string, id: string, kind: MessageKind, content: string | Uint8Array): Draft {
   const { body, size, secrets, before } = core.bodies.seal(peer, content, kind !== "chat");
   const entry: Entry = { stream: conversationOf(peer), event: { type: "SEND", id, kind, body, size } };
-  return { entries: [entry], secrets, ...(before && { before }) };
+  return { entries: [entry], secrets, messages: [{ id, content }], ...(before && { before }) };
 }
 
 const sha256 = (bytes: Uint8Array | string) => hash("sha256", bytes, "hex");
@@ -70,11 +71,10 @@ const sha256 = (bytes: Uint8Array | string) => hash("sha256", bytes, "hex");
  * @param id unique among all that is ever sent; the same id again is the same message again
  * @throws MeshError `file_too_large` when it has more chunks than a transfer may have
  */
-export function compose(core: Core, peer: string, payload: PayloadInput, id = uuidFrom(core.ports.random)): Composed {
+export function compose(core: Core, peer: string, payload: PayloadInput, id = uuidFrom(core.ports.random)): Draft {
   const text = JSON.stringify(payload);
   const bytes = Buffer.from(text, "utf8");
-  if (bytes.length <= PAYLOAD_SIZE_MAX)
-    return { ...sending(core, peer, id, kindOf(payload), text), sole: { id, text } };
+  if (bytes.length <= PAYLOAD_SIZE_MAX) return sending(core, peer, id, kindOf(payload), text);
   const total = Math.ceil(bytes.length / TRANSFER_CHUNK_SIZE);
   if (total > TRANSFER_CHUNKS_MAX) throw new MeshError("file_too_large");
   const slices = Array.from({ length: total }, (_, index) =>
@@ -111,7 +111,7 @@ const contextOf = (core: Core, peer: string): ConversationContext | undefined =>
 
 export class OutgoingMail {
   readonly #core: Core;
-  readonly #frames = new Map<string, string>();
+  readonly #frames = new SealedFrames();
   /** What the relay has just said that it has, by peer. */
   readonly #taken = new Map<string, string[]>();
 
@@ -121,30 +121,47 @@ export class OutgoingMail {
 
   /** The words of a peer were destroyed: frames that were kept of them go. */
   forget(peer: string): void {
-    for (const key of this.#frames.keys()) if (key.startsWith(`${peer} `)) this.#frames.delete(key);
+    this.#frames.forget(peer);
   }
 
   /**
-   * Decides that this is sent, and `more` with it. A message that nothing waits before is sealed in the same commit, with the
-   * session that sends: one sync makes both durable.
+   * Decides that this is sent, and `more` with it. A few messages that nothing waits before are sealed in the same commit, with
+   * the session that sends: one sync makes all durable.
    */
-  send(peer: string, composed: Composed, more: readonly Entry[] = []): Outcome {
+  send(peer: string, draft: Draft, more: readonly Entry[] = []): Outcome {
     const { system } = this.#core;
-    const sealing = this.#sealAtOnce(peer, composed);
+    const sealing = this.#sealAtOnce(peer, draft);
     if (sealing) {
-      const { entries, secrets, before } = join(composed, sealing.draft, entriesOnly(...more));
+      const { entries, secrets, before } = join(draft, sealing.draft, entriesOnly(...more));
       const { accepted, durable } = system.commit(entries, { atomic: true, secrets, before });
-      if (!accepted.includes(false)) return { accepted, durable: sealing.accepted(durable) };
+      if (!accepted.includes(false)) {
+        for (const { content } of draft.messages ?? []) release(content);
+        return { accepted, durable: sealing.accepted(durable) };
+      }
     }
-    const { entries, secrets, before } = composed;
+    const { entries, secrets, before } = draft;
     return system.commit([...entries, ...more], { secrets, before });
   }
 
-  #sealAtOnce(peer: string, { sole }: Composed): Sealing | undefined {
+  #sealAtOnce(peer: string, { messages = [] }: Draft): Sealing | undefined {
     const context = contextOf(this.#core, peer);
-    if (!sole || !context?.session || context.outbox.some(({ sealed }) => !sealed)) return undefined;
-    const ratchet = this.#core.keyring.ratchet(context.session);
-    return ratchet && this.#encrypt(peer, sole, utf8.encode(sole.text), context.session, ratchet);
+    const isFew = messages.length > 0 && messages.length <= SEALED_AT_ONCE_MAX;
+    if (!isFew || !context?.session || context.outbox.some(({ sealed }) => !sealed)) return undefined;
+    const { session } = context;
+    let ratchet = this.#core.keyring.ratchet(session);
+    if (!ratchet) return undefined;
+    const sealings: Sealing[] = [];
+    for (const { id, content } of messages) {
+      const plaintext = typeof content === "string" ? utf8.encode(content) : content;
+      const sealing = this.#encrypt(peer, { id }, plaintext, session, ratchet);
+      sealings.push(sealing);
+      ratchet = sealing.ratchet;
+    }
+    return {
+      draft: join(...sealings.map(({ draft }) => draft)),
+      ratchet,
+      accepted: async (durable) => void (await Promise.all(sealings.map(({ accepted }) => accepted(durable)))),
+    };
   }
 
   /** Encrypts messages in order with the session that sends. */
@@ -186,27 +203,28 @@ export class OutgoingMail {
     const header: MessageHeader = { dh: base64.encode(sealed.header.dh), pn: sealed.header.pn, n: sealed.header.n };
     const nonce = base64.encode(sealed.nonce);
     const frame = again && { frame: uuidFrom(ports.random) };
+    const moved: Ratchet = { ...ratchet, state: sealed.state };
     return {
+      ratchet: moved,
       draft: {
         entries: [
           { stream: sessionOf(session), event: { type: "ENCRYPTED", message: id } },
           { stream: conversationOf(peer), event: { type: "SEALED", id, session, header, nonce, ...frame } },
         ],
         secrets: {
-          ...Keyring.ratchetPatch(session, { state: sealed.state, associatedData }, ratchet),
+          ...Keyring.ratchetPatch(session, moved, ratchet),
           ...Keyring.sentKeyPatch(peer, id, sealed.messageKey),
         },
       },
       accepted: async (durable) => {
-        keyring.moved(session, { ...ratchet, state: sealed.state });
+        keyring.moved(session, moved);
         // What another session sealed of it, and is lost, must not go out under this one's header.
-        this.#frames.delete(`${peer} ${id}`);
-        if (this.#frames.size < SEALED_FRAMES_KEPT) this.#frames.set(`${peer} ${id}`, base64.encode(sealed.ciphertext));
+        this.#frames.set(peer, id, sealed.ciphertext);
         try {
           await durable;
         } catch (error) {
           // Never sealed: the next attempt has a nonce of its own.
-          this.#frames.delete(`${peer} ${id}`);
+          this.#frames.delete(peer, id);
           throw error;
         }
       },
@@ -215,10 +233,13 @@ export class OutgoingMail {
 
   /** Puts sealed messages on the wire, in order. When the link is down nothing happens: they are asked for again when it is up. */
   async transmit(peer: string, ids: readonly string[]): Promise<void> {
-    const { lanes } = this.#core;
+    const { lanes, link } = this.#core;
     const transmitting = ids.map((id) =>
       lanes.run(`wire ${peer}`, async () => {
-        for (let next: string | undefined = id; next !== undefined; ) next = await this.#transmit(peer, next);
+        for (let next: string | undefined = id; next !== undefined; ) {
+          if (link.isFull) await link.room();
+          next = await this.#transmit(peer, next);
+        }
       }),
     );
     await Promise.all(transmitting);
@@ -229,7 +250,7 @@ export class OutgoingMail {
     const { link, keyring } = this.#core;
     const item = this.#dueForWire(peer, id);
     if (!item?.sealed) return undefined;
-    let ciphertext = this.#frames.get(`${peer} ${id}`);
+    let ciphertext = this.#frames.get(peer, id);
     if (ciphertext === undefined) {
       ciphertext = await this.#rebuild(peer, item, item.sealed);
       if (this.#dueForWire(peer, id)?.sealed?.nonce !== item.sealed.nonce) return undefined;
@@ -252,7 +273,7 @@ export class OutgoingMail {
       // Sealed anew meanwhile, it goes in another frame: of that the relay has said nothing.
       const now = contextOf(this.#core, peer)?.outbox.find((candidate) => candidate.id === id);
       if (now?.sealed?.nonce !== nonce) return;
-      this.#frames.delete(`${peer} ${id}`);
+      this.#frames.delete(peer, id);
       if (proof === "accepted") this.#accepted(peer, id);
       else this.#transmitted(peer, [id], proof);
     });
@@ -303,13 +324,13 @@ export class OutgoingMail {
   }
 
   /** The identical ciphertext again, from the message key that was kept for this. */
-  async #rebuild(peer: string, item: Outgoing, sealed: NonNullable<Outgoing["sealed"]>): Promise<string> {
+  async #rebuild(peer: string, item: Outgoing, sealed: NonNullable<Outgoing["sealed"]>): Promise<Uint8Array> {
     const { bodies, keyring } = this.#core;
     const plaintext = await bodies.openBytes(peer, item.body);
     const key = keyring.sentKey(peer, item.id);
     const ratchet = keyring.ratchet(sealed.session);
     if (!key || !ratchet) throw new MeshError("store_damaged", `The message key of ${item.id} is missing.`);
     const header = { dh: base64.decode(sealed.header.dh), pn: sealed.header.pn, n: sealed.header.n };
-    return base64.encode(sealMessage(key, base64.decode(sealed.nonce), ratchet.associatedData, header, plaintext));
+    return sealMessage(key, base64.decode(sealed.nonce), ratchet.associatedData, header, plaintext);
   }
 }

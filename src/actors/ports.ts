@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import { usePrimitives } from "../crypto/index.ts";
 import { type Disk, realDisk } from "../store/disk.ts";
 import type { Random } from "../store/seal.ts";
+import type { FrameText } from "../wire/frame-text.ts";
 import { realClock } from "./clock.ts";
 
 // Everything impure that the actors use comes through here, so that a simulated world can stand in its place.
@@ -21,7 +22,8 @@ export interface Clock {
 
 /** One WebSocket as the link needs it. */
 export interface Socket {
-  send(text: string): void;
+  /** A long text is the socket's from here on. */
+  send(text: FrameText): void;
   /** Asks the other side for a sign of life (RFC 6455 section 5.5.2): `answered`. */
   ping(): void;
   /** Bytes accepted by `send` that have not left yet. */
@@ -30,7 +32,10 @@ export interface Socket {
 }
 export interface SocketEvents {
   opened(): void;
-  received(text: string): void;
+  /** Some of what was `buffered` has left. */
+  sent?(): void;
+  /** A long text is there during the call only. */
+  received(text: FrameText): void;
   answered(): void;
   closed(code: number, reason: string): void;
 }

@@ -1,6 +1,7 @@
 import { applySkipped, base64, CryptoError, type Decrypted, decrypt, type Kdf, utf8 } from "../crypto/index.ts";
 import { MeshError } from "../errors.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
+import { release } from "../memory.ts";
 import { isFileChunk } from "../wire/file-chunk.ts";
 import type { Message } from "../wire/frame.ts";
 import { type Payload, parsePayload } from "../wire/payload.ts";
@@ -94,6 +95,7 @@ export class Reception {
     const conversation = conversationOf(peer);
     if (isKnown) this.count(peer, "duplicates");
     const news: Draft = isKnown ? { entries: [], secrets: {} } : this.#newsOf(frame, id, session, result.plaintext);
+    release(result.plaintext);
     const disproved = kdf && this.#sessions.endDisproved(peer, kdf);
     const { accepted, durable } = system.commit(
       [
@@ -181,7 +183,7 @@ export class Reception {
       for (const { ratchet, kdf } of keyring.candidates(session)) {
         try {
           const header = { dh: base64.decode(frame.header.dh), pn: frame.header.pn, n: frame.header.n };
-          const ciphertext = base64.decode(frame.ciphertext);
+          const ciphertext = typeof frame.ciphertext === "string" ? base64.decode(frame.ciphertext) : frame.ciphertext;
           const { associatedData } = ratchet;
           const result = decrypt(ratchet.state, ratchet.skipped, {
             associatedData,
@@ -189,6 +191,7 @@ export class Reception {
             ciphertext,
             random: ports.random,
           });
+          release(ciphertext);
           return { session, ratchet, result, kdf };
         } catch (error) {
           if (!(error instanceof CryptoError)) throw error;

@@ -1,11 +1,12 @@
 import { asMeshError } from "../errors.ts";
-import { TRANSFER_WAIT_MS } from "../limits.ts";
+import { FILE_PULLS_AHEAD, FILE_PULLS_SHARED, TRANSFER_WAIT_MS } from "../limits.ts";
 import { type ConversationContext, isHeld } from "../machines/conversation/events.ts";
+import { release } from "../memory.ts";
 import { isFileChunk } from "../wire/file-chunk.ts";
 import { type Payload, parsePayload } from "../wire/payload.ts";
 import { type Core, conversationOf } from "./core.ts";
 import { type BodyOf, type FileTaker, FileTransfers } from "./file-transfers.ts";
-import { type Draft, entriesOnly, join } from "./outgoing.ts";
+import { type Draft, entriesOnly, type OutgoingMail } from "./outgoing.ts";
 import { Transfers } from "./transfers.ts";
 
 // Work that was received: it stays in its conversation until whom it concerns has taken it over.
@@ -41,14 +42,16 @@ interface Parts {
 
 export class Handling {
   readonly #core: Core;
+  readonly #outgoing: OutgoingMail;
   readonly #handler: WorkHandler;
   readonly #taker: FileTaker;
   readonly #parts = new Map<string, Parts>();
   /** What takes back the looking for parts that wait too long, by peer. */
   readonly #deadlines = new Map<string, () => void>();
 
-  constructor(core: Core, handler: WorkHandler, taker: FileTaker) {
+  constructor(core: Core, outgoing: OutgoingMail, handler: WorkHandler, taker: FileTaker) {
     this.#core = core;
+    this.#outgoing = outgoing;
     core.signal.addEventListener("abort", () => {
       for (const disarm of this.#deadlines.values()) disarm();
     });
@@ -84,8 +87,10 @@ export class Handling {
       if (!now || isHeld(now)) return;
       if (parts.files.has(item.id) || parts.payloads.has(item.id)) continue;
       const content = await this.#core.bodies.openBytes(peer, item.body);
-      if (isFileChunk(content)) await parts.files.arrived(item.id, content);
-      else if (!(await this.#take(peer, item.id, parsePayload(content.toString("utf8")), parts, bodyOf))) return;
+      if (isFileChunk(content)) {
+        await parts.files.arrived(item.id, content);
+        release(content);
+      } else if (!(await this.#take(peer, item.id, parsePayload(content.toString("utf8")), parts, bodyOf))) return;
     }
     await parts.files.advance(bodyOf);
     await this.#expire(peer, parts);
@@ -112,10 +117,19 @@ export class Handling {
   #partsOf(peer: string): Parts {
     const parts = this.#parts.get(peer) ?? {
       payloads: new Transfers(this.#core.bodies, peer),
-      files: new FileTransfers(this.#core, peer, this.#taker),
+      files: new FileTransfers(this.#core, peer, this.#taker, {
+        ahead: () => this.#ahead(),
+        commit: (draft) => this.#outgoing.send(peer, draft).durable,
+      }),
     };
     this.#parts.set(peer, parts);
     return parts;
+  }
+
+  /** Pulls under way at once of one peer: those from whom files come share what there is room for. */
+  #ahead(): number {
+    const pulling = [...this.#parts.values()].filter(({ files }) => files.isPulling).length;
+    return Math.max(1, Math.min(FILE_PULLS_AHEAD, Math.floor(FILE_PULLS_SHARED / pulling)));
   }
 
   /** @returns false when it is put off */
@@ -129,7 +143,9 @@ export class Handling {
       if (!arrived) return true;
       return this.#handOver({ peer, id: arrived.id, payload: arrived.payload, inChunks: true }, arrived.ids);
     }
-    return this.#handOver({ peer, id, payload }, [id]);
+    const handOver = () => this.#handOver({ peer, id, payload }, [id]);
+    // Pieces of files are large until they are on the disk: they leave for one peer at a time.
+    return payload?.type === "mesh:file_pull" ? this.#core.lanes.run("pieces", handOver) : handOver();
   }
 
   /** @returns false when it is put off */
@@ -137,9 +153,8 @@ export class Handling {
     work: Omit<Work, "payload"> & { readonly payload: Payload | undefined },
     ids: readonly string[],
   ): Promise<boolean> {
-    const { system, note } = this.#core;
+    const { note } = this.#core;
     const { peer, payload } = work;
-    const done = entriesOnly({ stream: conversationOf(peer), event: { type: "HANDLED", ids } });
     let follows: Follow | undefined;
     if (payload) {
       try {
@@ -152,8 +167,8 @@ export class Handling {
         note(`${payload.type} from ${peer} could not be handled: ${failure.message}`);
       }
     } else note(`A message from ${peer} was in no form that is understood.`);
-    const draft = follows ? join(follows, done) : done;
-    await system.commit(draft.entries, { secrets: draft.secrets, before: draft.before }).durable;
+    const done = { stream: conversationOf(peer), event: { type: "HANDLED", ids } };
+    await this.#outgoing.send(peer, follows ?? entriesOnly(), [done]).durable;
     follows?.begin?.();
     return true;
   }

@@ -1,7 +1,7 @@
 import { conversationOf } from "../actors/core.ts";
 import { until } from "../actors/inbox.ts";
 import type { MeshNode } from "../actors/node.ts";
-import { type Composed, compose } from "../actors/outgoing.ts";
+import { compose, type Draft } from "../actors/outgoing.ts";
 import { asMeshError } from "../errors.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { TaskNews } from "../wire/payload.ts";
@@ -13,14 +13,14 @@ import type { SandboxConfig } from "./sandboxes.ts";
 export class Account {
   readonly #node: MeshNode;
   readonly #config: SandboxConfig;
-  readonly #persist: (draft: () => Composed) => Promise<void>;
+  readonly #persist: (draft: () => Draft) => Promise<void>;
   /** Tokens used until now, and those that the controller was told of. */
   #used = 0;
   #saidUsed = 0;
   #telling: Promise<void> | undefined;
 
   /** @param persist commits what must be said, as often as it takes */
-  constructor(node: MeshNode, config: SandboxConfig, persist: (draft: () => Composed) => Promise<void>) {
+  constructor(node: MeshNode, config: SandboxConfig, persist: (draft: () => Draft) => Promise<void>) {
     this.#node = node;
     this.#config = config;
     this.#persist = persist;

@@ -1,5 +1,6 @@
 import { SEND_BUFFER_SIZE_MAX } from "../limits.ts";
-import type { FrameText, Mail } from "./mailbox.ts";
+import type { FrameText } from "../wire/frame-text.ts";
+import type { Mail } from "./mailbox.ts";
 
 // Delivery to one connection: a cursor over the recipient's mailbox. What waited and what comes live are the same row, so
 // order is the row's order; and a slow reader costs a number, not memory.

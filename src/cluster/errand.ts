@@ -1,7 +1,7 @@
 import { join as joinPath } from "node:path";
 import type { Core } from "../actors/core.ts";
 import type { MeshNode } from "../actors/node.ts";
-import { type Composed, compose, type Draft, entriesOnly } from "../actors/outgoing.ts";
+import { compose, type Draft, entriesOnly } from "../actors/outgoing.ts";
 import { type Clock, repeat } from "../actors/ports.ts";
 import type { Follow, Work } from "../actors/work.ts";
 import { asMeshError, MeshError } from "../errors.ts";
@@ -152,7 +152,7 @@ export class Errand {
       telling.stop();
       // Whoever ended it knows why, and tells the laptop.
       if (this.#stop.signal.aborted) return;
-      const commit = (draft: () => Composed) => this.#persist(draft);
+      const commit = (draft: () => Draft) => this.#persist(draft);
       if (result.log !== undefined) await this.files.sendLog(result.log, commit);
       if (this.#stop.signal.aborted) return;
       if (!result.ok) {
@@ -217,7 +217,7 @@ export class Errand {
 
   // What is said
 
-  #said(payload: PayloadInput, id: string): Composed {
+  #said(payload: PayloadInput, id: string): Draft {
     return compose(this.#core, this.laptop, payload, id);
   }
 

@@ -1,15 +1,6 @@
-import { FRAME_TEXT_SIZE_MAX } from "../limits.ts";
+import type { FrameText } from "../wire/frame-text.ts";
 
 // One recipient's mail in memory: in order of arrival, found by id.
-
-/** A frame's JSON text: one that is longer than FRAME_TEXT_SIZE_MAX is UTF-8. */
-export type FrameText = string | Buffer;
-
-/** A frame's text as it came, which may lie in a larger piece of memory that others share. */
-export function frameText(bytes: Buffer): FrameText {
-  if (bytes.length <= FRAME_TEXT_SIZE_MAX) return bytes.toString();
-  return bytes.buffer.byteLength > 2 * bytes.length ? Buffer.from(bytes) : bytes;
-}
 
 export interface Mail {
   /** Grows with every frame that is stored; never used twice. */

@@ -11,8 +11,9 @@ import {
 import type { Disk } from "../store/disk.ts";
 import { joinPath } from "../store/disk.ts";
 import type { Commit, Draft } from "../store/journal.ts";
+import type { FrameText } from "../wire/frame-text.ts";
 import { Generations, type Piece } from "./generations.ts";
-import { type FrameText, type Mail, Mailbox } from "./mailbox.ts";
+import { type Mail, Mailbox } from "./mailbox.ts";
 
 // The relay's mail: what was routed to an agent and not yet acked by it. Every frame is on disk before anyone is told, and
 // its text is kept in memory besides, so that delivering reads no file. What is kept is what the relay saw: ciphertext.

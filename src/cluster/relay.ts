@@ -6,9 +6,9 @@ import { skim } from "../json.ts";
 import { CONNECT_WAIT_MS, FRAME_SIZE_MAX, RELAY_CLOSE_WAIT_MS, RELAY_IDLE_MS } from "../limits.ts";
 import { safeParse } from "../parse.ts";
 import { Ack, CLOSE, Connect, Envelope, EXTENSIONS, UnprovenConnect } from "../wire/frame.ts";
+import type { FrameText } from "../wire/frame-text.ts";
 import { Connection, type RelaySocket } from "./connection.ts";
 import { firstIssue } from "./issue.ts";
-import type { FrameText } from "./mailbox.ts";
 import type { Mailboxes } from "./mailboxes.ts";
 import { connectRefusal } from "./proof.ts";
 

@@ -4,7 +4,7 @@ import { offer, type Pull, pieces, pullsFiles } from "../actors/file-offers.ts";
 import { RAISE_THERE, SENT_WHOLE, tooLarge } from "../actors/file-size.ts";
 import type { Offer } from "../actors/file-transfers.ts";
 import { type FileToSend, inspectFiles, readInspected, saveFile } from "../actors/files.ts";
-import { type Composed, compose, type Draft, entriesOnly, join } from "../actors/outgoing.ts";
+import { compose, type Draft, entriesOnly, join } from "../actors/outgoing.ts";
 import type { Follow } from "../actors/work.ts";
 import { MeshError } from "../errors.ts";
 import { FILE_SIZE_MAX, FILES_MAX } from "../limits.ts";
@@ -80,7 +80,7 @@ export class SandboxFiles {
   // Back to the laptop
 
   /** Sends result files, or offers them to a laptop that pulls. Gives their names. @throws MeshError `file_too_large` */
-  async send(paths: readonly string[], commit: (draft: () => Composed) => Promise<void>): Promise<string[]> {
+  async send(paths: readonly string[], commit: (draft: () => Draft) => Promise<void>): Promise<string[]> {
     const { core, laptop, run } = this.#options;
     const { disk } = core().ports;
     const files = await inspectFiles(disk, paths);
@@ -109,7 +109,7 @@ export class SandboxFiles {
   }
 
   /** Offers what the task printed, and waits until the laptop has it, or will not. To a laptop that does not pull it is not sent. */
-  async sendLog(path: string, commit: (draft: () => Composed) => Promise<void>): Promise<void> {
+  async sendLog(path: string, commit: (draft: () => Draft) => Promise<void>): Promise<void> {
     const { core, laptop, run } = this.#options;
     const [file] = await inspectFiles(core().ports.disk, [path]);
     if (!file || file.size === 0 || !pullsFiles(core(), laptop)) return;

@@ -4,11 +4,11 @@ import type { Duplex } from "node:stream";
 import { type WebSocket, WebSocketServer } from "ws";
 import { CLUSTER_CONNECTIONS_MAX, FRAME_SIZE_MAX, HTTP_TIMEOUT_MS, SERVER_CLOSE_WAIT_MS } from "../limits.ts";
 import { type Disk, realDisk } from "../store/disk.ts";
+import { frameText } from "../wire/frame-text.ts";
 import type { PairRequest, PairResponse } from "../wire/pair.ts";
 import type { Membership } from "../wire/registry.ts";
 import type { RelaySocket } from "./connection.ts";
 import { serve } from "./http.ts";
-import { frameText } from "./mailbox.ts";
 import { openServices } from "./services.ts";
 
 // One port for all of a cluster that an agent talks to: relay, registry and pairing.

@@ -1,4 +1,5 @@
 import { MeshError } from "../errors.ts";
+import { release } from "../memory.ts";
 import { type Disk, joinPath } from "./disk.ts";
 import type { Random } from "./seal.ts";
 
@@ -25,9 +26,10 @@ export class Blobs {
     this.#random = random;
   }
 
-  /** Names a blob at once, so that a commit can be decided; `write` makes it durable. */
+  /** Names a blob at once, so that a commit can be decided; `write` makes it durable, and gives back the memory of its bytes. */
   reserve(sealed: Uint8Array): { ref: BlobRef; write: () => Promise<void> } {
     const blob = Buffer.from(this.#random(16)).toString("hex");
+    let isWhole = false;
     return {
       ref: { blob, size: sealed.length },
       // Nobody looks for it under its name before the commit that gives it: it needs no other name until it is whole.
@@ -37,7 +39,9 @@ export class Blobs {
           throw error;
         });
         await this.#made;
-        await this.#disk.gather(joinPath(this.#directory, blob), [sealed]);
+        if (!isWhole) await this.#disk.gather(joinPath(this.#directory, blob), [sealed]);
+        isWhole = true;
+        release(sealed);
         await this.#settle();
       },
     };
@@ -58,10 +62,14 @@ export class Blobs {
   /** @throws MeshError `store_damaged` when it is missing or too short */
   async read(ref: BlobRef): Promise<Uint8Array> {
     const path = joinPath(this.#directory, ref.blob);
-    const bytes = await this.#disk.read(path);
-    if (!bytes) throw new MeshError("store_damaged", `${path} is missing.`);
-    if (bytes.length < ref.size) throw new MeshError("store_damaged", `${path} is cut short.`);
-    return bytes.subarray(0, ref.size);
+    try {
+      return await this.#disk.readRange(path, 0, ref.size);
+    } catch (cause) {
+      const size = await this.#disk.size(path).catch(() => undefined);
+      if (size === undefined) throw new MeshError("store_damaged", `${path} is missing.`, { cause });
+      if (size < ref.size) throw new MeshError("store_damaged", `${path} is cut short.`, { cause });
+      throw cause;
+    }
   }
 
   /** Removes every blob that nothing refers to: what a crash left between its writing and its commit. */

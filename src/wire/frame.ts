@@ -84,8 +84,8 @@ export const Message = z.looseObject({
   ...routed,
   type: z.literal("message"),
   header: MessageHeader,
-  /** nonce (12) ‖ ciphertext ‖ tag (16), in base64, which is checked where it is decoded: a large one is not read twice. */
-  ciphertext: z.string().max(FRAME_SIZE_MAX),
+  /** nonce (12) ‖ ciphertext ‖ tag (16), in base64, which is checked where it is decoded; bytes where it was decoded already. */
+  ciphertext: z.union([z.string().max(FRAME_SIZE_MAX), z.custom<Uint8Array>((value) => value instanceof Uint8Array)]),
   /**
    * Extension: the message that is in this frame, when it was in another frame before and a session was lost. A relay that
    * holds the first frame would take a second one of the same id for a repetition.

@@ -3,21 +3,30 @@ import { Link } from "../../src/actors/link.ts";
 import { type Ports, realPorts, type SocketEvents } from "../../src/actors/ports.ts";
 import { ActorSystem } from "../../src/actors/system.ts";
 import { identityFromSeed } from "../../src/crypto/index.ts";
+import { LINK_BUFFER_SIZE_MAX } from "../../src/limits.ts";
 import { linkDefinition } from "../../src/machines/link/machine.ts";
 import { VirtualClock } from "../simulation/clock.ts";
 
 const FRAME = { v: 1, type: "knock", id: "frame-1" };
 
 /** A link to a relay of which the test says what it answers, on a clock that the test moves. */
-function linked({ closesAtOnce = true } = {}) {
+function linked({ closesAtOnce = true, buffered = 0 } = {}) {
   const clock = new VirtualClock();
   let relay: SocketEvents | undefined;
   const sent: { readonly type: string }[] = [];
+  const waiting = { bytes: buffered };
   const network: Ports["network"] = {
     dial: (_, events) => {
       relay = events;
       const close = () => closesAtOnce && events.closed(1000, "");
-      return { buffered: 0, ping: () => undefined, send: (text) => sent.push(JSON.parse(text)), close };
+      return {
+        get buffered() {
+          return waiting.bytes;
+        },
+        ping: () => undefined,
+        send: (text) => sent.push(JSON.parse(text.toString())),
+        close,
+      };
     },
     fetch: () => Promise.reject(new TypeError("fetch failed")),
   };
@@ -41,7 +50,11 @@ function linked({ closesAtOnce = true } = {}) {
   system.start();
   link.connect("ws://relay");
   relay?.opened();
-  return { clock, link, sent, say: (frame: object) => relay?.received(JSON.stringify({ v: 1, ...frame })) };
+  const leave = (bytes: number) => {
+    waiting.bytes -= bytes;
+    relay?.sent?.();
+  };
+  return { clock, link, sent, leave, say: (frame: object) => relay?.received(JSON.stringify({ v: 1, ...frame })) };
 }
 
 it("a relay that is slow to greet is not taken for a plain one: what it has not accepted is not transmitted", async () => {
@@ -80,4 +93,22 @@ it("a link that was let go of has nothing on the wire, also while its socket is 
   expect(link.awaits(FRAME.id)).toBe(true);
   link.pause();
   expect([link.online, link.awaits(FRAME.id)]).toEqual([false, false]);
+});
+
+it("who has much to send waits while the socket is full, until it has room or is gone", async () => {
+  const over = LINK_BUFFER_SIZE_MAX + 2;
+  const { link, leave, say } = linked({ buffered: over });
+  say({ type: "connected", extensions: ["accepted"] });
+  const order: string[] = [];
+  const first = link.room().then(() => order.push("room"));
+  leave(1);
+  order.push("still full");
+  leave(1);
+  await first;
+  expect(order).toEqual(["still full", "room"]);
+  leave(-over);
+  const second = link.room().then(() => order.push("gone"));
+  link.disconnect();
+  await second;
+  expect(order.at(-1)).toBe("gone");
 });

@@ -120,7 +120,7 @@ class OldClient {
     const result = decrypt(this.#session(), new Map(), {
       associatedData: this.#associatedData,
       header: { ...header, dh: base64.decode(header.dh) },
-      ciphertext: base64.decode(ciphertext),
+      ciphertext: base64.decode(String(ciphertext)),
       random,
     });
     this.#state = result.state;

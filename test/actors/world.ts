@@ -54,12 +54,12 @@ export const filtered = (passes: (frame: Frame, direction: "in" | "out") => bool
       const socket = realNetwork.dial(url, {
         ...events,
         received: (text) => {
-          if (passes(JSON.parse(text), "in")) events.received(text);
+          if (passes(JSON.parse(text.toString()), "in")) events.received(text);
         },
       });
       return {
         send: (text) => {
-          if (passes(JSON.parse(text), "out")) socket.send(text);
+          if (passes(JSON.parse(text.toString()), "out")) socket.send(text);
         },
         ping: () => socket.ping(),
         get buffered() {
@@ -78,7 +78,7 @@ export const plain = (ports: Ports): Ports => ({
       const socket = ports.network.dial(url, events);
       return {
         send: (text) => {
-          const frame = JSON.parse(text);
+          const frame = JSON.parse(text.toString());
           if (frame.type === "knock") {
             const { ik, ek, otk } = frame.establishment;
             frame.establishment = { ik, ek, otk };

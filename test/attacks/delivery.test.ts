@@ -105,7 +105,7 @@ describe("forged frames", () => {
       const before = standing(bob);
       const { dh, pn, n } = frame.header;
       const header = encodeHeader({ dh: base64.decode(dh), pn, n });
-      const ciphertext = base64.decode(frame.ciphertext);
+      const ciphertext = base64.decode(String(frame.ciphertext));
       for (let bit = 0; bit < header.length * 8; bit++) {
         const bent = decodeHeader(flip(header, bit));
         await comes(bob, renamed(frame, { header: { ...bent, dh: base64.encode(bent.dh) } }));

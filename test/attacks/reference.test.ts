@@ -26,7 +26,7 @@ describe("1. a ratchet moves only on what is authentic", () => {
     const before = sessionsOf(bob);
     for (const frame of tap.messages) {
       const header = { ...frame.header, dh: base64.encode(new Uint8Array(randomBytes(32))) };
-      const bytes = base64.decode(frame.ciphertext);
+      const bytes = base64.decode(String(frame.ciphertext));
       bytes[20] = (bytes[20] ?? 0) ^ 1;
       await comes(bob, { ...frame, id: randomUUID() });
       await comes(bob, { ...frame, id: randomUUID(), ciphertext: base64.encode(bytes) });
@@ -283,7 +283,7 @@ describe("11. the link", () => {
       dial: (_, events) => {
         dials.push(events);
         return {
-          send: (text) => frames.push(JSON.parse(text)),
+          send: (text) => frames.push(JSON.parse(text.toString())),
           ping: () => undefined,
           buffered: 0,
           close: () => undefined,

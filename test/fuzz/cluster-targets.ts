@@ -1,9 +1,9 @@
 /** What a relay hears of anyone, and what a registry or a controller answers, read by the code that asks. */
 import { pair, Registry } from "../../src/actors/registry.ts";
-import type { FrameText } from "../../src/cluster/mailbox.ts";
 import { createRelay, type Relay } from "../../src/cluster/relay.ts";
 import { base64, base64url } from "../../src/crypto/index.ts";
 import { CLOSE, UnprovenConnect } from "../../src/wire/frame.ts";
+import type { FrameText } from "../../src/wire/frame-text.ts";
 import * as registry from "../../src/wire/registry.ts";
 import { agent, connectFrame } from "../cluster/world.ts";
 import { alice, bobBundle } from "../crypto/world.ts";

@@ -1,6 +1,7 @@
 /** The real network with faults that a scenario asks for: requests nobody answers, frames that are held back, knocks that are refused. */
 import { realNetwork } from "../../src/actors/network.ts";
 import { type Network, type Ports, realPorts } from "../../src/actors/ports.ts";
+import type { FrameText } from "../../src/wire/frame-text.ts";
 
 interface Frame {
   readonly type: string;
@@ -65,8 +66,8 @@ export class FaultyNetwork {
     this.#holding = { frames, held: [] };
   }
 
-  #refuse(text: string, received: (text: string) => void): boolean {
-    const { type, id, from, to }: Frame = JSON.parse(text);
+  #refuse(text: FrameText, received: (text: string) => void): boolean {
+    const { type, id, from, to }: Frame = JSON.parse(text.toString());
     const refusal = type === "knock" ? this.#refusals.shift() : undefined;
     if (!refusal) return false;
     const { reason, isLate } = refusal;
@@ -78,8 +79,8 @@ export class FaultyNetwork {
     return true;
   }
 
-  #receive(text: string, received: (text: string) => void): void {
-    const { type }: Frame = JSON.parse(text);
+  #receive(text: FrameText, received: (text: FrameText) => void): void {
+    const { type }: Frame = JSON.parse(text.toString());
     if (type === "accepted") for (const late of this.#late.splice(0)) queueMicrotask(() => received(late));
     const holding = this.#holding;
     if (!holding || type !== "message") {

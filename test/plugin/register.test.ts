@@ -148,7 +148,7 @@ it.each([
   [{ notify: "loudly" }, /config\.notify: /],
   [{ uploadRoots: ["/a", "b"] }, /config\.uploadRoots\.1: must be an absolute/],
   [{ limits: { filesPerOffload: 65 } }, /config\.limits\.filesPerOffload: /],
-  [{ limits: { megabytesPerFile: 241 } }, /config\.limits\.megabytesPerFile: .*240/],
+  [{ limits: { megabytesPerFile: 481 } }, /config\.limits\.megabytesPerFile: .*480/],
   [{ limits: { megabytesPerOffload: 0 } }, /config\.limits\.megabytesPerOffload: /],
   [{ limits: { runningOffloads: 0.5 } }, /config\.limits\.runningOffloads: /],
   [{ limits: { files: 1 } }, /config\.limits: .*files/],
@@ -164,7 +164,7 @@ it("takes the largest file of the configuration, else of KARS_MESH_MAX_FILE, whi
   expect(readConfig({}).fileSizeMax).toBe(50_000_000);
   expect(readConfig({ limits: { megabytesPerFile: 100 } }).fileSizeMax).toBe(100_000_000);
   vi.stubEnv("KARS_MESH_MAX_FILE", "1G");
-  expect(() => readConfig({})).toThrow(/KARS_MESH_MAX_FILE must be a whole number of megabytes from 1 to 240/);
+  expect(() => readConfig({})).toThrow(/KARS_MESH_MAX_FILE must be a whole number of megabytes from 1 to 480/);
 });
 
 it("takes the home of KARS_MESH_HOME, else ~/.kars/mesh", () => {

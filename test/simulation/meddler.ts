@@ -35,7 +35,7 @@ export class Meddler {
         const socket: Socket = network.dial(url, {
           ...events,
           received: (text) => {
-            const frame: Frame = JSON.parse(text);
+            const frame: Frame = JSON.parse(text.toString());
             if (frame.type === "knock") {
               if (this.#refuses(frame)) return this.#refuse(frame, socket);
               const forgery = this.#forgeryOf(frame);

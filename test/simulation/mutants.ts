@@ -35,7 +35,7 @@ const hasty = (network: Network): Network => ({
     const socket = network.dial(url, {
       ...events,
       received: (text) => {
-        const { type, id, from } = JSON.parse(text);
+        const { type, id, from } = JSON.parse(text.toString());
         if (type === "message") socket.send(JSON.stringify({ v: 1, type: "ack", id, sender: from }));
         events.received(text);
       },

@@ -1,8 +1,8 @@
 import type { Network, SocketEvents } from "../../src/actors/ports.ts";
 import type { RelaySocket } from "../../src/cluster/connection.ts";
-import { frameText } from "../../src/cluster/mailbox.ts";
 import type { SocketEnd } from "../../src/cluster/relay.ts";
 import type { Reply, Request } from "../../src/cluster/routes.ts";
+import { type FrameText, frameText } from "../../src/wire/frame-text.ts";
 import type { VirtualClock } from "./clock.ts";
 import type { Dice } from "./dice.ts";
 import { CALM, type NetworkFaults } from "./faults.ts";
@@ -114,9 +114,10 @@ export class SimulatedNetwork {
     }
     return {
       buffered: 0,
-      send: (text: string) => {
+      send: (given: FrameText) => {
         process.mayDie();
         if (!process.isAlive || !connection) return;
+        const text = given.toString();
         trace(`${process.name} -> ${shown(text)}`);
         observer.frame("up", process, text);
         connection.send("up", text);
@@ -324,7 +325,7 @@ class Connection {
     const { trace } = this.#options;
     if (direction === "down") {
       trace(`${this.#client.name} <- ${shown(text)}`);
-      if (this.#client.isAlive && this.#open.client) this.#events.received(text);
+      if (this.#client.isAlive && this.#open.client) this.#events.received(frameText(Buffer.from(text)));
       return;
     }
     const give = () => {
