@@ -7,13 +7,14 @@ import { delivery } from "./delivery.ts";
 import { files } from "./files.ts";
 import { holds, type Row, type Subject } from "./harness.ts";
 import { hello } from "./hello.ts";
+import { inspector } from "./inspector.ts";
 import { ratchet } from "./ratchet.ts";
 import { reopen } from "./reopen.ts";
 import { document, machine, table } from "./table.ts";
 
 // npm run bench [-- subject…] [--json]
 
-const SUBJECTS: readonly Subject[] = [commits, reopen, bytes, ratchet, delivery, files, hello];
+const SUBJECTS: readonly Subject[] = [commits, reopen, bytes, ratchet, delivery, files, hello, inspector];
 
 const usage = () => `npm run bench [-- SUBJECT…] [--json]
 

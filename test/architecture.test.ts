@@ -10,7 +10,8 @@ const source = join(import.meta.dirname, "../src");
 const ROOMS: Readonly<Record<string, readonly string[]>> = {
   plugin: ["actors", "wire"],
   cli: ["actors", "cluster", "inspect", "wire"],
-  inspect: ["actors", "machines", "store"],
+  inspect: ["actors", "machines", "store", "page"],
+  page: [],
   cluster: ["actors", "machines", "store", "wire", "crypto"],
   actors: ["machines", "store", "wire", "crypto"],
   store: ["crypto"],

@@ -10,7 +10,15 @@ const entry = (program: string) => `${root}dist/cli/${program}.js`;
 /** What runs as `kars-mesh`, and as `kars-local`. */
 export const PROGRAMS = { "kars-mesh": entry("kars-mesh"), "kars-local": entry("kars-local") } as const;
 
-const SOURCES = ["src/**/*.ts", "skills/**", "openclaw.plugin.json", "tsconfig*.json", "package.json"];
+const SOURCES = [
+  "src/**/*.ts",
+  "src/page/*",
+  "scripts/*",
+  "skills/**",
+  "openclaw.plugin.json",
+  "tsconfig*.json",
+  "package.json",
+];
 
 function isBuilt(): boolean {
   const built = statSync(PROGRAMS["kars-local"], { throwIfNoEntry: false });

@@ -31,8 +31,9 @@ export function addLooking(program: Command): void {
   addExport(program);
   program
     .command("inspect")
-    .description("show every actor live, as a stream for the Stately inspector")
+    .description("show every actor and its whole history on a local page, and live to the Stately inspector")
     .option("--port <port>", "the port to listen at; 0 picks a free one", integer(0, PORT_MAX), 0)
+    .option("--no-open", "only say where the page is")
     .action(action(inspect));
 }
 
@@ -90,18 +91,23 @@ async function showStreams(io: Io): Promise<void> {
   io.result({ streams }, text);
 }
 
-async function inspect(io: Io, { port }: { port: number }): Promise<void> {
+async function inspect(io: Io, { port, open }: { port: number; open: boolean }): Promise<void> {
   const stop = interrupted();
   const { startInspector } = await import("../inspect/server.ts");
+  const { openBrowser } = await import("./browser.ts");
   const mesh = await openHome(io);
+  let opened: (() => Promise<void>) | undefined;
   try {
-    const { url, close } = await startInspector(mesh, { port });
-    io.result({ url }, url);
-    io.note("Whoever has this address can look, on this machine only. Ctrl-C ends it.");
+    const { page, url, close } = await startInspector(mesh, { port, home: io.directory });
+    io.result({ page, url }, page);
+    io.note(`For the Stately inspector: ${url}`);
+    io.note("Whoever has one of these addresses can look, on this machine only. Ctrl-C ends it.");
+    if (open && process.stdout.isTTY && !io.json) opened = await openBrowser(page);
     const ended = await Promise.race([stop, mesh.closed.then(() => "owner ended" as const)]);
     await close();
     if (ended) throw new MeshError("closed", "The process that owned the state directory has ended.");
   } finally {
+    await opened?.();
     await mesh.close();
   }
 }

@@ -9,9 +9,14 @@ import { type ReadFrom, readJournal } from "../store/journal-reader.ts";
 /**
  * The commits of a home, those that are there and then each as it comes, until the signal. Nothing is owned: the journal is read
  * on from where it ended whenever its directory changes.
+ * @param caughtUp called whenever all that is there was given
  * @throws MeshError `input_invalid` where there is no journal; `store_damaged`, `store_io`
  */
-export async function* followCommits(home: string, signal: AbortSignal): AsyncGenerator<Commit> {
+export async function* followCommits(
+  home: string,
+  signal: AbortSignal,
+  caughtUp: () => void = () => undefined,
+): AsyncGenerator<Commit> {
   const directory = join(home, "journal");
   const disk = tellingDisk(realDisk);
   let last: ReadFrom | undefined;
@@ -31,6 +36,7 @@ export async function* followCommits(home: string, signal: AbortSignal): AsyncGe
         last = commit;
         yield commit;
       }
+      caughtUp();
       const { done } = await next;
       if (done) return;
       next = change();

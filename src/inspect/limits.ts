@@ -26,6 +26,10 @@ export const INSPECTOR_CONNECTIONS_MAX = 4 * VIEWERS_MAX;
 export const VIEWER_BUFFER_SIZE_MAX = 8 * MiB;
 /** What waits for a new viewer before it is told of further actors: then telling pauses until it has caught up. */
 export const WELCOME_BUFFER_SIZE_MAX = 512 * KiB;
+/** Events that one message to a page holds, so that a page shows something before it has all. */
+export const TIMELINE_MESSAGE_ROWS = 4_000;
+/** How long an event waits for others to go along with it to pages. */
+export const TIMELINE_PAUSE_MS = 40;
 /** What a viewer may say, which is nothing of use: more ends its connection with 1009. */
 export const VIEWER_MESSAGE_SIZE_MAX = KiB;
 /** How long viewers have to answer the closing handshake: then their sockets are ended. */
