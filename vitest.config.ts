@@ -7,6 +7,8 @@ export default defineConfig({
     exclude: ["test/openclaw/**", "test/interop/**", "test/browser/**", "node_modules/**"],
     testTimeout: 30_000,
     hookTimeout: 30_000,
+    // A worker runs one file after the other: what they import is loaded once.
+    isolate: false,
     maxWorkers: 3,
   },
 });

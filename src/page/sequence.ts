@@ -11,6 +11,7 @@ const ROW = 30;
 const HEAD = 40;
 const LANE_LEAST = 84;
 const LEFT = 104;
+const RIGHT = 24;
 
 /** Who is there before all others, from left to right. */
 const FIRST = [LAPTOP, "relay", "registry", "controller"];
@@ -49,7 +50,7 @@ export class Sequence {
     }
     const parties = new Set(rows.flatMap((row) => [history.text(row, "from"), history.text(row, "to")]));
     const lanes = [...FIRST.filter((party) => parties.delete(party)), ...parties];
-    const lane = Math.max(LANE_LEAST, (this.#place.clientWidth - LEFT - 8) / lanes.length);
+    const lane = Math.max(LANE_LEAST, (this.#place.clientWidth - LEFT - RIGHT) / lanes.length);
     const at = (party: string) => LEFT + lanes.indexOf(party) * lane + lane / 2;
     const [width, height] = [LEFT + lanes.length * lane, rows.length * ROW + 16];
     const now = rows.filter((row) => row < history.moment).at(-1);

@@ -462,8 +462,12 @@ describe("two laptops on a cluster", { timeout: STORY_MS }, () => {
   test("inspect prints where to look, and ends with Ctrl-C", async () => {
     const inspecting = alice.start("inspect", "--json");
     const [line] = await inspecting.says(/^.+\n/);
-    const { url } = JSON.parse(line);
-    expect(JSON.parse(line)).toEqual({ url: expect.stringMatching(/^ws:\/\/127\.0\.0\.1:\d+\/\?token=/) });
+    const { page, url } = JSON.parse(line);
+    expect(JSON.parse(line)).toEqual({
+      page: expect.stringMatching(/^http:\/\/127\.0\.0\.1:\d+\/\?token=/),
+      url: expect.stringMatching(/^ws:\/\/127\.0\.0\.1:\d+\/\?token=/),
+    });
+    expect(await (await fetch(page)).text()).toContain("<title>Kars Mesh inspector</title>");
     const socket = new WebSocket(url);
     const first = await new Promise<string>((resolve, reject) => {
       socket.once("message", (data) => resolve(String(data)));

@@ -303,7 +303,7 @@ describe("who may look", () => {
     expect(await refused(url, { headers: { host: "localhost:1" } })).toBeUndefined();
   });
 
-  test("a request that is no WebSocket gets nothing, with the token or without", async () => {
+  test("a request that is no WebSocket gets the page with the token, and nothing without", async () => {
     const { url } = await inspect(puppet().mesh);
     const status = (address: string, headers = {}) =>
       new Promise((resolve, reject) => {
@@ -315,8 +315,9 @@ describe("who may look", () => {
           .end();
       });
     const address = url.replace("ws:", "http:");
-    expect(await status(address)).toBe(426);
+    expect(await status(address)).toBe(200);
     expect(await status(new URL(address).origin)).toBe(401);
+    expect(await status(`${new URL(address).origin}/state?stream=link/relay`)).toBe(401);
     expect(await status(address, { host: "evil.example" })).toBe(403);
   });
 
