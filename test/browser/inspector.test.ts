@@ -51,7 +51,7 @@ describe("the inspector's page", () => {
     await choose(page, conversation);
     await page.locator('.state.active[data-path="open"]').waitFor();
     expect(await stateOf(page)).toBe("open");
-    expect(await page.locator("#details").textContent()).toContain(bob.did);
+    await expect.poll(() => page.locator("#details").textContent()).toContain(bob.did);
     await page.locator('button.actor[data-stream="link/relay"]').waitFor();
 
     const before = await lastOf(page);

@@ -1,4 +1,4 @@
-// Every file of a home, cut and changed at every byte of its last two commits: it opens as it was before or after them, or it
+// Every file of a home, cut and changed all through its last two commits, at every third byte and around the ends of lines: it opens as it was before or after them, or it
 // refuses and says where. Never anything else.
 
 import { join } from "node:path";
@@ -145,10 +145,16 @@ const journalOf = ({ home }: Run) => join(home, "journal", SEGMENT);
 /** The segment's line that a byte stands in, from 1; it is the number of its commit, too. */
 const lineAt = (starts: readonly number[], at: number) => starts.filter((start) => start <= at).length;
 
+/** Which bytes are tried. */
+const EVERY = 3;
+const NEAR = 8;
+
 function* lastTwo({ head }: Run, bytes: Buffer): Generator<{ at: number; line: number }> {
   const starts = linesIn(bytes);
   expect(starts.length - 1, "a line each commit").toBe(head);
-  for (let at = starts[head - 2] ?? 0; at < bytes.length; at++) yield { at, line: lineAt(starts, at) };
+  const isNearEnd = (at: number) => starts.some((start) => Math.abs(start - at) < NEAR);
+  for (let at = starts[head - 2] ?? 0; at < bytes.length; at++)
+    if (at % EVERY === 0 || isNearEnd(at)) yield { at, line: lineAt(starts, at) };
 }
 
 describe("the journal", () => {

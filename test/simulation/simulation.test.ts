@@ -2,8 +2,8 @@
 import { expect, it } from "vitest";
 import { run } from "./run.ts";
 
-const SEEDS = 60;
-const PORTION = 20;
+const SEEDS = 30;
+const PORTION = 10;
 const portions = Array.from({ length: SEEDS / PORTION }, (_, portion) => 1 + portion * PORTION);
 
 it.each(portions)(`keeps every promise in ${PORTION} worlds from seed %i on`, { timeout: 120_000 }, async (first) => {
