@@ -62,6 +62,8 @@ export const PATH_LENGTH_MAX = 4096;
 export const MESSAGE_SIZE_MAX = 256 * KiB;
 /** A task's text: a longer one is refused with `limit_reached`; what is long goes along as a file. */
 export const TASK_SIZE_MAX = 128 * KiB;
+/** Bodies whose words one call asks for, so that its answer fits a line of the owner's socket: whoever wants more asks again. */
+export const WORDS_ASKED_MAX = 16;
 /** A display name, which is registered as a capability: a longer one is refused with `input_invalid`. */
 export const NAME_LENGTH_MAX = 64;
 /** A name or a DID by which a caller means a peer: a longer one is none, and refused with `input_invalid`. */

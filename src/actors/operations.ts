@@ -22,6 +22,7 @@ import { conversationOf } from "./core.ts";
 import { diagnose } from "./diagnosis.ts";
 import { discover, nameOfPeer, resolvePeer } from "./directory.ts";
 import { awaitMessages, markRead, readInbox, until } from "./inbox.ts";
+import { lookingOperations } from "./looking-operations.ts";
 import { asking, newsOperations } from "./news.ts";
 import type { MeshNode } from "./node.ts";
 import { isOver, type OffloadView, offloadOf } from "./offloads.ts";
@@ -31,7 +32,6 @@ import { peerOperations } from "./peer-operations.ts";
 import { peerOf } from "./peers.ts";
 import { hasReached } from "./projections/messages.ts";
 import { queued, settle } from "./settling.ts";
-import { persist } from "./state.ts";
 import { uuidFrom } from "./uuid.ts";
 
 // What callers may ask of a node.
@@ -323,26 +323,7 @@ export const operations = {
   /** What only the owner of the state directory knows, for `doctor`. */
   diagnose: operation(z.object({}), async (_, { node }) => diagnose(node)),
 
-  /** Every actor with its state, with all words sealed. */
-  actors: operation(z.object({}), async (_, { node }) => ({
-    actors: [...node.core.system.streams()].map(([stream, state]) => ({ stream, state: persist(state) })),
-  })),
-
-  /** Tells of every durable change until the caller ends the call: states and events, with all words sealed. */
-  watch: operation(z.object({}), async (_, { node, signal, progress }) => {
-    const { system } = node.core;
-    for (const [stream, state] of system.streams())
-      progress({ stream, state: persist(state), event: null, at: 0, number: 0 });
-    const unsubscribe = system.subscribe(({ stream, state, event, at, commit }) =>
-      progress({ stream, state: persist(state), event, at, number: commit?.number ?? 0 }),
-    );
-    const stop = AbortSignal.any([signal, node.signal]);
-    await new Promise<void>((resolve) =>
-      stop.aborted ? resolve() : stop.addEventListener("abort", () => resolve(), { once: true }),
-    );
-    unsubscribe();
-    return {};
-  }),
+  ...lookingOperations,
 } as const;
 
 export type Operations = typeof operations;

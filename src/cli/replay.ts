@@ -2,9 +2,11 @@ import { writeFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
 import { MeshError } from "../errors.ts";
+import type { WordsOf } from "../inspect/export.ts";
 import type { Moment, Point, Replay } from "../inspect/moments.ts";
 import type { FileSource, Source } from "../inspect/source.ts";
 import { moment } from "./arguments.ts";
+import { openHome } from "./home.ts";
 import { age, block, count, facts, line, time } from "./output.ts";
 import { action, type Io, packageVersion } from "./program.ts";
 
@@ -34,16 +36,25 @@ export function addExport(program: Command): void {
     )
     .argument("<stream>", "the stream; the beginning of its name is enough")
     .option("--out <file>", "where it goes (default: a name of its own, here)")
+    .option("--with-bodies", "with what was said, in clear: whoever has the file can read it")
     .action(action(exportHistory));
 }
 
-async function exportHistory(io: Io, wanted: string, { out }: { out?: string }): Promise<void> {
+interface ExportFlags {
+  readonly out?: string;
+  readonly withBodies?: true;
+}
+
+async function exportHistory(io: Io, wanted: string, { out, withBodies }: ExportFlags): Promise<void> {
   const { homeSource } = await import("../inspect/source.ts");
   const { exportStream } = await import("../inspect/export.ts");
   const { formatRecording } = await import("../inspect/recording.ts");
   const source = homeSource(io.directory);
   const stream = await streamOf(source, wanted);
-  const events = await exportStream(source, stream);
+  const mesh = withBodies ? await openHome(io) : undefined;
+  const wordsOf: WordsOf | undefined =
+    mesh && (async (bodies) => (await mesh.call("words", { stream, bodies: [...bodies] })).words);
+  const events = await exportStream(source, stream, wordsOf).finally(() => mesh?.close());
   const path = resolve(out ?? `${stream.replaceAll(/[^A-Za-z0-9]+/g, "-")}.history.jsonl`);
   const text = formatRecording({ program: packageVersion(), events });
   await writeFile(path, text, { flag: "wx", mode: 0o600 }).catch((cause: NodeJS.ErrnoException) => {
@@ -51,7 +62,7 @@ async function exportHistory(io: Io, wanted: string, { out }: { out?: string }):
       cause.code === "EEXIST" ? "is there already; name another with --out" : `cannot be written (${cause.code})`;
     throw new MeshError("input_invalid", `${path} ${why}.`, { cause });
   });
-  const shown = `${count(events.length, "event")} of ${line(stream)}, as viewers are shown them. Look: kars-mesh replay ${line(path)}`;
+  const shown = `${count(events.length, "event")} of ${line(stream)}, ${withBodies ? "with what was said in clear" : "as viewers are shown them"}. Look: kars-mesh replay ${line(path)}`;
   io.result({ stream, path, events: events.length, bytes: Buffer.byteLength(text) }, `${line(path)}\n${shown}`);
 }
 

@@ -1,5 +1,6 @@
 import { createHmac, randomBytes } from "node:crypto";
 import { MeshError } from "../errors.ts";
+import { Body } from "../machines/definition.ts";
 import type { Commit, StoredEvent } from "../store/journal.ts";
 import { definitionOf, partsOf } from "./definitions.ts";
 import { type RecordedEvent, record } from "./recording.ts";
@@ -64,22 +65,55 @@ function disguisedEvent(stream: string, event: StoredEvent, standIn: StandIn): S
   throw new MeshError("internal", `${event.type} of ${kind} cannot be exported.`);
 }
 
+/** What was said in bodies, in their order; null where that cannot be known. */
+export type WordsOf = (bodies: readonly Body[]) => Promise<readonly (string | null)[]>;
+
+/** The fields of an event that hold a body. */
+const bodiesIn = (event: StoredEvent): [field: string, body: Body][] =>
+  Object.entries(event).flatMap(([field, value]) => {
+    const { data } = Body.safeParse(value);
+    return data ? [[field, data] as [string, Body]] : [];
+  });
+
+/** The words of an event by the fields that have them; undefined when there are none. */
+async function wordsOfEvent(event: StoredEvent, wordsOf: WordsOf): Promise<Record<string, string> | undefined> {
+  const bodies = bodiesIn(event);
+  if (bodies.length === 0) return undefined;
+  const words = await wordsOf(bodies.map(([, body]) => body));
+  const known = bodies.flatMap(([field], index) => {
+    const text = words[index];
+    return typeof text === "string" ? [[field, text] as const] : [];
+  });
+  return known.length === 0 ? undefined : Object.fromEntries(known);
+}
+
 /**
  * One stream of a home as a history that shows what viewers are shown, and no more.
+ * @param wordsOf opens bodies: what was said in them goes along then
  * @throws MeshError `input_invalid` when there is no such stream; `store_damaged`, `store_newer`
  */
-export async function exportStream(source: Source, stream: string): Promise<RecordedEvent[]> {
+export async function exportStream(source: Source, stream: string, wordsOf?: WordsOf): Promise<RecordedEvent[]> {
   const standIn = standIns();
+  const real: StoredEvent[] = [];
   async function* commits(): AsyncGenerator<Commit> {
     for await (const commit of source.commits(stream))
       yield {
         ...commit,
         entries: commit.entries
           .filter((entry) => entry.stream === stream)
-          .map((entry) => ({ ...entry, event: disguisedEvent(stream, entry.event, standIn) })),
+          .map((entry) => {
+            real.push(entry.event);
+            return { ...entry, event: disguisedEvent(stream, entry.event, standIn) };
+          }),
       };
   }
   const events = await record(commits());
   if (events.length === 0) throw await source.unknown(stream);
-  return events;
+  if (!wordsOf) return events;
+  const worded: RecordedEvent[] = [];
+  for (const [index, event] of events.entries()) {
+    const words = await wordsOfEvent(real[index] ?? { type: "" }, wordsOf);
+    worded.push(words ? { ...event, words } : event);
+  }
+  return worded;
 }

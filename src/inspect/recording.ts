@@ -37,6 +37,8 @@ export const RecordedEvent = z.strictObject({
   version: z.int().min(2).optional(),
   after: Change,
   effects: z.array(Asked),
+  /** What was said, by the field of the event that had it sealed: only where whoever exported it wanted that. */
+  words: z.record(z.string(), z.string()).optional(),
 });
 export type RecordedEvent = z.infer<typeof RecordedEvent>;
 

@@ -450,6 +450,10 @@ describe("two laptops on a cluster", { timeout: STORY_MS }, () => {
     expect(await failure("kars-mesh", ["--home", alice.home, "export", short, "--out", exported])).toMatchObject({
       code: 1,
     });
+    const worded = join(folder(), "bob.words.jsonl");
+    expect(await alice.text("export", short, "--with-bodies", "--out", worded)).toContain("in clear");
+    expect(readFileSync(worded, "utf8")).toContain("followed");
+    expect(await alice.text("replay", worded, "--check")).toContain("this program makes of");
     const elsewhere = new Laptop();
     expect(await elsewhere.text("replay", exported)).toMatch(/^state +open$/m);
     expect(await elsewhere.text("replay", exported, "--check")).toContain("this program makes of");

@@ -257,6 +257,7 @@ const OPERATION_SAMPLES: Readonly<Partial<Record<keyof typeof operations, readon
   offload_cancel: [{ id: ID }],
   settle: [{ wait_ms: 5 }],
   forget: [{ peer: DID, preview: true }],
+  words: [{ stream: `conversation/${DID}`, bodies: [{ sealed: "AAAA" }, { blob: "aa", size: 3 }] }],
   accept: [{ peer: DID }],
   decline: [{ peer: "bob" }],
   news: [{ known: [{ subject: `conversation/${DID}`, mark: 3 }], wait_ms: 5 }],
