@@ -3,25 +3,17 @@ import { createServer, type IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { type WebSocket, WebSocketServer } from "ws";
 import type { Mesh } from "../actors/mesh.ts";
-import type { PersistedState } from "../actors/state.ts";
 import { asMeshError, MeshError } from "../errors.ts";
-import type { Ended, Live, Shown } from "../page/protocol.ts";
-import { definitionOf, partsOf } from "./definitions.ts";
-import {
-  INSPECTOR_CONNECTIONS_MAX,
-  VIEWER_BUFFER_SIZE_MAX,
-  VIEWER_CLOSE_WAIT_MS,
-  VIEWER_MESSAGE_SIZE_MAX,
-  VIEWERS_MAX,
-  WELCOME_BUFFER_SIZE_MAX,
-} from "./limits.ts";
+import type { Ended, Shown } from "../page/protocol.ts";
+import { definitionOf } from "./definitions.ts";
+import { INSPECTOR_CONNECTIONS_MAX, VIEWER_CLOSE_WAIT_MS, VIEWER_MESSAGE_SIZE_MAX, VIEWERS_MAX } from "./limits.ts";
 import { replayStream } from "./moments.ts";
 import { showActors } from "./page.ts";
-import { redactEvent, redactStream } from "./redact.ts";
+import { redactStream } from "./redact.ts";
 import { headersOf, siteFile } from "./site.ts";
 import { homeSource } from "./source.ts";
-import { actorMessage, eventMessage, type StatelyMessage, snapshotMessage } from "./stately.ts";
-import { pathsOf, Timeline } from "./timeline.ts";
+import { Timeline } from "./timeline.ts";
+import { follow, isNews, type News, retell, tellPage, Viewer } from "./viewers.ts";
 
 // The live system as Stately inspection messages, and its whole history as the page shows it, on this machine alone. Whoever looks
 // must know the token; a web page of another origin is refused even with it, and so is a name that was bent to point here.
@@ -38,26 +30,6 @@ export interface Inspector {
   /** Ends every viewer and the server. */
   close(): Promise<void>;
 }
-
-/** What `watch` tells: an actor's state, and the event that made it (null for those that were there before). */
-interface News {
-  readonly stream: string;
-  readonly state: PersistedState;
-  readonly event: { readonly type: string } | null;
-  /** Epoch milliseconds. */
-  readonly at: number;
-}
-const isNews = (news: unknown): news is News =>
-  typeof news === "object" &&
-  news !== null &&
-  "stream" in news &&
-  typeof news.stream === "string" &&
-  "state" in news &&
-  typeof news.state === "object" &&
-  news.state !== null &&
-  "event" in news &&
-  "at" in news &&
-  typeof news.at === "number";
 
 /** What tells of somebody. */
 const DATA: ReadonlySet<string> = new Set(["/state"]);
@@ -81,98 +53,6 @@ function refusalOf(request: IncomingMessage, token: string, viewers: number): st
   const isFile = request.headers.upgrade === undefined && pathname !== "/" && !DATA.has(pathname);
   if (!isFile && !isToken(searchParams.get("token"), token)) return "401 Unauthorized";
   return viewers >= VIEWERS_MAX ? "503 Service Unavailable" : undefined;
-}
-
-/** One viewer: welcomed with every actor there is, then told of what happens. */
-class Viewer {
-  readonly #socket: WebSocket;
-  /** Actors that it knows. What it does not know yet it learns of in its latest state. */
-  readonly #told = new Set<string>();
-  #isWelcomed = false;
-
-  constructor(socket: WebSocket) {
-    this.#socket = socket;
-  }
-
-  /** Tells it of every actor, at the pace at which it reads. Actors that come meanwhile are told of too. */
-  async welcome(actors: ReadonlyMap<string, News>): Promise<void> {
-    for (const [stream, news] of actors) {
-      if (this.#socket.bufferedAmount > WELCOME_BUFFER_SIZE_MAX) await this.#drained();
-      if (this.#socket.readyState !== this.#socket.OPEN) return;
-      if (!this.#told.has(stream)) this.#introduce(actors.get(stream) ?? news);
-    }
-    this.#isWelcomed = true;
-  }
-
-  /** Tells it of a change. */
-  tell(news: News): void {
-    const { stream, state, event, at } = news;
-    const isNew = !this.#told.has(stream);
-    if (isNew && !this.#isWelcomed) return;
-    if (isNew) this.#introduce(news);
-    const definition = definitionOf(stream);
-    if (!definition || !event) return;
-    this.#send(eventMessage(stream, definition, event, at));
-    this.#send(snapshotMessage(stream, definition, state, event, at));
-  }
-
-  #introduce({ stream, state, at }: News): void {
-    this.#told.add(stream);
-    const definition = definitionOf(stream);
-    if (definition) this.#send(actorMessage(stream, definition, state, at));
-  }
-
-  #send(message: StatelyMessage): void {
-    if (this.#socket.readyState !== this.#socket.OPEN) return;
-    if (this.#socket.bufferedAmount > VIEWER_BUFFER_SIZE_MAX) this.#socket.terminate();
-    else this.#socket.send(JSON.stringify(message));
-  }
-
-  /** When what waits for it now has been written, or it is gone. */
-  #drained(): Promise<void> {
-    // A ping is called back behind everything that was sent before it, and with an error when the socket ends.
-    return new Promise((resolve) => this.#socket.ping(undefined, undefined, () => resolve()));
-  }
-}
-
-/** Tells a page of an actor that has no journal; it reads of the others there. */
-function tellPage(page: WebSocket, { stream, state, event, at }: News): void {
-  if (!definitionOf(stream)?.live || page.readyState !== page.OPEN) return;
-  const live: Live = {
-    type: "live",
-    stream: redactStream(stream),
-    state: pathsOf(state.value),
-    event: event && redactEvent(partsOf(stream).kind, event).type,
-    at,
-  };
-  page.send(JSON.stringify(live));
-}
-
-/** Gives a page what there is of a history, at the pace at which it reads, and then what comes. */
-async function follow(socket: WebSocket, timeline: Timeline): Promise<void> {
-  const waiting: string[] = [];
-  const send = (message: string) => {
-    if (socket.bufferedAmount > VIEWER_BUFFER_SIZE_MAX) socket.terminate();
-    else if (socket.readyState === socket.OPEN) socket.send(message);
-  };
-  let isCaughtUp = false;
-  const { messages, stop } = timeline.hear((message) => {
-    if (isCaughtUp) send(message);
-    else waiting.push(message);
-  });
-  socket.on("close", stop);
-  for (const queue of [messages.values(), taken(waiting)])
-    for (const message of queue) {
-      if (socket.bufferedAmount > WELCOME_BUFFER_SIZE_MAX)
-        await new Promise<void>((resolve) => socket.ping(undefined, undefined, () => resolve()));
-      if (socket.readyState !== socket.OPEN) return;
-      send(message);
-    }
-  isCaughtUp = true;
-}
-
-function* taken<T>(queue: T[]): Generator<T> {
-  for (let first = queue.shift(); first !== undefined; first = queue.shift()) yield first;
 }
 
 /**
@@ -247,7 +127,12 @@ export async function startInspector(
     if (refusal) socket.end(`HTTP/1.1 ${refusal}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
     else {
       const { pathname } = new URL(`http://${HOST}${request.url ?? "/"}`);
-      sockets.handleUpgrade(request, socket, head, pathname === "/feed" ? show : admit);
+      const stream = new URL(`http://${HOST}${request.url ?? "/"}`).searchParams.get("stream") ?? undefined;
+      const served: Readonly<Record<string, (opened: WebSocket) => void>> = {
+        "/feed": show,
+        "/history": (opened) => void retell(opened, home, stream),
+      };
+      sockets.handleUpgrade(request, socket, head, served[pathname] ?? admit);
     }
   });
 

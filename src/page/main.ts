@@ -8,6 +8,7 @@ import { LINK_PAUSE_MS, LOADING_PAUSE_MS } from "./limits.ts";
 import { Offloads } from "./offloads.ts";
 import type { Live, Shown, Told } from "./protocol.ts";
 import { Sequence } from "./sequence.ts";
+import { showElsewhere } from "./stately.ts";
 import type { Doing, View } from "./view.ts";
 
 // The inspector: everything on it shows one moment of the history. `#stream=…&at=…` is a link to an actor and a commit.
@@ -193,6 +194,14 @@ the("forth", "button").addEventListener("click", () => doing.goTo(history.moment
 const keys = the("keys", "dialog");
 the("help", "button").addEventListener("click", () => keys.showModal());
 
+const elsewhere = the("elsewhere", "dialog");
+the("stately", "button").addEventListener("click", () => elsewhere.showModal());
+elsewhere.addEventListener("close", () => {
+  const page = URL.parse(the("receiver", "input").value);
+  if (elsewhere.returnValue === "open" && page)
+    showElsewhere(page, `ws://${location.host}/?${new URLSearchParams({ token })}`);
+});
+
 function changeTheme(): void {
   const root = document.documentElement;
   const isDark = root.dataset.theme
@@ -236,7 +245,7 @@ const KEYS: Readonly<Record<string, (shift: boolean) => void>> = {
 };
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || keys.open) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || keys.open || elsewhere.open) return;
   if (event.target === search) {
     if (event.key !== "Escape") return;
     search.value = query = "";

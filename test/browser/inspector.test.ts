@@ -1,8 +1,11 @@
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { createBrowserReceiver, type StatelyInspectionEvent } from "@statelyai/inspect";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { readHistory } from "../../src/inspect/history.ts";
 import { startInspector } from "../../src/inspect/server.ts";
-import { cluster, type Laptop, laptop, say } from "../inspect/world.ts";
+import { Collected, cluster, type Laptop, laptop, say } from "../inspect/world.ts";
 import { watched } from "./browser.ts";
 import { launch } from "./chromium.ts";
 
@@ -61,7 +64,7 @@ describe("the inspector's page", () => {
       .locator("#last-event")
       .filter({ hasText: /SEND|SEALED|TRANSMITTED|RECEIPTED/ })
       .waitFor();
-    expect(await momentOf(page)).toBe(await lastOf(page));
+    await expect.poll(async () => (await momentOf(page)) === (await lastOf(page))).toBe(true);
 
     await page.keyboard.press("2");
     await page.locator("#sequence .arrow").first().waitFor();
@@ -79,9 +82,9 @@ describe("the inspector's page", () => {
     const { page, complaints } = await watched(browser);
     await opened(page, inspector.page);
     await choose(page, conversation);
+    const total = async () => (await readHistory(alice.home)).total;
+    await expect.poll(async () => (await lastOf(page)) === (await total())).toBe(true);
     const all = await lastOf(page);
-    const { total } = await readHistory(alice.home);
-    expect(all).toBe(total);
     for (const moment of [all, Math.floor(all / 2), Math.floor(all / 3), all - 1]) {
       await slide(page, moment);
       const wanted = (await recorded(alice.home, conversation, moment)) ?? "";
@@ -99,7 +102,7 @@ describe("the inspector's page", () => {
     expect(await again.page.locator("#actor-name").textContent()).toBe(await page.locator("#actor-name").textContent());
     expect(await again.page.locator("#live").getAttribute("aria-pressed")).toBe("false");
     await again.page.locator("#live").click();
-    await expect.poll(() => momentOf(again.page)).toBe(await lastOf(again.page));
+    await expect.poll(async () => (await momentOf(again.page)) === (await lastOf(again.page))).toBe(true);
     expect([...complaints, ...again.complaints]).toEqual([]);
   });
 
@@ -107,15 +110,18 @@ describe("the inspector's page", () => {
     const { inspector, conversation } = await talked();
     const { page, complaints } = await watched(browser);
     await opened(page, inspector.page);
-    const all = await lastOf(page);
+    // The first stops following what still happens.
     await page.keyboard.press("ArrowLeft");
-    await expect.poll(() => momentOf(page)).toBe(all - 1);
+    await page.locator("#live[aria-pressed=false]").waitFor();
+    const stood = await momentOf(page);
+    await page.keyboard.press("ArrowLeft");
+    await expect.poll(() => momentOf(page)).toBe(stood - 1);
     await page.keyboard.press("Home");
     await expect.poll(() => momentOf(page)).toBe(0);
     await page.keyboard.press("ArrowRight");
     await expect.poll(() => momentOf(page)).toBe(1);
     await page.keyboard.press("l");
-    await expect.poll(() => momentOf(page)).toBe(all);
+    await expect.poll(async () => (await momentOf(page)) === (await lastOf(page))).toBe(true);
 
     await page.keyboard.press("/");
     await page.keyboard.type("conversation");
@@ -132,7 +138,8 @@ describe("the inspector's page", () => {
     await page.keyboard.press("o");
     await page.keyboard.press("1");
     await page.keyboard.press("Shift+ArrowLeft");
-    await expect.poll(() => momentOf(page)).toBeLessThan(all);
+    await page.locator("#live[aria-pressed=false]").waitFor();
+    expect(await momentOf(page)).toBeLessThan(await lastOf(page));
     const kinds = await page.locator(".event :nth-child(2)").allTextContents();
     expect(new Set(kinds.map((text) => text.split("/")[0]))).toEqual(new Set(["conversation"]));
     for (const [key, tab] of Object.entries({ 2: "sequence", 3: "offloads", 1: "events" })) {
@@ -194,6 +201,34 @@ describe("the inspector's page", () => {
       expect((await fetch(origin + path)).status, path).toBeGreaterThanOrEqual(400);
   });
 
+  test("is shown to a page that receives as Stately's does, and only if a person says which", async () => {
+    const { alice, bob, inspector, conversation } = await talked();
+    const { page, complaints } = await watched(browser);
+    await opened(page, inspector.page);
+    const receiver = await receiving();
+    await page.locator("#stately").click();
+    await page.locator("#receiver").fill(receiver);
+    const [other] = await Promise.all([
+      page.waitForEvent("popup"),
+      page.locator("#elsewhere button[value=open]").click(),
+    ]);
+    // What arrived there, given to Stately's own receiver.
+    const messages = new Collected<StatelyInspectionEvent>();
+    const there = new EventTarget();
+    createBrowserReceiver({ window: Object.assign(there, { opener: null }) as never }).subscribe((message) =>
+      messages.add(message),
+    );
+    await other.exposeFunction(
+      "arrived",
+      (data: unknown) => void there.dispatchEvent(new MessageEvent("message", { data })),
+    );
+    await other.locator("button").click();
+    await messages.first(({ type, sessionId }) => type === "@xstate.actor" && sessionId === conversation);
+    await say(alice, bob, "seen there too");
+    await messages.first((message) => message.type === "@xstate.snapshot" && message.sessionId === conversation);
+    expect(complaints).toEqual([]);
+  });
+
   test("keeps what it has when the mesh ends, and says so", async () => {
     const { alice, inspector } = await talked();
     const { page } = await watched(browser);
@@ -208,3 +243,15 @@ describe("the inspector's page", () => {
 });
 
 const close = ({ mesh }: Laptop) => mesh.close();
+
+/** A page elsewhere that says that it is there when it is clicked, and hands on what it is told. Gives its address. */
+async function receiving(): Promise<string> {
+  const html = `<!doctype html><link rel="icon" href="data:,"><button>ready</button><script>
+    addEventListener("message", (event) => arrived(event.data));
+    document.querySelector("button").onclick = () => opener.postMessage({ type: "@statelyai.connected" }, "*");
+  </script>`;
+  const server = createServer((_, response) => response.writeHead(200, { "content-type": "text/html" }).end(html));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  onTestFinished(() => void server.close());
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+}

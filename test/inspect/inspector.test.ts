@@ -89,6 +89,29 @@ describe("a live system", () => {
     expect(lines.map(({ type }) => type).slice(0, events.length)).toEqual(events);
   });
 
+  test("tells what happened to Stately's own receiver, too", async () => {
+    const server = await cluster();
+    const alice = await laptop(server, "alice");
+    const bob = await laptop(server, "bob");
+    await say(alice, bob, "hello");
+    const inspector = await startInspector(alice.mesh, { home: alice.home });
+    onTestFinished(() => inspector.close());
+    const conversation = `conversation/${bob.did}`;
+    const url = new URL(inspector.url);
+    url.pathname = "/history";
+    url.searchParams.set("stream", conversation);
+    const messages = new Collected<StatelyInspectionEvent>();
+    createWebSocketReceiver({ server: url.href }).subscribe((message) => messages.add(message));
+    const { lines } = await readHistory(alice.home, { stream: conversation });
+    const snapshots = () => messages.all.filter(({ type }) => type === "@xstate.snapshot");
+    await messages.first(() => snapshots().length === lines.length);
+    expect(snapshots()).toMatchObject(
+      lines.map(({ type, to }) => ({ sessionId: conversation, event: { type }, snapshot: { value: to } })),
+    );
+    const [first] = messages.all;
+    expect(first).toMatchObject({ type: "@xstate.actor", snapshot: { value: "closed" } });
+  });
+
   test("is seen from another process of its home too, and its end ends the viewers", async () => {
     const server = await cluster();
     const alice = await laptop(server, "alice");
