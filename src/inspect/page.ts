@@ -95,7 +95,8 @@ ${those.map(rowOf).join("\n")}
 <meta http-equiv="refresh" content="${REFRESH_SECONDS}"><meta name="viewport" content="width=device-width">
 <style>${STYLE}</style></head><body>
 <h1>Kars Mesh: ${actors.length} actors</h1>
-<p>As of ${new Date(at).toISOString()}. Words, keys and tokens are held back.</p>
+<p>As of ${new Date(at).toISOString()}. Words, keys and tokens are held back. On the machine itself, <code>openclaw mesh inspect</code>
+shows statecharts, and the whole history with a slider.</p>
 ${one ? closeUp(one) : sections.join("\n") || "<p>Nothing is here yet: pair with a cluster.</p>"}
 </body></html>
 `;
