@@ -76,7 +76,7 @@ test("the package holds what runs, and is small", async () => {
   assert.ok(size < 1_000_000 && unpackedSize < 2_000_000, `${size}, ${unpackedSize}`);
   const paths = files.map(({ path }) => path);
   const RUNS =
-    /^(?:dist\/(?:[a-z-]+\/)*[a-z0-9-]+\.js|(?:dist\/)?openclaw\.plugin\.json|(?:dist\/)?skills\/mesh-federation\/SKILL\.md|nemoclaw\/(?:preset\.yaml|setup\.sh|Dockerfile\.snippet|README\.md)|package\.json|README\.md|CHANGELOG\.md|LICENSE)$/;
+    /^(?:dist\/(?:[a-z-]+\/)*[a-z0-9-]+\.js|dist\/page\/(?:index\.html|style\.css|charts\.json)|(?:dist\/)?openclaw\.plugin\.json|(?:dist\/)?skills\/mesh-federation\/SKILL\.md|nemoclaw\/(?:preset\.yaml|setup\.sh|Dockerfile\.snippet|README\.md)|package\.json|README\.md|CHANGELOG\.md|LICENSE)$/;
   assert.deepEqual(
     paths.filter((path) => !RUNS.test(path) || /(?:^|\/)tests?\/|\.(?:test|spec)\./.test(path)),
     [],
