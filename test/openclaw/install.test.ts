@@ -111,16 +111,15 @@ describe("an OpenClaw", { concurrency: 2 }, () => {
     assert.deepEqual(others, []);
     // Of any plugin there, as long as no profile of tools is chosen.
     assert.equal(policy?.checkId, "plugins.tools_reachable_permissive_policy");
-    // The package brings kars-local, which asks an operator's policy and runs what sandboxes are given, and the demo, which runs
-    // laptops. The plugin loads none of them.
+    // The package brings kars-local, which asks an operator's policy and runs what sandboxes are given, the demo, which runs laptops,
+    // and the inspector, which opens a browser. The plugin loads none of them unless `openclaw mesh` is asked for it.
     assert.equal(code?.checkId, "plugins.code_safety");
-    assert.deepEqual(code?.detail.match(/\[[a-z-]+\]|dist\/[a-z/-]+\.js/g), [
-      "[dangerous-exec]",
-      "dist/cluster/policy.js",
-      "[dangerous-exec]",
-      "dist/cluster/runner/execute.js",
-      "[dangerous-exec]",
+    assert.deepEqual(code?.detail.match(/\[[a-z-]+\]|dist\/[a-z/-]+\.js/g)?.sort(), [
+      ...Array.from({ length: 4 }, () => "[dangerous-exec]"),
+      "dist/cli/browser.js",
       "dist/cli/demo.js",
+      "dist/cluster/policy.js",
+      "dist/cluster/runner/execute.js",
     ]);
   });
 
