@@ -67,6 +67,7 @@ function partyOf(kind: string, id: string, context: Readonly<Record<string, unkn
 }
 
 /**
+ * @param stream as viewers are shown its name
  * @param context of the machine after the event, redacted
  * @param controllers DIDs that are known as such
  */

@@ -101,20 +101,16 @@ export class Timeline {
 
   #add({ commit, stream, event, before, step }: Folded): void {
     const { kind } = partsOf(stream);
+    const name = redactStream(stream);
     const { snapshot } = step?.state ?? before;
     const shown = redactEvent(kind, event);
     const context = TELLING.has(kind) ? redactContext(kind, snapshot.context) : {};
     if (typeof context.controller === "string") this.#controllers.add(context.controller);
-    const [from = "", to = ""] = arrowOf(stream, shown, context, this.#controllers) ?? [];
+    const [from = "", to = ""] = arrowOf(name, shown, context, this.#controllers) ?? [];
     const type = shown.type === TIMER_EVENT ? `after ${String(shown.id).split(".")[2] ?? ""}` : shown.type;
     const parts = [type, pathsOf(snapshot.value), from, to, noteOf(kind, context)].map((word) => this.#wordOf(word));
     const shape = this.#shapeOf([...parts, step?.accepted ? 1 : 0]);
-    this.#rows.push(
-      commit.number - this.#last.number,
-      commit.at - this.#last.at,
-      this.#wordOf(redactStream(stream)),
-      shape,
-    );
+    this.#rows.push(commit.number - this.#last.number, commit.at - this.#last.at, this.#wordOf(name), shape);
     this.#last = commit;
   }
 
