@@ -3,9 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from "vitest";
 import { openMesh } from "../../src/actors/mesh.ts";
+import type { Change } from "../../src/actors/system.ts";
+import { AuditLog, placesOf } from "../../src/cluster/audit/log.ts";
 import { hashOf } from "../../src/cluster/audit/record.ts";
 import type { Governance } from "../../src/cluster/governance.ts";
 import { openCluster, openOperator } from "../../src/cluster/local.ts";
+import { type Disk, realDisk } from "../../src/store/disk.ts";
 
 // Who asked what of a cluster, when, and how it ended.
 
@@ -72,6 +75,48 @@ async function ask(query: { grant?: string; since?: number; limit?: number; veri
 
 const linesOf = (text: string) => text.split("\n").slice(0, -1);
 const parsed = (text: string): Record<string, unknown>[] => linesOf(text).map((line) => JSON.parse(line));
+
+it("a fact that comes while another is being written is written too", async () => {
+  const directory = temporary();
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
+  const writing = Promise.withResolvers<void>();
+  const written = Promise.withResolvers<void>();
+  const disk: Disk = {
+    ...realDisk,
+    append: async (at) => {
+      const file = await realDisk.append(at);
+      return {
+        get size() {
+          return file.size;
+        },
+        write: (bytes) => file.write(bytes),
+        sync: async () => {
+          writing.resolve();
+          await written.promise;
+          await file.sync();
+        },
+        truncate: (size) => file.truncate(size),
+        close: () => file.close(),
+      };
+    },
+  };
+  const log = new AuditLog({ disk, ...placesOf(directory), contextOf: () => undefined, note: () => undefined });
+  await log.open(0);
+  const revoked = (number: number) => {
+    const commit = { number, at: 0, entries: [], place: { segment: "", offset: 0, length: 0 } };
+    return { commit, stream: `grant/g${number}`, event: { type: "REVOKED" }, at: 0 } as unknown as Change;
+  };
+  log.onChange(revoked(1));
+  await writing.promise;
+  log.onChange(revoked(2));
+  written.resolve();
+  await log.still(async (lines) => expect(lines).toBe(2));
+  expect(parsed(readFileSync(join(directory, "audit.jsonl"), "utf8"))).toMatchObject([
+    { grant: "g1" },
+    { grant: "g2" },
+  ]);
+  await log.close();
+});
 
 describe("the audit record", () => {
   it("says who asked what, when, and how it ended", () => {

@@ -139,7 +139,8 @@ export class AuditLog {
 
   async #write(): Promise<void> {
     const file = this.#file;
-    const lines = this.#waiting;
+    // A copy: what comes while it is written waits for the next.
+    const lines = [...this.#waiting];
     if (!file || lines.length === 0) return;
     const before = file.size;
     try {
