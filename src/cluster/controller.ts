@@ -1,9 +1,12 @@
 import { createHash } from "node:crypto";
 import type { Core } from "../actors/core.ts";
+import { until } from "../actors/inbox.ts";
 import type { MeshNode } from "../actors/node.ts";
 import { type Draft, entriesOnly, join } from "../actors/outgoing.ts";
 import type { Work } from "../actors/work.ts";
 import { MeshError } from "../errors.ts";
+import { SETTLE_MS } from "../limits.ts";
+import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { Outcome, RunContext } from "../machines/run/events.ts";
 import type { PayloadInput, PayloadOf, TaskNews } from "../wire/payload.ts";
 import { type Grants, grantOf, runOf } from "./grants.ts";
@@ -48,6 +51,7 @@ const phaseOf = (value: unknown): string =>
       : "";
 
 export class Controller {
+  readonly #node: MeshNode;
   readonly #core: Core;
   readonly #grants: Grants;
   readonly #sandboxes: Sandboxes;
@@ -55,6 +59,7 @@ export class Controller {
   readonly #forget: ControllerOptions["forget"];
 
   constructor(node: MeshNode, { grants, sandboxes, standing, rules, forget }: ControllerOptions) {
+    this.#node = node;
     this.#core = node.core;
     this.#requests = new Requests(node, { grants, standing, rules, list: () => this.list() });
     this.#grants = grants;
@@ -169,8 +174,21 @@ export class Controller {
 
   async #reclaim(run: string): Promise<void> {
     if (await this.#sandboxes.reclaim(run, this.#hooksOf(run))) return;
+    await this.#caughtUp();
     const event = { type: "FAILED", code: "cluster_refused", detail: "the cluster was restarted while it ran" };
     await this.#commit(entriesOnly({ stream: runOf(run), event }));
+  }
+
+  /** What was said while this cluster was away is taken in, or does not come soon: it may say how a run ended that is gone. */
+  async #caughtUp(): Promise<void> {
+    const { system, link, signal } = this.#core;
+    const conversations = () => [...system.streams("conversation")].map(([, { snapshot }]) => snapshot.context);
+    const isTaken = () =>
+      link.caughtUp &&
+      this.#node.incoming.waiting.frames === 0 &&
+      conversations().every(({ handling }: ConversationContext) => handling.length === 0);
+    const concerns = (stream: string) => stream.startsWith("conversation/") || stream.startsWith("link/");
+    await until(this.#node, isTaken, { timeoutMs: SETTLE_MS, signal, concerns });
   }
 
   async #tell(run: string, phase: Phase, words?: string): Promise<void> {

@@ -26,6 +26,9 @@ function changed(content: Uint8Array, change: Change): Uint8Array {
   return out;
 }
 
+/** A Buffer's own `slice` is no copy, and whose it is may do with it what it likes when it is written. */
+const copyOf = (bytes: Uint8Array) => new Uint8Array(bytes);
+
 export class FileNode {
   readonly kind = "file";
   /** As programs see it. */
@@ -222,11 +225,11 @@ export class SimulatedFiles {
         this.#mayWrite(`write ${path}`);
       } catch (error) {
         // Some of it arrives.
-        const some = bytes.slice(0, this.#dice.between(0, bytes.length));
+        const some = copyOf(bytes).subarray(0, this.#dice.between(0, bytes.length));
         if (some.length > 0) file().change({ kind: "write", at: position, bytes: some });
         throw error;
       }
-      file().change({ kind: "write", at: position, bytes: bytes.slice() });
+      file().change({ kind: "write", at: position, bytes: copyOf(bytes) });
     };
     const sync = () => {
       if (this.fault === "broken" && this.#dice.chance(0.3)) {
