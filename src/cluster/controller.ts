@@ -4,7 +4,7 @@ import { until } from "../actors/inbox.ts";
 import type { MeshNode } from "../actors/node.ts";
 import { type Draft, entriesOnly, join } from "../actors/outgoing.ts";
 import type { Work } from "../actors/work.ts";
-import { MeshError } from "../errors.ts";
+import { asMeshError, MeshError } from "../errors.ts";
 import { SETTLE_MS } from "../limits.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { Outcome, RunContext } from "../machines/run/events.ts";
@@ -175,6 +175,8 @@ export class Controller {
   async #reclaim(run: string): Promise<void> {
     if (await this.#sandboxes.reclaim(run, this.#hooksOf(run))) return;
     await this.#caughtUp();
+    // Whoever closes meanwhile leaves it to the next to open.
+    if (this.#core.signal.aborted) return;
     const event = { type: "FAILED", code: "cluster_refused", detail: "the cluster was restarted while it ran" };
     await this.#commit(entriesOnly({ stream: runOf(run), event }));
   }
@@ -188,7 +190,9 @@ export class Controller {
       this.#node.incoming.waiting.frames === 0 &&
       conversations().every(({ handling }: ConversationContext) => handling.length === 0);
     const concerns = (stream: string) => stream.startsWith("conversation/") || stream.startsWith("link/");
-    await until(this.#node, isTaken, { timeoutMs: SETTLE_MS, signal, concerns });
+    await until(this.#node, isTaken, { timeoutMs: SETTLE_MS, signal, concerns }).catch((error: unknown) => {
+      if (asMeshError(error).code !== "closed") throw error;
+    });
   }
 
   async #tell(run: string, phase: Phase, words?: string): Promise<void> {
