@@ -1,5 +1,6 @@
 import { asMeshError } from "../errors.ts";
 import { EARLY_FRAMES_MAX, INBOUND_FRAMES_MAX, INBOUND_SIZE_MAX, RETRY_MIN_MS, UNJUDGED_PEERS_MAX } from "../limits.ts";
+import { release } from "../memory.ts";
 import type { Knock, Message, RoutedFrame } from "../wire/frame.ts";
 import type { Admission } from "./admission.ts";
 import type { Core } from "./core.ts";
@@ -152,9 +153,10 @@ export class IncomingMail {
     if (untaken.frames.size === 0) this.#untaken.delete(frame.from);
   }
 
-  /** The frame is dealt with, durably. */
+  /** The frame is dealt with, durably: until then a disk that refuses has it taken again. */
   #done(frame: RoutedFrame): void {
     this.#drop(frame);
+    if (frame.type === "message") release(frame.ciphertext);
     this.#core.link.ack(frame);
     const left = this.#left.get(frame.from);
     if (left) left.progress = true;

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { asMeshError } from "../errors.ts";
 import { WORDS_ASKED_MAX } from "../limits.ts";
 import { Body } from "../machines/definition.ts";
 import { isFileChunk } from "../wire/file-chunk.ts";
@@ -15,9 +16,10 @@ async function wordsIn({ bodies }: Core, scope: string, body: Body): Promise<str
   try {
     const bytes = await bodies.openBytes(scope, body);
     return isFileChunk(bytes) ? null : bytes.toString("utf8");
-  } catch {
+  } catch (error) {
     // Work that was handled has no blob any more, and what is forgotten has no key.
-    return null;
+    if (asMeshError(error).code === "store_damaged") return null;
+    throw error;
   }
 }
 

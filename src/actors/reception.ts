@@ -191,7 +191,6 @@ export class Reception {
             ciphertext,
             random: ports.random,
           });
-          release(ciphertext);
           return { session, ratchet, result, kdf };
         } catch (error) {
           if (!(error instanceof CryptoError)) throw error;

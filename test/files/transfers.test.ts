@@ -5,7 +5,9 @@ import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 import type { FileToSend } from "../../src/actors/files.ts";
 import { FILE_CHUNK_SIZE, FILE_PULL_CHUNKS, FILE_PULLS_AHEAD } from "../../src/limits.ts";
+import type { Disk } from "../../src/store/disk.ts";
 import { encodeFileChunk, type FileChunk } from "../../src/wire/file-chunk.ts";
+import { FullDisk } from "../store/disks.ts";
 import { type FileWorld, openFileWorld } from "./world.ts";
 
 let world: FileWorld;
@@ -84,6 +86,38 @@ describe("a file", () => {
       await world.give(file, pull);
     }
     expect(await outcome).toMatchObject({ saved: { sha256: sha256(bytes) } });
+  });
+
+  it("comes whole, each piece taken once, when the disk of who takes it was full for a while", async () => {
+    const full = new FullDisk();
+    const [refused, taken] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    let wasFull = false;
+    const disk: Disk = {
+      ...full.disk,
+      // The piece still has room, and the commit that takes it has none.
+      gather: async (path, parts) => {
+        await full.disk.gather(path, parts);
+        if (!wasFull) full.room = 0;
+        wasFull = true;
+      },
+    };
+    const world = await openFileWorld(disk, (text) => {
+      if (text.includes("ENOSPC")) refused.resolve();
+      if (text.includes("can be written again")) taken.resolve();
+    });
+    const bytes = randomBytes(LARGE);
+    const file = await world.file("data.bin", bytes);
+    await world.offer("t", file);
+    const first = await world.pulls.next();
+    await world.give(file, first);
+    await refused.promise;
+    full.room = undefined;
+    await taken.promise;
+    const outcome = world.outcomes.next();
+    for (let index = 1; index < Math.ceil(LARGE / FILE_CHUNK_SIZE); index++)
+      await world.give(file, await world.pulls.next());
+    expect(await outcome).toMatchObject({ saved: { sha256: sha256(bytes) } });
+    expect(world.unreadable()).toBe(0);
   });
 
   it.each([

@@ -13,7 +13,7 @@ import { MeshNode } from "../../src/actors/node.ts";
 import { type Draft, entriesOnly, sending } from "../../src/actors/outgoing.ts";
 import { realPorts } from "../../src/actors/ports.ts";
 import type { MeshError } from "../../src/errors.ts";
-import { realDisk } from "../../src/store/disk.ts";
+import { type Disk, realDisk } from "../../src/store/disk.ts";
 import { encodeFileChunk, type FileChunk } from "../../src/wire/file-chunk.ts";
 import type { PayloadOf } from "../../src/wire/payload.ts";
 import { openWorld } from "../actors/world.ts";
@@ -39,7 +39,8 @@ class Queue<T> {
   }
 }
 
-export async function openFileWorld() {
+/** @param bobsDisk what bob keeps his home on; `noted` is told of what he notes */
+export async function openFileWorld(bobsDisk: Disk = realDisk, noted: (text: string) => void = () => undefined) {
   const world = await openWorld();
   const inbox = join(world.directory, "arrived");
   const outcomes = new Queue<Outcome>();
@@ -67,7 +68,8 @@ export async function openFileWorld() {
   const open = async (name: string): Promise<MeshNode> => {
     const node = await MeshNode.open({
       home: world.home(name),
-      ports: realPorts(realNetwork),
+      ports: { ...realPorts(realNetwork), ...(name === "bob" && { disk: bobsDisk }) },
+      ...(name === "bob" && { onNote: noted }),
       files: taker,
       onWork: async ({ payload }) => {
         if (payload.type === "file_transfer_ack") acks.push(payload);
@@ -119,6 +121,8 @@ export async function openFileWorld() {
       commit(sending(node("alice").core, to, id, "part", encodeFileChunk(chunk))),
     /** Alice sends bytes that claim to be a piece. */
     bytes: (id: string, plaintext: Uint8Array) => commit(sending(node("alice").core, to, id, "part", plaintext)),
+    /** Frames of alice's that bob could not read. */
+    unreadable: () => node("bob").incoming.countersOf(node("alice").core.keyring.identity.did)?.unreadable ?? 0,
     /** Ends a node and opens it again. */
     async restart(name: string): Promise<void> {
       await node(name).close();
