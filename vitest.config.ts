@@ -4,7 +4,7 @@ export default defineConfig({
   test: {
     globalSetup: "test/build.ts",
     include: ["src/**/*.test.ts", "test/**/*.test.ts"],
-    exclude: ["test/openclaw/**", "test/interop/**", "test/browser/**", "node_modules/**"],
+    exclude: ["test/openclaw/**", "test/interop/**", "test/browser/**", "test/nats/**", "node_modules/**"],
     testTimeout: 30_000,
     hookTimeout: 30_000,
     // A worker runs one file after the other: what they import is loaded once.

@@ -65,6 +65,8 @@ const sentences = {
     "The state directory cannot be read or written. Nothing that was not on disk was sent; check space and permissions.",
   kubernetes_unavailable:
     "Kubernetes cannot run the sandboxes. Put right what is wrong, then start the cluster again; docs/kubernetes.md says what it needs.",
+  nats_unavailable:
+    "NATS, where the cluster keeps what it knows, cannot be used. Nothing was accepted that it does not have; check --nats and the server.",
   history_diverged: "The machines of this program make something else of a history than those that recorded it.",
   node_unsupported: "kars-mesh needs Node.js 22.16 or newer; install it from nodejs.org or with a version manager.",
   closed: "The node is shutting down. Try again.",

@@ -1,7 +1,8 @@
 import { IN_FLIGHT_FRAMES_MAX, IN_FLIGHT_SIZE_MAX, REPLY_BUFFER_SIZE_MAX } from "../limits.ts";
+import type { FrameText } from "../wire/frame-text.ts";
 import { Delivery, type Outlet } from "./delivery.ts";
-import type { Mail } from "./mailbox.ts";
 import { Refusals } from "./refusals.ts";
+import type { MailFeed } from "./state.ts";
 
 // One socket of the relay: who is at the other end, when it last gave a sign of life, and how much of it is under way.
 
@@ -22,6 +23,7 @@ interface Peer {
   readonly provenAt: number | undefined;
   /** The features that it announced and the relay has. */
   readonly extensions: readonly string[];
+  readonly feed: MailFeed;
   readonly delivery: Delivery;
 }
 
@@ -30,8 +32,10 @@ export class Connection {
   /** Resolves when the socket has ended. */
   readonly ended: Promise<void>;
   readonly #end: () => void;
-  /** Set once, when the connect was verified. */
+  /** Set once, when the connect was verified and its place taken. */
   peer: Peer | undefined;
+  /** What came behind a connect whose place is being taken. */
+  #early: FrameText[] | undefined;
   /** When it was opened, verified or sent its last heartbeat. */
   aliveAt: number;
   #isClosing = false;
@@ -53,9 +57,29 @@ export class Connection {
     return !this.#isClosing && this.socket.readyState === this.socket.OPEN;
   }
 
-  letIn(peer: Omit<Peer, "delivery">, mailAfter: (position: number) => Iterable<Mail>): Peer {
-    this.peer = { ...peer, delivery: new Delivery(this.socket, mailAfter) };
+  /** Its connect is being looked at: what comes behind it waits, and no more is read of it. */
+  hold(): void {
+    this.#early = [];
+    this.socket.pause();
+  }
+
+  /** Whether a frame was kept for later. */
+  held(text: FrameText): boolean {
+    this.#early?.push(text);
+    return this.#early !== undefined;
+  }
+
+  letIn(peer: Omit<Peer, "delivery">): Peer {
+    this.peer = { ...peer, delivery: new Delivery(this.socket, peer.feed) };
     return this.peer;
+  }
+
+  /** Reads on. Gives what came meanwhile. */
+  release(): readonly FrameText[] {
+    const early = this.#early ?? [];
+    this.#early = undefined;
+    this.socket.resume();
+    return early;
   }
 
   /** Sends a frame of the relay's own. */

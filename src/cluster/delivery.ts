@@ -1,9 +1,9 @@
 import { SEND_BUFFER_SIZE_MAX } from "../limits.ts";
 import type { FrameText } from "../wire/frame-text.ts";
-import type { Mail } from "./mailbox.ts";
+import type { MailFeed } from "./state.ts";
 
-// Delivery to one connection: a cursor over the recipient's mailbox. What waited and what comes live are the same row, so
-// order is the row's order; and a slow reader costs a number, not memory.
+// Delivery to one connection: what its mailbox gives goes out as fast as the socket takes it. A slow reader costs a number,
+// not memory.
 
 /** The part of a WebSocket that delivery needs. */
 export interface Outlet {
@@ -16,27 +16,22 @@ export interface Outlet {
 
 export class Delivery {
   readonly #outlet: Outlet;
-  readonly #mailAfter: (position: number) => Iterable<Mail>;
-  #position = 0;
+  readonly #feed: MailFeed;
   #isBlocked = false;
 
-  /** @param mailAfter the mailbox's frames after a position, in order */
-  constructor(outlet: Outlet, mailAfter: (position: number) => Iterable<Mail>) {
+  constructor(outlet: Outlet, feed: MailFeed) {
     this.#outlet = outlet;
-    this.#mailAfter = mailAfter;
+    this.#feed = feed;
   }
 
-  /** Sends what the mailbox holds after the cursor, as much as the socket takes now; the rest follows by itself. */
+  /** Sends what the mailbox has at hand, as much as the socket takes now; the rest follows by itself. */
   pump(): void {
     const outlet = this.#outlet;
     if (outlet.readyState !== outlet.OPEN) return;
-    this.#isBlocked = false;
-    for (const mail of this.#mailAfter(this.#position)) {
-      if (outlet.bufferedAmount >= SEND_BUFFER_SIZE_MAX) {
-        this.#isBlocked = true;
-        return;
-      }
-      this.#position = mail.position;
+    for (;;) {
+      this.#isBlocked = outlet.bufferedAmount >= SEND_BUFFER_SIZE_MAX;
+      const mail = this.#isBlocked ? undefined : this.#feed.next();
+      if (!mail) return;
       outlet.send(mail.text, this.flushed);
     }
   }

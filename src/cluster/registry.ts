@@ -1,6 +1,5 @@
 import { z } from "zod";
 import { base64url, CryptoError, type PreKeyBundle, verifyBundle } from "../crypto/index.ts";
-import { HTTP_HEARTBEAT_EVERY_MS, RELAY_IDLE_MS } from "../limits.ts";
 import {
   DiscoverQuery,
   type Membership,
@@ -10,9 +9,9 @@ import {
   UnprovenRegisterRequest,
 } from "../wire/registry.ts";
 import type { Agent } from "./agent.ts";
-import type { Agents } from "./agents.ts";
 import { claimRefusal, readAuthorization, registrationProof } from "./proof.ts";
 import { type Answer, type Call, HttpError, parsed, type Route } from "./routes.ts";
+import type { Agents, Presence } from "./state.ts";
 
 // The registry: who is there, what they can do, and the keys to open a session with them. It is trusted with nothing:
 // whoever asks checks the keys against the DID.
@@ -20,17 +19,17 @@ import { type Answer, type Call, HttpError, parsed, type Route } from "./routes.
 /** Extension: a query without a capability lists everyone, within the same limit. */
 const AnyQuery = DiscoverQuery.partial({ capability: true });
 
+/** The controller's word for an agent; it may have to be asked for. */
+export type Vouch = (did: string) => Membership | undefined | Promise<Membership | undefined>;
+
 export interface RegistryOptions {
   readonly agents: Agents;
+  readonly presence: Presence;
   readonly now: () => number;
-  /** Whether the agent is connected to the relay. */
-  readonly isConnected: (did: string) => boolean;
   /** Takes agents that prove nothing, as old clients do not; otherwise they are refused. */
   readonly allowUnproven?: boolean | undefined;
   /** The controller's word for an agent that the cluster let in; undefined for any other. */
-  readonly vouch?: ((did: string) => Membership | undefined) | undefined;
-  /** Told when the holder of a DID registers it with a proof, and nobody without one may speak for it any more. */
-  readonly onProved?: (did: string) => void;
+  readonly vouch?: Vouch | undefined;
 }
 
 /** Any registration: what else is in it decides how it is read. */
@@ -41,22 +40,17 @@ const alreadyRegistered = () => new HttpError(409, "already_registered", "The ag
 const unknownAgent = () => new HttpError(404, "peer_unknown", "No agent of that DID is registered.");
 
 export function registryRoutes(options: RegistryOptions): readonly Route[] {
-  const { agents, now, isConnected, allowUnproven = false, onProved, vouch } = options;
-  /** When an agent last sent a heartbeat over HTTP; memory only. */
-  const beats = new Map<string, number>();
+  const { agents, presence, now, allowUnproven = false, vouch } = options;
 
-  const isOnline = (did: string) =>
-    isConnected(did) || now() - (beats.get(did) ?? Number.NEGATIVE_INFINITY) <= RELAY_IDLE_MS;
-
-  function known({ params }: Call): { did: string; agent: Agent } {
+  async function known({ params }: Call): Promise<{ did: string; agent: Agent }> {
     const did = params.did ?? "";
-    const agent = agents.get(did);
+    const agent = await agents.get(did);
     if (!agent) throw unknownAgent();
     return { did, agent };
   }
 
   /** The registered agent that signed the request. @throws HttpError 401 */
-  function signer({ authorization }: Call): string {
+  async function signer({ authorization }: Call): Promise<string> {
     const claim = readAuthorization(authorization);
     if (!claim)
       throw new HttpError(
@@ -64,7 +58,7 @@ export function registryRoutes(options: RegistryOptions): readonly Route[] {
         "unauthorized",
         "The Authorization header is not Ed25519-Timestamp <did> <time> <signature>.",
       );
-    const agent = agents.get(claim.did);
+    const agent = await agents.get(claim.did);
     const key = agent && signingKeyOf(agent);
     const refusal = key === undefined ? "its DID is not registered" : claimRefusal(claim, key, now());
     if (refusal !== undefined)
@@ -73,9 +67,10 @@ export function registryRoutes(options: RegistryOptions): readonly Route[] {
   }
 
   /** The agent of the path, when it signed the request itself. @throws HttpError 404, 401, 403 */
-  function own(call: Call): { did: string; agent: Agent } {
-    const found = known(call);
-    if (signer(call) !== found.did) throw new HttpError(403, "forbidden", "The request is signed by another agent.");
+  async function own(call: Call): Promise<{ did: string; agent: Agent }> {
+    const found = await known(call);
+    if ((await signer(call)) !== found.did)
+      throw new HttpError(403, "forbidden", "The request is signed by another agent.");
     return found;
   }
 
@@ -91,7 +86,8 @@ export function registryRoutes(options: RegistryOptions): readonly Route[] {
     if (proof === "unproved") throw new HttpError(401, "unauthorized", "proof: does not verify");
     const { capabilities, metadata, public_key: publicKey } = request;
     const outcome = await agents.register({ ...proof, publicKey, capabilities, metadata });
-    onProved?.(proof.did);
+    // Nobody without a proof speaks for it any more.
+    presence.proved(proof.did);
     // The reference answers 409 whatever a known agent says. Ours takes news from it, with a proof of now.
     if (outcome === "exists") throw alreadyRegistered();
     return { status: outcome === "registered" ? 201 : 200, body: { did: proof.did, status: outcome } };
@@ -107,8 +103,8 @@ export function registryRoutes(options: RegistryOptions): readonly Route[] {
 
   async function publish(call: Call): Promise<Answer> {
     // Of an agent that proved nothing the upload speaks for itself: its signed prekey is signed by the key behind the DID.
-    const isSigned = known(call).agent.provedAt !== null;
-    const { did } = isSigned ? own(call) : known(call);
+    const isSigned = (await known(call)).agent.provedAt !== null;
+    const { did } = await (isSigned ? own(call) : known(call));
     const upload = await call.body(PreKeysUpload);
     verifyUpload(did, upload);
     const agent = await agents.publish(did, upload, isSigned);
@@ -117,26 +113,23 @@ export function registryRoutes(options: RegistryOptions): readonly Route[] {
   }
 
   async function bundle(call: Call): Promise<Answer> {
-    const { did } = known(call);
+    const { did } = await known(call);
     const body = await agents.takeBundle(did);
     if (!body) throw new HttpError(404, "peer_without_prekeys", "The agent has published no prekeys.");
     return { status: 200, body };
   }
 
-  function heartbeat(call: Call): Answer {
-    const { did } = own(call);
-    const time = now();
-    if (time - (beats.get(did) ?? Number.NEGATIVE_INFINITY) < HTTP_HEARTBEAT_EVERY_MS) {
+  async function heartbeat(call: Call): Promise<Answer> {
+    const { did } = await own(call);
+    if (!(await presence.beat(did)))
       throw new HttpError(429, "limit_reached", "One heartbeat in ten seconds is enough.", { "retry-after": "10" });
-    }
-    beats.set(did, time);
     agents.seen(did);
-    return { status: 200, body: { did, last_seen: iso(time) } };
+    return { status: 200, body: { did, last_seen: iso(now()) } };
   }
 
   async function rate(call: Call): Promise<Answer> {
-    const by = signer(call);
-    const { did } = known(call);
+    const by = await signer(call);
+    const { did } = await known(call);
     if (by === did) throw new HttpError(403, "forbidden", "An agent does not rate itself.");
     const { score, reason } = await call.body(ReputationRequest);
     const reputation = await agents.rate(did, by, score, reason);
@@ -145,19 +138,16 @@ export function registryRoutes(options: RegistryOptions): readonly Route[] {
   }
 
   async function remove(call: Call): Promise<Answer> {
-    const { did } = own(call);
+    const { did } = await own(call);
     if (!(await agents.remove(did))) throw unknownAgent();
-    beats.delete(did);
     return { status: 204 };
   }
 
-  function discover(call: Call): Answer {
+  async function discover(call: Call): Promise<Answer> {
     const { capability, limit } = parsed(AnyQuery, Object.fromEntries(call.query));
-    const found = [];
-    for (const [did, agent] of agents.entries()) {
-      if (capability === undefined || agent.capabilities.includes(capability))
-        found.push({ did, agent, online: isOnline(did) });
-    }
+    const { found: all, total } = await agents.find(capability);
+    const online = await presence.online(all.map(([did]) => did));
+    const found = all.map(([did, agent]) => ({ did, agent, online: online.has(did) }));
     found.sort(
       (a, b) => Number(b.online) - Number(a.online) || b.agent.lastSeen - a.agent.lastSeen || (a.did < b.did ? -1 : 1),
     );
@@ -171,12 +161,12 @@ export function registryRoutes(options: RegistryOptions): readonly Route[] {
         last_seen: iso(lastSeen),
         online,
       }));
-    return { status: 200, body: { results, total: found.length } };
+    return { status: 200, body: { results, total } };
   }
 
-  function record(call: Call): Answer {
-    const { did, agent } = known(call);
-    const membership = vouch?.(did);
+  async function record(call: Call): Promise<Answer> {
+    const { did, agent } = await known(call);
+    const membership = await vouch?.(did);
     const body = {
       did,
       public_key: agent.publicKey,
@@ -191,9 +181,10 @@ export function registryRoutes(options: RegistryOptions): readonly Route[] {
     return { status: 200, body };
   }
 
-  function presence(call: Call): Answer {
-    const { did, agent } = known(call);
-    return { status: 200, body: { did, last_seen: iso(agent.lastSeen), online: isOnline(did) } };
+  async function sight(call: Call): Promise<Answer> {
+    const { did, agent } = await known(call);
+    const online = await presence.online([did]);
+    return { status: 200, body: { did, last_seen: iso(agent.lastSeen), online: online.has(did) } };
   }
 
   return [
@@ -205,9 +196,9 @@ export function registryRoutes(options: RegistryOptions): readonly Route[] {
     {
       method: "GET",
       path: "/v1/agents/:did/prekeys/count",
-      handle: (call) => ({ status: 200, body: countOf(own(call).agent) }),
+      handle: async (call) => ({ status: 200, body: countOf((await own(call)).agent) }),
     },
-    { method: "GET", path: "/v1/agents/:did/presence", handle: presence },
+    { method: "GET", path: "/v1/agents/:did/presence", handle: sight },
     { method: "POST", path: "/v1/agents/:did/heartbeat", handle: heartbeat },
     { method: "POST", path: "/v1/agents/:did/reputation", handle: rate },
     { method: "GET", path: "/v1/discover", handle: discover },

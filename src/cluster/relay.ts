@@ -9,8 +9,8 @@ import { Ack, CLOSE, Connect, Envelope, EXTENSIONS, UnprovenConnect } from "../w
 import type { FrameText } from "../wire/frame-text.ts";
 import { Connection, type RelaySocket } from "./connection.ts";
 import { firstIssue } from "./issue.ts";
-import type { Mailboxes } from "./mailboxes.ts";
 import { connectRefusal } from "./proof.ts";
+import type { Mailboxes, Place, Presence } from "./state.ts";
 
 // The relay: takes frames from agents that proved who they are, and gives them to the agents they are for. It knows a
 // frame's envelope and is blind to the rest.
@@ -27,13 +27,14 @@ const Head = z.looseObject({ v: z.literal(1), type: z.string(), from: z.unknown(
 
 export interface RelayOptions {
   readonly mailboxes: Mailboxes;
+  readonly presence: Presence;
   readonly now: () => number;
   /** Calls back after a while, unless it is taken back before. */
   readonly after: (milliseconds: number, task: () => void) => () => void;
   /** When set, a connect without this token is closed with 4003. */
   readonly token?: string | undefined;
   /** Whether one who proves nothing may connect as this DID. Absent: nobody may, it is closed with 4005. */
-  readonly admitsUnproven?: ((did: string) => boolean) | undefined;
+  readonly admitsUnproven?: ((did: string) => Promise<boolean>) | undefined;
   /** Told when an agent connects, beats and leaves. */
   readonly onSign?: (did: string) => void;
   readonly log?: ((line: string) => void) | undefined;
@@ -54,9 +55,7 @@ export interface Relay {
   /** The DIDs that are connected. */
   connections(): string[];
   isConnected(did: string): boolean;
-  /** Somebody proved to hold the DID's key: who is connected as it without a proof is closed with 4005. */
-  endUnproven(did: string): void;
-  /** Closes what is idle and removes what is too old; to be called every few seconds. */
+  /** Closes what is idle; to be called every few seconds. */
   sweep(): void;
   /** Closes every connection; resolves when all sockets have ended. */
   close(): Promise<void>;
@@ -84,18 +83,13 @@ interface Refusal {
 }
 const CONNECT_EXPECTED: Refusal = { code: CLOSE.connectExpected, message: "The first frame must be connect." };
 const UNPROVEN: Refusal = { code: CLOSE.possessionUnproved, message: "The DID was registered with a proof." };
+const REPLACED: Refusal = { code: CLOSE.replaced, message: "Another connection of this DID took over." };
 const TOKEN_REFUSED: Refusal = { code: CLOSE.tokenRefused, message: "The token is not valid." };
 /** Sent before the one that stands, by a process that is gone or by who recorded it. */
 const OUTDATED: Refusal = { code: CLOSE.outdated, message: "A newer connection of this DID stands." };
 const IDLE: Refusal = { code: CLOSE.idle, message: "No heartbeat for 90 s." };
 
 const sameText = (a: string, b: string) => timingSafeEqual(sha256(utf8.encode(a)), sha256(utf8.encode(b)));
-
-function countOf(items: Iterable<unknown>): number {
-  let count = 0;
-  for (const _ of items) count++;
-  return count;
-}
 
 /** The frame with its sender written in; the rest keeps every byte that it had. */
 function stamped(text: FrameText, from: string): FrameText {
@@ -106,17 +100,10 @@ function stamped(text: FrameText, from: string): FrameText {
 }
 
 export function createRelay(options: RelayOptions): Relay {
-  const { mailboxes, now, after, token, admitsUnproven, onSign, log } = options;
+  const { mailboxes, presence, now, after, token, admitsUnproven, onSign, log } = options;
   const all = new Set<Connection>();
   const online = new Map<string, Connection>();
   let isClosing = false;
-
-  /** The connect of one who proves nothing, where such are let in. It never takes the place of one with a proof. */
-  function unproven(frame: unknown): Admission | undefined {
-    const { data } = safeParse(UnprovenConnect, frame);
-    if (!data || online.get(data.from)?.peer?.provenAt !== undefined || !admitsUnproven?.(data.from)) return undefined;
-    return data;
-  }
 
   /** Why a first frame is refused, with the close code, or whom it lets in. In the reference's order of checks. */
   function verified(frame: unknown): Admission | Refusal {
@@ -125,7 +112,7 @@ export function createRelay(options: RelayOptions): Relay {
     const { from } = head.data;
     if (typeof from !== "string" || from === "")
       return { code: CLOSE.fromMissing, message: "The connect has no from." };
-    let admission = unproven(frame);
+    let admission: Admission | undefined = admitsUnproven && safeParse(UnprovenConnect, frame).data;
     if (!admission) {
       const parsed = safeParse(Connect, frame);
       const refusal = parsed.success ? connectRefusal(parsed.data, now()) : firstIssue(parsed.error);
@@ -135,28 +122,63 @@ export function createRelay(options: RelayOptions): Relay {
       admission = { ...parsed.data, provenAt: Date.parse(parsed.data.timestamp) };
     }
     if (token !== undefined && !sameText(admission.token ?? "", token)) return TOKEN_REFUSED;
-    const standing = online.get(from)?.peer?.provenAt;
-    return standing !== undefined && (admission.provenAt ?? 0) <= standing ? OUTDATED : admission;
+    return admission;
   }
 
-  function connect(connection: Connection, frame: unknown): void {
-    const outcome = verified(frame);
-    if (!("from" in outcome)) {
-      connection.refuse("connect_refused", outcome.message);
-      connection.close(outcome.code, outcome.message);
+  /** Takes the place of whoever is connected as the DID, wherever that is. */
+  async function enter(connection: Connection, { from: did, provenAt }: Admission): Promise<Place | Refusal> {
+    if (provenAt === undefined && !(await admitsUnproven?.(did))) return UNPROVEN;
+    const place = await presence.enter(did, {
+      provenAt,
+      ended: (why) => {
+        const { code, message } = why === "replaced" ? REPLACED : UNPROVEN;
+        connection.close(code, message);
+      },
+    });
+    if (place === "outdated") return OUTDATED;
+    return place === "unproven" ? UNPROVEN : place;
+  }
+
+  function refuse(connection: Connection, { code, message }: Refusal): void {
+    connection.refuse("connect_refused", message);
+    connection.close(code, message);
+  }
+
+  /** Lets a connection in. Never rejects. */
+  async function connect(connection: Connection, frame: unknown): Promise<void> {
+    const admission = verified(frame);
+    if ("code" in admission) {
+      refuse(connection, admission);
       return;
     }
-    const { from: did, extensions: announced = [], provenAt } = outcome;
-    online.get(did)?.close(CLOSE.replaced, "Another connection of this DID took over.");
-    online.set(did, connection);
-    connection.aliveAt = now();
-    const extensions = EXTENSIONS.filter((extension) => announced.includes(extension));
-    const peer = connection.letIn({ did, provenAt, extensions }, (position) => mailboxes.from(did, position));
-    onSign?.(did);
-    log?.(`relay: ${did} connected${provenAt === undefined ? " without a proof" : ""}`);
-    if (extensions.length > 0)
-      connection.reply({ type: "connected", extensions, pending: countOf(mailboxes.from(did, 0)) });
-    peer.delivery.pump();
+    const { from: did, extensions: announced = [], provenAt } = admission;
+    connection.hold();
+    try {
+      const place = await enter(connection, admission);
+      if ("code" in place) {
+        refuse(connection, place);
+        return;
+      }
+      void connection.ended.then(place.leave);
+      const feed = await mailboxes.open(did, () => connection.peer?.delivery.pump());
+      void connection.ended.then(feed.close);
+      // It may have gone, or given way to another, meanwhile.
+      if (!connection.isOpen) return;
+      connection.aliveAt = now();
+      const extensions = EXTENSIONS.filter((extension) => announced.includes(extension));
+      const peer = connection.letIn({ did, provenAt, extensions, feed });
+      online.set(did, connection);
+      onSign?.(did);
+      log?.(`relay: ${did} connected${provenAt === undefined ? " without a proof" : ""}`);
+      if (extensions.length > 0) connection.reply({ type: "connected", extensions, pending: feed.pending });
+      peer.delivery.pump();
+      for (const early of connection.release()) receive(connection, early);
+    } catch (error) {
+      const { code, message } = asMeshError(error);
+      log?.(`relay: ${did} could not be let in: ${message}`);
+      connection.refuse(code, "The relay cannot take you in now. Try again later.");
+      connection.close(CLOSE.tryLater, "Try again later.");
+    }
   }
 
   /** A frame of a connection that was let in. What cannot be read, or names another sender, is dropped without a word. */
@@ -167,7 +189,7 @@ export function createRelay(options: RelayOptions): Relay {
     switch (head.data.type) {
       case "ack": {
         const ack = safeParse(Ack, frame);
-        if (ack.success) mailboxes.ack(did, ack.data.id, ack.data.sender);
+        if (ack.success) connection.peer?.feed.ack(ack.data.id, ack.data.sender);
         return;
       }
       case "heartbeat":
@@ -209,20 +231,19 @@ export function createRelay(options: RelayOptions): Relay {
       connection.refuse(turn.code, turn.message, id);
       return;
     }
-    const refuse = (code: string, message: string) => {
+    const refuseNow = (code: string, message: string) => {
       if (offersAgain) connection.refusals.refused(to, id, turn, { code, message }, now());
       connection.refuse(code, message, id);
     };
     const arrived = connection.underway(size);
     try {
       const outcome = await mailboxes.put(to, did, id, frame);
-      if (outcome === "stored") online.get(to)?.peer?.delivery.pump();
-      if (outcome === "full") refuse("mailbox_full", "The mailbox is full. Try again later.");
+      if (outcome === "full") refuseNow("mailbox_full", "The mailbox is full. Try again later.");
       else if (offersAgain) connection.reply({ type: "accepted", id });
     } catch (error) {
       const { code, message } = asMeshError(error);
       log?.(`relay: a frame could not be stored: ${message}`);
-      refuse(code, "The relay could not store the frame. Try again later.");
+      refuseNow(code, "The relay could not store the frame. Try again later.");
     } finally {
       arrived();
     }
@@ -231,8 +252,9 @@ export function createRelay(options: RelayOptions): Relay {
   function receive(connection: Connection, text: FrameText): void {
     // A closing socket still gives what it had read before.
     if (!connection.isOpen) return;
+    if (connection.held(text)) return;
     if (connection.peer) handle(connection, connection.peer.did, text);
-    else connect(connection, readJson(text));
+    else void connect(connection, readJson(text));
   }
 
   function forget(connection: Connection): void {
@@ -257,10 +279,6 @@ export function createRelay(options: RelayOptions): Relay {
       };
     },
     connections: () => [...online.keys()].filter((did) => online.get(did)?.isOpen),
-    endUnproven(did) {
-      const connection = online.get(did);
-      if (connection?.peer && connection.peer.provenAt === undefined) connection.close(UNPROVEN.code, UNPROVEN.message);
-    },
     isConnected: (did) => online.get(did)?.isOpen === true,
     sweep() {
       const time = now();
@@ -269,7 +287,6 @@ export function createRelay(options: RelayOptions): Relay {
         const { code, message } = connection.peer ? IDLE : CONNECT_EXPECTED;
         if (silentMs > (connection.peer ? RELAY_IDLE_MS : CONNECT_WAIT_MS)) connection.close(code, message);
       }
-      mailboxes.expire(time);
     },
     async close() {
       isClosing = true;

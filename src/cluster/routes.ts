@@ -88,6 +88,7 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   file_too_large: 413,
   limit_reached: 503,
   store_io: 503,
+  nats_unavailable: 503,
   closed: 503,
 };
 

@@ -6,10 +6,12 @@ import { CLUSTER_CONNECTIONS_MAX, FRAME_SIZE_MAX, HTTP_TIMEOUT_MS, SERVER_CLOSE_
 import { type Disk, realDisk } from "../store/disk.ts";
 import { frameText } from "../wire/frame-text.ts";
 import type { PairRequest, PairResponse } from "../wire/pair.ts";
-import type { Membership } from "../wire/registry.ts";
 import type { RelaySocket } from "./connection.ts";
+import { openEmbeddedState } from "./embedded/state.ts";
 import { serve } from "./http.ts";
+import type { Vouch } from "./registry.ts";
 import { openServices } from "./services.ts";
+import type { ClusterState } from "./state.ts";
 
 // One port for all of a cluster that an agent talks to: relay, registry and pairing.
 
@@ -17,6 +19,8 @@ export interface ServerOptions {
   readonly host: string;
   /** 0 picks a free one. */
   readonly port: number;
+  /** What it remembers, closed with it; unless given, it lies in a directory. */
+  readonly state?: ClusterState;
   /** Mail lies in its folder `mail`, the registry's records in `registry`. */
   readonly directory: string;
   readonly disk?: Disk;
@@ -26,7 +30,7 @@ export interface ServerOptions {
   /** Answers `POST /v1/pair`; a MeshError becomes the refusal. */
   readonly pair: (request: PairRequest) => Promise<PairResponse>;
   /** The controller's word for an agent that the cluster let in; undefined for any other. */
-  readonly vouch?: ((did: string) => Membership | undefined) | undefined;
+  readonly vouch?: Vouch | undefined;
   /** When set, the relay takes only connects that carry it. */
   readonly token?: string;
   /** Takes agents that do not prove that they hold their key, as `@microsoft/agent-governance-sdk` 4.0.0 does not. */
@@ -109,9 +113,9 @@ export async function startServer(options: ServerOptions): Promise<ClusterServer
   const { host, port, directory, disk = realDisk, now = Date.now, every = everyInterval, pair, token } = options;
   const { allowUnproven, vouch, onSign } = options;
   const log = options.log ?? (() => undefined);
-  const services = await openServices({
-    disk,
-    directory,
+  const state = options.state ?? (await openEmbeddedState({ disk, directory, now, allowUnproven, log }));
+  const services = openServices({
+    state,
     now,
     every,
     after: afterTimeout,

@@ -139,4 +139,6 @@ export const CLOSE = {
   /** Extension: a connection whose connect is newer stands. */
   outdated: 4007,
   tooLarge: 1009,
+  /** The relay cannot take anybody in now. */
+  tryLater: 1013,
 } as const;

@@ -1,7 +1,7 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { type Agents, openAgents } from "../../src/cluster/agents.ts";
+import { type EmbeddedAgents, openAgents } from "../../src/cluster/embedded/agents.ts";
 import { base64url } from "../../src/crypto/index.ts";
 import { realDisk } from "../../src/store/disk.ts";
 import { agent, prekeys, temporaryDirectory } from "./world.ts";
@@ -9,7 +9,7 @@ import { agent, prekeys, temporaryDirectory } from "./world.ts";
 const alice = agent("alice");
 const NOW = Date.parse("2026-03-01T12:00:00Z");
 
-async function open(directory: string, rewriteSizeMin?: number): Promise<Agents> {
+async function open(directory: string, rewriteSizeMin?: number): Promise<EmbeddedAgents> {
   const more = rewriteSizeMin === undefined ? {} : { rewriteSizeMin };
   const agents = await openAgents({ disk: realDisk, directory, now: () => NOW, ...more });
   onTestFinished(() => agents.close());
@@ -24,14 +24,14 @@ test("a rewritten journal says what the long one said", async () => {
   await agents.publish(alice.did, prekeys(alice, { count: 5 }), true);
   await agents.takeBundle(alice.did);
   await agents.rate(alice.did, "did:mesh:0", 1, "good");
-  const before = agents.get(alice.did);
+  const before = await agents.get(alice.did);
   await agents.close();
 
   const rewritten = await open(directory, 1);
   expect(await readdir(join(directory, "registry"))).toEqual(["2", "generation"]);
-  expect(rewritten.get(alice.did)).toEqual(before);
+  expect(await rewritten.get(alice.did)).toEqual(before);
   await rewritten.close();
-  expect((await open(directory)).get(alice.did)).toEqual(before);
+  expect(await (await open(directory)).get(alice.did)).toEqual(before);
 });
 
 test("of two who take the last prekey, one gets it", async () => {

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { Delivery, type Outlet } from "../../src/cluster/delivery.ts";
-import type { Mail } from "../../src/cluster/mailbox.ts";
-import { Mailbox } from "../../src/cluster/mailbox.ts";
+import { Mailbox } from "../../src/cluster/embedded/mailbox.ts";
+import type { Mail, MailFeed } from "../../src/cluster/state.ts";
 import { SEND_BUFFER_SIZE_MAX } from "../../src/limits.ts";
 
 /** A socket that takes bytes out of its buffer only when it is told to. */
@@ -31,11 +31,26 @@ const mail = (position: number, text: string): Mail => ({
   at: 0,
 });
 
+/** A reader's way through a mailbox, as the embedded mail gives it. */
+function feedOf(mailbox: Mailbox): MailFeed {
+  let given = 0;
+  return {
+    pending: 0,
+    next() {
+      const mail = mailbox.first(given);
+      if (mail) given = mail.position;
+      return mail;
+    },
+    ack: () => undefined,
+    close: () => undefined,
+  };
+}
+
 test("a socket's buffer stays bounded, and delivery goes on in order when it drains", () => {
   const mailbox = new Mailbox();
   const texts = Array.from({ length: 64 }, (_, n) => String.fromCharCode(65 + n).repeat(1024 * 1024));
   const socket = new SlowSocket();
-  const delivery = new Delivery(socket, (position) => mailbox.after(position));
+  const delivery = new Delivery(socket, feedOf(mailbox));
   let most = 0;
   for (const [index, text] of texts.entries()) {
     mailbox.add(mail(index + 1, text));
@@ -54,7 +69,7 @@ test("a socket's buffer stays bounded, and delivery goes on in order when it dra
 test("what was removed while it waited is not sent", () => {
   const mailbox = new Mailbox();
   const socket = new SlowSocket();
-  const delivery = new Delivery(socket, (position) => mailbox.after(position));
+  const delivery = new Delivery(socket, feedOf(mailbox));
   for (const position of [1, 2, 3]) mailbox.add(mail(position, String(position).repeat(SEND_BUFFER_SIZE_MAX)));
   delivery.pump();
   const second = mailbox.find("2");
@@ -68,6 +83,6 @@ test("nothing is sent to a socket that is closing", () => {
   const socket = new SlowSocket();
   mailbox.add(mail(1, "a"));
   socket.readyState = 2;
-  new Delivery(socket, (position) => mailbox.after(position)).pump();
+  new Delivery(socket, feedOf(mailbox)).pump();
   expect(socket.sent).toEqual([]);
 });

@@ -1,7 +1,7 @@
 import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { type Mailboxes, type MailboxesOptions, openMailboxes } from "../../src/cluster/mailboxes.ts";
+import { type EmbeddedMailboxes, type MailboxesOptions, openMailboxes } from "../../src/cluster/embedded/mailboxes.ts";
 import { MAILBOX_AGE_MAX_MS } from "../../src/limits.ts";
 import { type Disk, realDisk } from "../../src/store/disk.ts";
 import { killedAt } from "./disks.ts";
@@ -9,13 +9,14 @@ import { temporaryDirectory } from "./world.ts";
 
 const NOW = Date.parse("2026-03-01T12:00:00Z");
 
-async function open(directory: string, more: Partial<MailboxesOptions> = {}): Promise<Mailboxes> {
+async function open(directory: string, more: Partial<MailboxesOptions> = {}): Promise<EmbeddedMailboxes> {
   const mailboxes = await openMailboxes({ disk: realDisk, directory, now: () => NOW, ...more });
   onTestFinished(() => mailboxes.close());
   return mailboxes;
 }
 
-const texts = (mailboxes: Mailboxes, to: string, after = 0) => [...mailboxes.from(to, after)].map(({ text }) => text);
+const texts = (mailboxes: EmbeddedMailboxes, to: string, after = 0) =>
+  [...mailboxes.from(to, after)].map(({ text }) => text);
 const generationsIn = async (directory: string) => (await readdir(join(directory, "mail"))).sort();
 
 describe("a mailbox", () => {
@@ -91,7 +92,7 @@ describe("the journal of the mail", () => {
     await mailboxes.close();
   }
   const left = ["5", "15", "25"];
-  const leftIn = (mailboxes: Mailboxes) => [...mailboxes.from("bob", 0)].map(({ id }) => id);
+  const leftIn = (mailboxes: EmbeddedMailboxes) => [...mailboxes.from("bob", 0)].map(({ id }) => id);
 
   test("is rewritten when most of it is garbage, and left alone when not", async () => {
     const directory = await temporaryDirectory();

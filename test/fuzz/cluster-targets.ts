@@ -1,5 +1,6 @@
 /** What a relay hears of anyone, and what a registry or a controller answers, read by the code that asks. */
 import { pair, Registry } from "../../src/actors/registry.ts";
+import { embeddedPresence } from "../../src/cluster/embedded/presence.ts";
 import { createRelay, type Relay } from "../../src/cluster/relay.ts";
 import { base64, base64url } from "../../src/crypto/index.ts";
 import { CLOSE, UnprovenConnect } from "../../src/wire/frame.ts";
@@ -46,17 +47,17 @@ function newRelay(): { readonly relay: Relay; readonly stored: string[] } {
         stored.push(frame.toString());
         return Promise.resolve("stored");
       },
-      from: () => [],
-      ack: () => undefined,
-      expire: () => undefined,
-      tidy: () => Promise.resolve(),
-      close: () => Promise.resolve(),
+      open: async () => ({ pending: 0, next: () => undefined, ack: () => undefined, close: () => undefined }),
     },
+    presence: embeddedPresence(() => NOW),
     now: () => NOW,
     after: () => () => undefined,
   });
   return { relay, stored };
 }
+
+/** All that was begun without a wait for the world outside is done. */
+const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 const connect = { v: 1, ...connectFrame(member, TIME) };
 const KNOWN_CODES: ReadonlySet<number> = new Set([...Object.values(CLOSE), 1000]);
@@ -67,10 +68,11 @@ const relayTargets: readonly Target[] = [
     name: "relay-connect",
     kind: "json",
     samples: [connect, { ...connect, extensions: ["accepted"] }],
-    take(text): Outcome {
+    async take(text): Promise<Outcome> {
       const { relay } = newRelay();
       const { heard, say } = socketOf(relay);
       say(text);
+      await turn();
       if (heard.closed.some((code) => !KNOWN_CODES.has(code))) throw new Error("a close code that is none");
       if (heard.closed.length > 0) return "refused";
       if (!relay.isConnected(member.did)) throw new Error("let in as somebody else");
@@ -96,7 +98,7 @@ const relayTargets: readonly Target[] = [
         const { heard, say } = socketOf(relay);
         say(JSON.stringify(connect));
         say(frame);
-        await Promise.resolve();
+        await turn();
         if (heard.closed.some((code) => code !== 1000)) throw new Error("a frame ended a connection");
         for (const frame of stored)
           if (JSON.parse(frame).from !== member.did) throw new Error("a frame in another's name");

@@ -4,6 +4,7 @@ import type { MeshNode } from "../../src/actors/node.ts";
 import type { StoreLimits } from "../../src/actors/opening.ts";
 import { repeat } from "../../src/actors/ports.ts";
 import type { Account } from "../../src/cluster/account.ts";
+import { openEmbeddedState } from "../../src/cluster/embedded/state.ts";
 import { openHousehold } from "../../src/cluster/local.ts";
 import type { TaskOptions, TaskResult } from "../../src/cluster/runner/task.ts";
 import { runSandbox } from "../../src/cluster/sandbox.ts";
@@ -93,10 +94,13 @@ export class Cluster {
     const { clock, disk } = process.ports;
     let opened: Household | undefined;
     let isReady = false;
-    const services = await openServices({
-      disk,
-      directory: join(DIRECTORY, "server"),
-      now: () => clock.now(),
+    const now = () => clock.now();
+    const log = (line: string) => world.noted("relay", line);
+    const rewriteSizeMin = this.#rewriteSizeMin;
+    const state = await openEmbeddedState({ disk, directory: join(DIRECTORY, "server"), now, rewriteSizeMin, log });
+    const services = openServices({
+      state,
+      now,
       every: (duration, task) => repeat(clock, duration, task),
       after: (duration, task) => clock.at(clock.now() + duration, task),
       pair: async (request) => {
@@ -107,8 +111,7 @@ export class Cluster {
         if (!opened) throw new MeshError("closed");
         return opened.vouch(did);
       },
-      rewriteSizeMin: this.#rewriteSizeMin,
-      log: (line) => world.noted("relay", line),
+      log,
     });
     if (!process.isAlive) return;
     world.network.listen(AUTHORITY, { process, accept: services.relay.accept, answer: services.answer });

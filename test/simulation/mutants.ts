@@ -6,7 +6,7 @@ import type { Network } from "../../src/actors/ports.ts";
 import { PreKeys } from "../../src/actors/prekeys.ts";
 import { MessagesProjection } from "../../src/actors/projections/messages.ts";
 import { ActorSystem } from "../../src/actors/system.ts";
-import { Generations } from "../../src/cluster/generations.ts";
+import { Generations } from "../../src/cluster/embedded/generations.ts";
 import type { FileSystem, OpenFile } from "../../src/store/file-system.ts";
 import { Secrets } from "../../src/store/secrets.ts";
 import { ADMISSION_MUTANTS } from "./admission-mutants.ts";

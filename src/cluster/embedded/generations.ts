@@ -1,7 +1,7 @@
-import { MeshError } from "../errors.ts";
-import { REWRITE_BATCH_SIZE_MAX, REWRITE_SIZE_MIN } from "../limits.ts";
-import { type Disk, joinPath } from "../store/disk.ts";
-import { type Commit, type Draft, Journal } from "../store/journal.ts";
+import { MeshError } from "../../errors.ts";
+import { REWRITE_BATCH_SIZE_MAX, REWRITE_SIZE_MIN } from "../../limits.ts";
+import { type Disk, joinPath } from "../../store/disk.ts";
+import { type Commit, type Draft, Journal } from "../../store/journal.ts";
 
 // A journal that is rewritten when most of what it holds no longer matters.
 //

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { asMeshError } from "../errors.ts";
+import { asMeshError } from "../../errors.ts";
 import {
   ACKED_FRAMES_KEPT_MAX,
   FRAME_TEXT_SIZE_MAX,
@@ -7,13 +7,14 @@ import {
   MAILBOX_AGE_MAX_MS,
   MAILBOX_FRAMES_MAX,
   MAILBOX_SIZE_MAX,
-} from "../limits.ts";
-import type { Disk } from "../store/disk.ts";
-import { joinPath } from "../store/disk.ts";
-import type { Commit, Draft } from "../store/journal.ts";
-import type { FrameText } from "../wire/frame-text.ts";
+} from "../../limits.ts";
+import type { Disk } from "../../store/disk.ts";
+import { joinPath } from "../../store/disk.ts";
+import type { Commit, Draft } from "../../store/journal.ts";
+import type { FrameText } from "../../wire/frame-text.ts";
+import type { Mail, Mailboxes, MailFeed } from "../state.ts";
 import { Generations, type Piece } from "./generations.ts";
-import { type Mail, Mailbox } from "./mailbox.ts";
+import { Mailbox } from "./mailbox.ts";
 
 // The relay's mail: what was routed to an agent and not yet acked by it. Every frame is on disk before anyone is told, and
 // its text is kept in memory besides, so that delivering reads no file. What is kept is what the relay saw: ciphertext.
@@ -42,23 +43,14 @@ export interface MailboxesOptions {
   readonly now: () => number;
   readonly limits?: Partial<MailLimits>;
   /** Bytes of journal below which it is never rewritten. */
-  readonly rewriteSizeMin?: number;
+  readonly rewriteSizeMin?: number | undefined;
   readonly log?: ((line: string) => void) | undefined;
 }
 
-export interface Mailboxes {
-  /**
-   * Puts a frame into a mailbox. `stored` when it is durable, in the order of the calls; `duplicate` when the sender's
-   * frame of that id is durable already, waiting or acked; `full` when it was not taken.
-   * @throws MeshError `store_io` when it cannot be made durable, `closed`
-   */
-  put(to: string, from: string, id: string, frame: FrameText): Promise<"stored" | "duplicate" | "full">;
+export interface EmbeddedMailboxes extends Mailboxes {
   /** The durable frames of a mailbox after a position (0 is before all), in order. To be read at once. */
   from(to: string, afterPosition: number): Iterable<Mail>;
-  /**
-   * Removes a recipient's frame of that id: the one of the sender if one is named, else the oldest. Gone at once, durably
-   * so a little later; an ack that a crash swallows costs a redelivery.
-   */
+  /** As the feed's `ack`. */
   ack(to: string, id: string, from?: string): void;
   /** Removes what is older than 72 hours. */
   expire(now: number): void;
@@ -84,7 +76,7 @@ function putting(to: string, from: string, id: string, frame: FrameText, at: num
 }
 
 /** Opens the mail of a directory, beginning it when there is none. @throws MeshError `store_damaged` */
-export async function openMailboxes(options: MailboxesOptions): Promise<Mailboxes> {
+export async function openMailboxes(options: MailboxesOptions): Promise<EmbeddedMailboxes> {
   const { disk, directory, now, log } = options;
   const limits: MailLimits = {
     frames: MAILBOX_FRAMES_MAX,
@@ -93,6 +85,8 @@ export async function openMailboxes(options: MailboxesOptions): Promise<Mailboxe
     ...options.limits,
   };
   const mailboxes = new Map<string, Mailbox>();
+  /** Whom to tell of mail that has come, by recipient. */
+  const readers = new Map<string, () => void>();
   /** Puts that are not durable yet, by key. */
   const pending = new Map<string, Promise<unknown>>();
   /** When a frame was acked, by key, oldest first. */
@@ -135,6 +129,7 @@ export async function openMailboxes(options: MailboxesOptions): Promise<Mailboxe
       const size = sizeOf(text);
       mailboxOf(to).add({ position: ++position, from: event.from, id: event.id, text, size, at });
       bytesOfAll += size;
+      readers.get(to)?.();
       return;
     }
     const mailbox = mailboxes.get(to);
@@ -213,6 +208,40 @@ export async function openMailboxes(options: MailboxesOptions): Promise<Mailboxe
     }
   }
 
+  function* after(to: string, position: number): Generator<Mail> {
+    yield* mailboxes.get(to)?.after(position) ?? [];
+  }
+
+  function ack(to: string, id: string, from?: string): void {
+    const mailbox = mailboxes.get(to);
+    const mail = mailbox?.find(id, from);
+    if (!mailbox || !mail) return;
+    remove(to, mailbox, mail);
+    remember(to, mail.from, id, now());
+    const entries = [{ stream: STREAM + to, event: { type: "ACKED", from: mail.from, id } }];
+    generations.append({ at: now(), entries }).catch((error) => {
+      // A lost ack costs a redelivery, which the recipient knows by its id.
+      log?.(`mail: an ack could not be written: ${asMeshError(error).message}`);
+    });
+  }
+
+  function open(to: string, onMail: () => void): MailFeed {
+    let given = 0;
+    readers.set(to, onMail);
+    return {
+      pending: after(to, 0).reduce((count) => count + 1, 0),
+      next() {
+        const mail = mailboxes.get(to)?.first(given);
+        if (mail) given = mail.position;
+        return mail;
+      },
+      ack: (id, from) => ack(to, id, from),
+      close: () => {
+        if (readers.get(to) === onMail) readers.delete(to);
+      },
+    };
+  }
+
   return {
     async put(to, from, id, frame) {
       const key = keyOf(to, from, id);
@@ -230,19 +259,9 @@ export async function openMailboxes(options: MailboxesOptions): Promise<Mailboxe
         (mailbox?.frames ?? 0) >= limits.frames;
       return isFull ? "full" : store(to, from, id, frame);
     },
-    from: (to, afterPosition) => mailboxes.get(to)?.after(afterPosition) ?? [],
-    ack(to, id, from) {
-      const mailbox = mailboxes.get(to);
-      const mail = mailbox?.find(id, from);
-      if (!mailbox || !mail) return;
-      remove(to, mailbox, mail);
-      remember(to, mail.from, id, now());
-      const entries = [{ stream: STREAM + to, event: { type: "ACKED", from: mail.from, id } }];
-      generations.append({ at: now(), entries }).catch((error) => {
-        // A lost ack costs a redelivery, which the recipient knows by its id.
-        log?.(`mail: an ack could not be written: ${asMeshError(error).message}`);
-      });
-    },
+    open: async (to, onMail) => open(to, onMail),
+    from: after,
+    ack,
     expire,
     tidy: () => generations.rewrite(),
     close: () => generations.close(),

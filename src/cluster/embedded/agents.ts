@@ -1,10 +1,10 @@
-import { asMeshError, MeshError } from "../errors.ts";
-import { AGENTS_MAX, SEEN_EVERY_MS } from "../limits.ts";
-import type { Disk } from "../store/disk.ts";
-import { joinPath } from "../store/disk.ts";
-import type { Commit } from "../store/journal.ts";
-import type { PreKeysResponse, PreKeysUpload } from "../wire/registry.ts";
-import { type Agent, AgentEvent, bundleOf, fold, publication, reputationAfter, restored } from "./agent.ts";
+import { asMeshError, MeshError } from "../../errors.ts";
+import { AGENTS_MAX, SEEN_EVERY_MS } from "../../limits.ts";
+import type { Disk } from "../../store/disk.ts";
+import { joinPath } from "../../store/disk.ts";
+import type { Commit } from "../../store/journal.ts";
+import { type Agent, AgentEvent, bundleOf, fold, publication, reputationAfter, restored } from "../agent.ts";
+import type { Agents } from "../state.ts";
 import { Generations, type Piece } from "./generations.ts";
 
 // The registry's records on disk: one stream an agent. What is asked of one agent is decided and made durable one after
@@ -21,44 +21,14 @@ export interface AgentsOptions {
   readonly directory: string;
   readonly now: () => number;
   /** Bytes of journal below which it is never rewritten. */
-  readonly rewriteSizeMin?: number;
+  readonly rewriteSizeMin?: number | undefined;
   /** Agents that proved nothing are there too; otherwise nobody sees them. */
   readonly allowUnproven?: boolean | undefined;
   readonly log?: ((line: string) => void) | undefined;
 }
 
-export interface Registration {
-  readonly did: string;
-  readonly publicKey: string;
-  readonly capabilities: readonly string[];
-  readonly metadata: Readonly<Record<string, string>>;
-  readonly provedAt: number;
-}
-
-/** All that changes a record resolves when the change is durable, and rejects with MeshError `store_io` or `closed`. */
-export interface Agents {
-  get(did: string): Agent | undefined;
-  entries(): Iterable<readonly [did: string, agent: Agent]>;
-  /**
-   * `registered` when it is new. A known agent is `updated` when it says something else with a proof newer than the last
-   * that was accepted, so a repetition of an old request changes nothing; otherwise it `exists`.
-   * @throws MeshError `limit_reached`
-   */
-  register(registration: Registration): Promise<"registered" | "updated" | "exists">;
-  /** Registers an agent without a proof: it takes nothing from one that is there, and gives way to one with a proof. */
-  claim(registration: Omit<Registration, "provedAt">): Promise<"registered" | "exists">;
-  /**
-   * Publishes prekeys that were verified. The agent after it; undefined when there is none.
-   * @param isSigned whether the agent signed the request; for one that proved nothing it need not
-   */
-  publish(did: string, upload: PreKeysUpload, isSigned: boolean): Promise<Agent | undefined>;
-  /** The agent's bundle with a one-time prekey that nobody else gets, while there are any; undefined when it published none. */
-  takeBundle(did: string): Promise<PreKeysResponse | undefined>;
-  /** The reputation after a score. */
-  rate(did: string, by: string, score: number, reason: string): Promise<number | undefined>;
-  remove(did: string): Promise<boolean>;
-  /** A sign of life; in memory at once, on disk now and then. */
-  seen(did: string): void;
+export interface EmbeddedAgents extends Agents {
+  /** Rewrites the journal when most of it no longer matters. */
   tidy(): Promise<void>;
   close(): Promise<void>;
 }
@@ -68,7 +38,7 @@ const sameFacts = (a: Pick<Agent, "capabilities" | "metadata">, b: Pick<Agent, "
   JSON.stringify([b.capabilities, Object.entries(b.metadata).sort()]);
 
 /** Opens the records of a directory, beginning them when there are none. @throws MeshError `store_damaged` */
-export async function openAgents(options: AgentsOptions): Promise<Agents> {
+export async function openAgents(options: AgentsOptions): Promise<EmbeddedAgents> {
   const { disk, directory, now, rewriteSizeMin, allowUnproven = false, log } = options;
   const agents = new Map<string, Agent>();
   const isSeen = (agent: Agent | undefined) => agent !== undefined && (allowUnproven || agent.provedAt !== null);
@@ -133,8 +103,14 @@ export async function openAgents(options: AgentsOptions): Promise<Agents> {
   }
 
   return {
-    get: (did) => (isSeen(agents.get(did)) ? agents.get(did) : undefined),
-    entries: () => agents.entries().filter(([, agent]) => isSeen(agent)),
+    get: async (did) => (isSeen(agents.get(did)) ? agents.get(did) : undefined),
+    async find(capability) {
+      const found = agents
+        .entries()
+        .filter(([, agent]) => isSeen(agent) && (capability === undefined || agent.capabilities.includes(capability)))
+        .toArray();
+      return { found, total: found.length };
+    },
     register: ({ did, publicKey, capabilities, metadata, provedAt }) =>
       inTurn(did, async () => {
         const known = agents.get(did);

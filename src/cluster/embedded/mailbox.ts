@@ -1,19 +1,6 @@
-import type { FrameText } from "../wire/frame-text.ts";
+import type { Mail } from "../state.ts";
 
 // One recipient's mail in memory: in order of arrival, found by id.
-
-export interface Mail {
-  /** Grows with every frame that is stored; never used twice. */
-  readonly position: number;
-  readonly from: string;
-  readonly id: string;
-  /** The frame as it goes out. */
-  readonly text: FrameText;
-  /** What it counts as, in bytes. */
-  readonly size: number;
-  /** When it was stored, in epoch milliseconds. */
-  readonly at: number;
-}
 
 export class Mailbox {
   /** Frames and bytes held, and reserved for those that are being written. */
@@ -69,6 +56,16 @@ export class Mailbox {
       this.#row = this.#row.filter((kept) => kept.mail !== undefined);
       this.#holes = 0;
     }
+  }
+
+  /** The first frame after a position. */
+  first(position: number): Mail | undefined {
+    const row = this.#row;
+    for (let index = this.#indexAfter(position); index < row.length; index++) {
+      const mail = row[index]?.mail;
+      if (mail) return mail;
+    }
+    return undefined;
   }
 
   /** The frames after a position, in order. */

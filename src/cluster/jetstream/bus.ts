@@ -1,0 +1,175 @@
+import { readFile } from "node:fs/promises";
+import {
+  type JetStreamClient,
+  type JetStreamManager,
+  jetstream,
+  jetstreamManager,
+  StorageType,
+  type StreamConfig,
+} from "@nats-io/jetstream";
+import { type KV, Kvm } from "@nats-io/kv";
+import { connect, credsAuthenticator, type NatsConnection } from "@nats-io/transport-node";
+import { z } from "zod";
+import { MeshError } from "../../errors.ts";
+import { safeParse } from "../../parse.ts";
+import { ANSWER_WAIT_MS, SHARDS } from "./limits.ts";
+
+// A cluster's connection to NATS, and the names of what lies there.
+//
+//   kars.<cluster>.mail.<shard>.<agent>         stream kars-<cluster>-mail-<shard>: the mailboxes, a subject a recipient
+//   kars.<cluster>.part.<shard>.<agent>.<key>.<n>   stream kars-<cluster>-part-<shard>: large frames
+//   kars.<cluster>.live.<agent>                 core NATS: a frame that was just stored, to whoever serves its recipient
+//   kars.<cluster>.ended.<agent>                core NATS: a connection took another's place
+//   kars-<cluster>-<bucket>                     key-value stores: facts, agents, capabilities, seen, places, beats, replicas
+//
+// An agent is named by the 32 hex digits of its DID; a name by base64url, since subjects have dots between their tokens.
+
+export interface NatsOptions {
+  /** `nats://host:port`, several with commas. */
+  readonly servers: string;
+  /** The cluster's name: several clusters may share one NATS. */
+  readonly cluster: string;
+  /** A file of NATS credentials (`.creds`). */
+  readonly credentials?: string | undefined;
+  /** A file of the certificate authority that NATS is checked against, and of a certificate and key of ours. */
+  readonly ca?: string | undefined;
+  readonly cert?: string | undefined;
+  readonly key?: string | undefined;
+  /** Copies of every stream; three on a cluster of NATS, else one. */
+  readonly replicas?: number | undefined;
+  /** Streams over which the mailboxes are spread; only what the first process says counts. */
+  readonly shards?: number | undefined;
+  readonly log?: ((line: string) => void) | undefined;
+}
+
+/** What is settled once for a cluster, by its first process. */
+const Facts = z.object({ version: z.literal(1), shards: z.int().min(1).max(1024), replicas: z.int().min(1).max(5) });
+type Facts = z.infer<typeof Facts>;
+
+export interface Bus {
+  readonly nats: NatsConnection;
+  readonly js: JetStreamClient;
+  readonly jsm: JetStreamManager;
+  readonly facts: Facts;
+  /** Whether NATS is there now. */
+  readonly isAttached: boolean;
+  /** `kars.<cluster>.<…tokens>` */
+  subject(...tokens: readonly (string | number)[]): string;
+  /** `kars-<cluster>-<name>` */
+  name(name: string): string;
+  /** A key-value store, begun when there is none. */
+  bucket(name: string, options?: { readonly ttlMs?: number; readonly inMemory?: boolean }): Promise<KV>;
+  /** A stream, begun when there is none. */
+  stream(name: string, config: Partial<StreamConfig>): Promise<string>;
+  /** Calls back when NATS is there again after it was away; returns what takes that back. */
+  onAttached(task: () => void): () => void;
+  readonly log: (line: string) => void;
+  close(): Promise<void>;
+}
+
+const PREFIX = "did:mesh:";
+/** An agent as a token of a subject. */
+export const tokenOf = (did: string): string => did.slice(PREFIX.length);
+export const didOfToken = (token: string): string => PREFIX + token;
+/** Any text as a token of a subject. */
+export const nameToken = (text: string): string => Buffer.from(text, "utf8").toString("base64url");
+
+const detailOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
+
+/** What NATS refused or did not answer, as an error of ours. */
+export const unavailable = (error: unknown): MeshError =>
+  error instanceof MeshError ? error : new MeshError("nats_unavailable", `${detailOf(error)}.`, { cause: error });
+
+export async function connectBus(options: NatsOptions): Promise<Bus> {
+  const { servers, cluster, log = () => undefined } = options;
+  const credentials = options.credentials === undefined ? undefined : await readFile(options.credentials);
+  const isTls = options.ca !== undefined || options.cert !== undefined || servers.includes("tls://");
+  const nats = await connect({
+    servers: servers.split(",").map((server) => server.trim()),
+    name: `kars-local ${cluster}`,
+    maxReconnectAttempts: -1,
+    reconnectTimeWait: 250,
+    reconnectJitter: 250,
+    pingInterval: 5_000,
+    maxPingOut: 2,
+    ...(credentials && { authenticator: credsAuthenticator(credentials) }),
+    ...(isTls && {
+      tls: {
+        ...(options.ca !== undefined && { caFile: options.ca }),
+        ...(options.cert !== undefined && { certFile: options.cert }),
+        ...(options.key !== undefined && { keyFile: options.key }),
+      },
+    }),
+  }).catch((cause: unknown) => {
+    throw new MeshError("nats_unavailable", `${servers}: ${detailOf(cause)}.`, { cause });
+  });
+  const attached = new Set<() => void>();
+  let isAttached = true;
+  void (async () => {
+    for await (const status of nats.status()) {
+      if (status.type === "disconnect") {
+        isAttached = false;
+        log("nats: the connection is lost");
+      } else if (status.type === "reconnect") {
+        isAttached = true;
+        log(`nats: connected to ${status.server}`);
+        for (const task of attached) task();
+      }
+    }
+  })();
+
+  const subject: Bus["subject"] = (...tokens) => ["kars", nameToken(cluster), ...tokens].join(".");
+  const name: Bus["name"] = (part) => `kars-${nameToken(cluster)}-${part}`;
+  const js = jetstream(nats, { timeout: ANSWER_WAIT_MS });
+  try {
+    const jsm = await jetstreamManager(nats, { timeout: 5 * ANSWER_WAIT_MS });
+    const kvm = new Kvm(jetstream(nats, { timeout: 5 * ANSWER_WAIT_MS }));
+    const isClustered = (nats.info as { cluster?: string } | undefined)?.cluster !== undefined;
+    const wanted: Facts = {
+      version: 1,
+      shards: options.shards ?? SHARDS,
+      replicas: options.replicas ?? (isClustered ? 3 : 1),
+    };
+    const settled = await kvm.create(name("facts"), { history: 1, replicas: wanted.replicas });
+    await settled.create("facts", JSON.stringify(wanted)).catch(() => undefined);
+    const found = safeParse(Facts, (await settled.get("facts"))?.json());
+    if (!found.success) throw new MeshError("store_newer", `NATS: the facts of the cluster ${cluster} cannot be read.`);
+    const facts = found.data;
+    const bus: Bus = {
+      nats,
+      js,
+      jsm,
+      facts,
+      log,
+      get isAttached() {
+        return isAttached && !nats.isClosed();
+      },
+      subject,
+      name,
+      bucket: (part, { ttlMs, inMemory = false } = {}) =>
+        kvm.create(name(part), {
+          history: 1,
+          replicas: facts.replicas,
+          ...(ttlMs !== undefined && { ttl: ttlMs }),
+          ...(inMemory && { storage: StorageType.Memory }),
+        }),
+      async stream(part, config) {
+        const whole = { ...config, name: name(part), num_replicas: facts.replicas };
+        await jsm.streams.info(whole.name).catch(() => jsm.streams.add(whole));
+        return whole.name;
+      },
+      onAttached(task) {
+        attached.add(task);
+        return () => void attached.delete(task);
+      },
+      close: async () => {
+        await nats.flush().catch(() => undefined);
+        await nats.close();
+      },
+    };
+    return bus;
+  } catch (error) {
+    await nats.close();
+    throw unavailable(error);
+  }
+}

@@ -1,0 +1,33 @@
+// Limits of a cluster's state in NATS, as ../../limits.ts says it for the rest.
+
+const SECOND_MS = 1000;
+const MINUTE_MS = 60 * SECOND_MS;
+const HOUR_MS = 60 * MINUTE_MS;
+const KiB = 1024;
+
+/** How long a frame is offered to the stream, again and again, while NATS elects and heals: then its sender is refused. */
+export const PUT_PATIENCE_MS = 12 * SECOND_MS;
+/** How long one answer of NATS is waited for: then it is asked again. */
+export const ANSWER_WAIT_MS = 2 * SECOND_MS;
+/** How long NATS knows a frame that comes again, acked or not: a later repetition is known by its recipient alone. */
+export const DEDUPE_WINDOW_MS = HOUR_MS;
+/** A frame above it is kept in parts of this size, since a message of NATS is at most 1 MB by default. */
+export const INLINE_SIZE_MAX = 256 * KiB;
+export const PART_SIZE = 512 * KiB;
+/** Parts of one mailbox, 256 MiB: what is too much is refused to its sender. */
+export const PARTS_MAX = 512;
+/** Frames of one mailbox that are read ahead of its reader's socket, and their bytes: then reading waits for the socket. */
+export const READ_AHEAD_FRAMES_MAX = 256;
+export const READ_AHEAD_SIZE_MAX = 1024 * KiB;
+/** More frames than that are fetched by a consumer of their own; fewer are asked for one by one. */
+export const READ_SINGLY_MAX = 16;
+/** How often a mailbox is looked into although nobody told of mail: how late a lost word of it may be noticed. */
+export const LOOK_EVERY_MS = 30 * SECOND_MS;
+/** Senders to one connection whose last frame is remembered: of another one the mailbox is read. */
+export const SENDERS_REMEMBERED_MAX = 1_024;
+/** Frames given ahead of what was read in order: then the mailbox is read. */
+export const GIVEN_AHEAD_MAX = 1_024;
+/** Pairs of sender and recipient whose last frame is remembered: of another one the recipient's mailbox is read. */
+export const PAIRS_REMEMBERED_MAX = 16_384;
+/** Mailboxes are spread over so many streams, unless the cluster was begun with another number. */
+export const SHARDS = 8;

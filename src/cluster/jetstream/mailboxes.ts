@@ -1,0 +1,135 @@
+import { DiscardPolicy } from "@nats-io/jetstream";
+import { headers } from "@nats-io/transport-node";
+import { MeshError } from "../../errors.ts";
+import { MAILBOX_AGE_MAX_MS, MAILBOX_FRAMES_MAX } from "../../limits.ts";
+import type { FrameText } from "../../wire/frame-text.ts";
+import type { Mailboxes } from "../state.ts";
+import { type Bus, tokenOf, unavailable } from "./bus.ts";
+import { openFeed } from "./feed.ts";
+import {
+  bytesOf,
+  dropParts,
+  isLong,
+  mailSubject,
+  messageId,
+  PARTS_HEADER,
+  type Parts,
+  partStream,
+  partSubject,
+  shardOf,
+  storeParts,
+} from "./frames.ts";
+import { FifoLanes } from "./lanes.ts";
+import { ANSWER_WAIT_MS, DEDUPE_WINDOW_MS, PAIRS_REMEMBERED_MAX, PARTS_MAX, PUT_PATIENCE_MS } from "./limits.ts";
+
+// The mail in streams of NATS, a subject a recipient, as many streams as the cluster has shards. The stream itself knows a
+// repetition, keeps what waits to its number a mailbox and to its age; who serves the recipient hears of what was stored.
+//
+// Of one sender and recipient one frame is under way at a time. So a frame that NATS lost on the way is known to be lost
+// before the next one leaves, and none overtakes it.
+
+const NANOSECONDS = 1_000_000;
+
+/** How the live word of a stored frame begins: `<position> <the position before it of this sender here, or 0> <time>`. */
+export const LIVE_HEADER = "Kars-Live";
+
+/** The stream is full in one of its ways. */
+const isFull = (error: unknown): boolean =>
+  error instanceof Error && /maximum (messages|bytes)|resource limits exceeded|insufficient/i.test(error.message);
+
+export async function openJetStreamMailboxes(bus: Bus): Promise<Mailboxes> {
+  for (let shard = 0; shard < bus.facts.shards; shard++) {
+    const common = {
+      max_age: MAILBOX_AGE_MAX_MS * NANOSECONDS,
+      discard: DiscardPolicy.New,
+      allow_direct: true,
+    };
+    await bus.stream(`mail-${shard}`, {
+      ...common,
+      subjects: [bus.subject("mail", shard, "*")],
+      duplicate_window: DEDUPE_WINDOW_MS * NANOSECONDS,
+      max_msgs_per_subject: MAILBOX_FRAMES_MAX,
+      discard_new_per_subject: true,
+    });
+    await bus.stream(`part-${shard}`, { ...common, subjects: [bus.subject("part", shard, ">")] });
+  }
+
+  const lanes = new FifoLanes();
+  /** The position of the last frame that was stored here, by lane. */
+  const last = new Map<string, number>();
+
+  async function hasRoomForParts(to: string, size: number): Promise<boolean> {
+    const filter = partSubject(bus, to, ">");
+    const { state } = await bus.jsm.streams.info(partStream(bus, shardOf(bus, to)), { subjects_filter: filter });
+    return Object.keys(state.subjects ?? {}).length + size <= PARTS_MAX;
+  }
+
+  /** Publishes until NATS says what became of it. */
+  async function publish(to: string, from: string, id: string, bytes: Uint8Array, parts: Parts | undefined) {
+    const head = headers();
+    if (parts) head.set(PARTS_HEADER, `${parts.key} ${parts.count}`);
+    const deadline = Date.now() + PUT_PATIENCE_MS;
+    for (;;) {
+      const begun = Date.now();
+      try {
+        return await bus.js.publish(mailSubject(bus, to), parts ? new Uint8Array() : bytes, {
+          msgID: messageId(to, from, id),
+          headers: head,
+          timeout: ANSWER_WAIT_MS,
+        });
+      } catch (error) {
+        if (isFull(error)) return "full";
+        if (Date.now() > deadline || bus.nats.isClosed()) throw unavailable(error);
+        // What failed at once would fail at once again.
+        const rest = begun + 250 - Date.now();
+        if (rest > 0) await new Promise((resolve) => setTimeout(resolve, rest));
+      }
+    }
+  }
+
+  async function put(to: string, from: string, id: string, frame: FrameText) {
+    if (bus.nats.isClosed()) throw new MeshError("closed");
+    const bytes = bytesOf(frame);
+    let parts: Parts | undefined;
+    if (isLong(bytes)) {
+      try {
+        if (!(await hasRoomForParts(to, 1))) return "full";
+        parts = await storeParts(bus, to, bytes);
+      } catch (error) {
+        if (isFull(error)) return "full";
+        throw unavailable(error);
+      }
+    }
+    const ack = await publish(to, from, id, bytes, parts);
+    if (ack === "full" || ack.duplicate) {
+      if (parts) void dropParts(bus, to, parts);
+      // Whoever serves the recipient may not have heard of it the first time.
+      if (ack !== "full") tell(to, from, id, ack.seq, undefined, 0);
+      return ack === "full" ? "full" : "duplicate";
+    }
+    const lane = `${from} ${to}`;
+    tell(to, from, id, ack.seq, parts ? undefined : bytes, last.get(lane) ?? 0);
+    last.delete(lane);
+    last.set(lane, ack.seq);
+    const oldest = last.size > PAIRS_REMEMBERED_MAX ? last.keys().next().value : undefined;
+    if (oldest !== undefined) last.delete(oldest);
+    return "stored";
+  }
+
+  function tell(to: string, from: string, id: string, seq: number, bytes: Uint8Array | undefined, before: number) {
+    const head = headers();
+    head.set("Nats-Msg-Id", messageId(to, from, id));
+    head.set(LIVE_HEADER, `${seq} ${before} ${bytes ? Date.now() : 0}`);
+    try {
+      bus.nats.publish(bus.subject("live", tokenOf(to)), bytes, { headers: head });
+    } catch (error) {
+      // It is stored: who serves its recipient looks for itself a little later.
+      bus.log(`nats: a live word could not be said: ${unavailable(error).message}`);
+    }
+  }
+
+  return {
+    put: (to, from, id, frame) => lanes.run(`${from} ${to}`, () => put(to, from, id, frame)),
+    open: (to, onMail) => openFeed(bus, to, onMail),
+  };
+}
