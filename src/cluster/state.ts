@@ -30,7 +30,8 @@ export interface MailFeed {
    * later; an ack that a crash swallows costs a redelivery.
    */
   ack(id: string, from?: string): void;
-  close(): void;
+  /** Ends it. Resolves when its acks are durable, or lost. */
+  close(): Promise<void>;
 }
 
 export interface Mailboxes {

@@ -54,6 +54,8 @@ class Feed implements MailFeed {
   #rowSize = 0;
   readonly #given = new Map<string, Given[]>();
   readonly #parts = new Map<number, Parts>();
+  /** Acks under way. */
+  readonly #acks = new Set<Promise<unknown>>();
   #isReading = false;
   /** Something came while reading, or for which there was no room: the mailbox has more than the row. */
   #hasMore = false;
@@ -109,17 +111,20 @@ class Feed implements MailFeed {
     const others = same.filter((given) => given !== found);
     if (others.length > 0) this.#given.set(id, others);
     else this.#given.delete(id);
-    this.#bus.jsm.streams.deleteMessage(this.#stream, found.position, false).catch((error: unknown) => {
-      // A lost ack costs a redelivery, which the recipient knows by its id.
-      this.#bus.log(`mail: an ack could not be written: ${unavailable(error).message}`);
-    });
+    const acked = this.#bus.jsm.streams
+      .deleteMessage(this.#stream, found.position, false)
+      .catch((error: unknown) => {
+        // A lost ack costs a redelivery, which the recipient knows by its id.
+        this.#bus.log(`mail: an ack could not be written: ${unavailable(error).message}`);
+      })
+      .finally(() => this.#acks.delete(acked));
+    this.#acks.add(acked);
     if (found.parts) void dropParts(this.#bus, this.#to, found.parts);
   }
 
-  close(): void {
-    if (this.#isClosed) return;
+  async close(): Promise<void> {
     this.#isClosed = true;
-    for (const end of this.#ends) {
+    for (const end of this.#ends.splice(0)) {
       try {
         end();
       } catch (error) {
@@ -127,6 +132,7 @@ class Feed implements MailFeed {
         this.#bus.log(`nats: ${unavailable(error).message}`);
       }
     }
+    await Promise.all(this.#acks);
   }
 
   // What comes live
@@ -290,7 +296,7 @@ export async function openFeed(bus: Bus, to: string, onMail: () => void): Promis
   try {
     await feed.open();
   } catch (error) {
-    feed.close();
+    await feed.close();
     throw asMeshError(unavailable(error));
   }
   return feed;

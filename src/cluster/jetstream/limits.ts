@@ -9,6 +9,8 @@ const KiB = 1024;
 export const PUT_PATIENCE_MS = 12 * SECOND_MS;
 /** How long one answer of NATS is waited for: then it is asked again. */
 export const ANSWER_WAIT_MS = 2 * SECOND_MS;
+/** How long a process that starts waits for a NATS that has no leader yet: then it ends with an error. */
+export const START_PATIENCE_MS = 30 * SECOND_MS;
 /** How long NATS knows a frame that comes again, acked or not: a later repetition is known by its recipient alone. */
 export const DEDUPE_WINDOW_MS = HOUR_MS;
 /** A frame above it is kept in parts of this size, since a message of NATS is at most 1 MB by default. */

@@ -38,21 +38,18 @@ const isFull = (error: unknown): boolean =>
   error instanceof Error && /maximum (messages|bytes)|resource limits exceeded|insufficient/i.test(error.message);
 
 export async function openJetStreamMailboxes(bus: Bus): Promise<Mailboxes> {
-  for (let shard = 0; shard < bus.facts.shards; shard++) {
-    const common = {
-      max_age: MAILBOX_AGE_MAX_MS * NANOSECONDS,
-      discard: DiscardPolicy.New,
-      allow_direct: true,
-    };
-    await bus.stream(`mail-${shard}`, {
+  const common = { max_age: MAILBOX_AGE_MAX_MS * NANOSECONDS, discard: DiscardPolicy.New, allow_direct: true };
+  const begun = Array.from({ length: bus.facts.shards }, (_, shard) => [
+    bus.stream(`mail-${shard}`, {
       ...common,
       subjects: [bus.subject("mail", shard, "*")],
       duplicate_window: DEDUPE_WINDOW_MS * NANOSECONDS,
       max_msgs_per_subject: MAILBOX_FRAMES_MAX,
       discard_new_per_subject: true,
-    });
-    await bus.stream(`part-${shard}`, { ...common, subjects: [bus.subject("part", shard, ">")] });
-  }
+    }),
+    bus.stream(`part-${shard}`, { ...common, subjects: [bus.subject("part", shard, ">")] }),
+  ]);
+  await Promise.all(begun.flat());
 
   const lanes = new FifoLanes();
   /** The position of the last frame that was stored here, by lane. */
