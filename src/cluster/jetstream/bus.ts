@@ -105,6 +105,8 @@ export async function connectBus(options: NatsOptions): Promise<Bus> {
     reconnectJitter: 250,
     pingInterval: 5_000,
     maxPingOut: 2,
+    // Else each question begins by writing down where it was asked, which takes a fifth of all time.
+    noAsyncTraces: true,
     ...(credentials && { authenticator: credsAuthenticator(credentials) }),
     ...(isTls && {
       tls: {
