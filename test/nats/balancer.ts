@@ -14,8 +14,8 @@ export interface Target {
 
 export interface Balancer {
   readonly port: number;
-  /** How many connections each target has. */
-  counts(): number[];
+  /** Resolves when every target says that it is ready. */
+  allReady(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -67,7 +67,9 @@ export async function openBalancer(targets: readonly Target[]): Promise<Balancer
   if (typeof address !== "object" || !address) throw new Error("no port");
   return {
     port: address.port,
-    counts: () => sockets.map((all) => all.size / 2),
+    async allReady() {
+      while (!missed.every((count) => count === 0)) await new Promise((resolve) => setTimeout(resolve, 50));
+    },
     async close() {
       clearInterval(looking);
       for (const all of sockets) for (const socket of all) socket.destroy();

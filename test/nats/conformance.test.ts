@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, onTestFinished } from "vitest";
 import { type Bus, connectBus } from "../../src/cluster/jetstream/bus.ts";
 import { openJetStreamMailboxes } from "../../src/cluster/jetstream/mailboxes.ts";
 import { mailboxesConformance } from "../cluster/conformance/mailboxes.ts";
-import { natsNodes } from "./server.ts";
+import { natsNodes } from "./nodes.ts";
 
 // JetStream is held to what the embedded store is held to. Each replica has a connection of its own.
 

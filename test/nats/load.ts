@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
+import { createRequire } from "node:module";
 import { join } from "node:path";
-import { pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
 import { call, openLaptop, type Servers } from "../../bench/laptop.ts";
 import { type Identity, identityFromSeed } from "../../src/crypto/index.ts";
 import { asMeshError } from "../../src/errors.ts";
@@ -140,9 +141,12 @@ interface Sdk {
   readonly MeshClient: new (options: object) => SdkClient;
 }
 
+/** Where the suite of the published client installs it. */
+export const SDK_FOLDER = fileURLToPath(new URL("../../.cache/interop/", import.meta.url));
+
 /** Two of the published client, which the cluster lets in without a proof. */
-export async function publishedPair(path: string, { relayUrl, registryUrl }: Servers, patienceMs: number): Promise<Pair> {
-  const sdk: Sdk = await import(pathToFileURL(path).href);
+export async function publishedPair({ relayUrl, registryUrl }: Servers, patienceMs: number): Promise<Pair> {
+  const sdk: Sdk = createRequire(SDK_FOLDER)("@microsoft/agent-governance-sdk");
   const client = ({ seed, publicKey, did }: Identity) =>
     new sdk.MeshClient({
       relayUrl,
