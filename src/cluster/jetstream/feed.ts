@@ -29,6 +29,8 @@ interface Given {
 }
 
 const NANOSECONDS = 1_000_000;
+/** What is fetched before it is known how large the frames are. */
+const FIRST_BATCH = 8;
 
 const messagesOf = (state: { readonly subjects?: Record<string, number> | undefined }, subject: string): number =>
   state.subjects?.[subject] ?? 0;
@@ -57,6 +59,8 @@ class Feed implements MailFeed {
   /** Acks under way. */
   readonly #acks = new Set<Promise<unknown>>();
   #isReading = false;
+  /** Reading waits for the reader. */
+  #onRoom: (() => void) | undefined;
   /** Something came while reading, or for which there was no room: the mailbox has more than the row. */
   #hasMore = false;
   #isClosed = false;
@@ -100,7 +104,10 @@ class Feed implements MailFeed {
       if (same) same.push(given);
       else this.#given.set(mail.id, [given]);
     }
-    if (this.#row.length <= READ_AHEAD_FRAMES_MAX / 2) this.#readOn();
+    if (this.#row.length <= READ_AHEAD_FRAMES_MAX / 2) {
+      this.#onRoom?.();
+      this.#readOn();
+    }
     return mail;
   }
 
@@ -124,6 +131,7 @@ class Feed implements MailFeed {
 
   async close(): Promise<void> {
     this.#isClosed = true;
+    this.#onRoom?.();
     for (const end of this.#ends.splice(0)) {
       try {
         end();
@@ -227,14 +235,11 @@ class Feed implements MailFeed {
     });
     const consumer = this.#bus.js.consumers.getConsumerFromInfo(info);
     try {
-      let delivered = 0;
+      let [delivered, batch] = [0, FIRST_BATCH];
       for (let left = info.num_pending; left > 0 && !this.#isClosed; ) {
-        if (!this.#hasRoom()) await this.#room();
-        const messages = await consumer.fetch({
-          max_messages: Math.min(left, READ_AHEAD_FRAMES_MAX / 2),
-          expires: 2 * ANSWER_WAIT_MS,
-        });
-        let got = 0;
+        while (!this.#hasRoom() && !this.#isClosed) await this.#room();
+        const messages = await consumer.fetch({ max_messages: Math.min(left, batch), expires: 2 * ANSWER_WAIT_MS });
+        let [got, largest] = [0, 1];
         for await (const message of messages) {
           // A message that was lost on the way: what follows it must wait.
           if (message.info.deliverySequence !== ++delivered) return undefined;
@@ -245,9 +250,12 @@ class Feed implements MailFeed {
             at: Math.floor(message.info.timestampNanos / NANOSECONDS),
           });
           got++;
+          largest = Math.max(largest, message.data.length);
           left = message.info.pending;
         }
         if (got === 0) return AGAIN_LATER;
+        // As many of that size as may be at hand.
+        batch = Math.min(READ_AHEAD_FRAMES_MAX / 2, Math.ceil(READ_AHEAD_SIZE_MAX / largest));
       }
       return undefined;
     } finally {
@@ -258,11 +266,7 @@ class Feed implements MailFeed {
   /** Resolves when the reader has taken enough, or has gone. */
   #room(): Promise<void> {
     return new Promise((resolve) => {
-      const wait = setInterval(() => {
-        if (!this.#isClosed && !this.#hasRoom()) return;
-        clearInterval(wait);
-        resolve();
-      }, 20);
+      this.#onRoom = resolve;
     });
   }
 
