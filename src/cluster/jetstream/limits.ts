@@ -33,3 +33,20 @@ export const GIVEN_AHEAD_MAX = 1_024;
 export const PAIRS_REMEMBERED_MAX = 16_384;
 /** Mailboxes are spread over so many streams, unless the cluster was begun with another number. */
 export const SHARDS = 8;
+/** How long an operation of a home is offered to NATS while it elects and heals: then the disk has refused it. */
+export const HOME_PATIENCE_MS = 12 * SECOND_MS;
+/** Bytes of a file in one message, which is at most 1 MB by default: more goes in parts, and counts with its last one. */
+export const HOME_MESSAGE_SIZE_MAX = 512 * KiB;
+/** A path in a home: a longer one is refused. */
+export const HOME_PATH_LENGTH_MAX = 1_024;
+/** Messages of a home that are fetched at once when it is opened, each up to its size above: the next come after them. */
+export const HOME_FETCH_MAX = 128;
+/** A home's log has so many times the bytes of its files, and so many bytes at least: then it is begun anew. */
+export const HOME_LOG_RATIO_MAX = 4;
+export const HOME_LOG_SIZE_MIN = 4 * 1024 * KiB;
+/** Messages of a home's log, which the next to open must read one by one: then it is begun anew. */
+export const HOME_LOG_MESSAGES_MAX = 20_000;
+/** Messages that no file needs any more, taken out of a home's log after one operation: more are left to the next. */
+export const HOME_ERASED_MAX = 256;
+/** Between two tries of what failed at once, since it would fail at once again. */
+export const RETRY_REST_MS = 250;
