@@ -48,7 +48,7 @@ async function main(): Promise<number> {
     } catch (error) {
       tell(`no network namespace here, so nobody is cut off: ${error instanceof Error ? error.message : error}`);
     }
-    const { nodes, close } = await natsNodes(3, namespace ? "0.0.0.0" : "127.0.0.1");
+    const { nodes, close } = await natsNodes(3, tmpdir(), namespace ? "0.0.0.0" : "127.0.0.1");
     closers.push(close);
     const natsAt = (host: string) => nodes.map(({ port }) => `nats://${host}:${port}`).join(",");
     const ports = [await freePort(), await freePort(), await freePort()];

@@ -63,12 +63,17 @@ function natsNode(host: string, port: number, args: readonly string[]): NatsNode
   };
 }
 
-/** Nodes with JetStream in one folder: one alone, or a cluster of three. @param host where they listen to clients */
+/**
+ * Nodes with JetStream in one folder: one alone, or a cluster of three.
+ * @param parent where the folder lies, since a temporary one may be memory
+ * @param host where they listen to clients
+ */
 export async function natsNodes(
   count: 1 | 3,
+  parent = tmpdir(),
   host = "127.0.0.1",
 ): Promise<{ readonly nodes: NatsNode[]; close(): Promise<void> }> {
-  const directory = await mkdtemp(join(tmpdir(), "kars-nats-"));
+  const directory = await mkdtemp(join(parent, "kars-nats-"));
   const ports = await Promise.all(Array.from({ length: count }, freePort));
   const routes = await Promise.all(Array.from({ length: count }, freePort));
   const nodes = ports.map((port, n) =>

@@ -11,6 +11,7 @@ import { type KV, Kvm } from "@nats-io/kv";
 import { connect, credsAuthenticator, type NatsConnection } from "@nats-io/transport-node";
 import { z } from "zod";
 import { MeshError } from "../../errors.ts";
+import { MAILBOX_FRAMES_MAX } from "../../limits.ts";
 import { safeParse } from "../../parse.ts";
 import { ANSWER_WAIT_MS, SHARDS, START_PATIENCE_MS } from "./limits.ts";
 
@@ -39,11 +40,18 @@ export interface NatsOptions {
   readonly replicas?: number | undefined;
   /** Streams over which the mailboxes are spread; only what the first process says counts. */
   readonly shards?: number | undefined;
+  /** Frames of one mailbox; only what the first process says counts. */
+  readonly mailboxFrames?: number | undefined;
   readonly log?: ((line: string) => void) | undefined;
 }
 
 /** What is settled once for a cluster, by its first process. */
-const Facts = z.object({ version: z.literal(1), shards: z.int().min(1).max(1024), replicas: z.int().min(1).max(5) });
+const Facts = z.object({
+  version: z.literal(1),
+  shards: z.int().min(1).max(1024),
+  replicas: z.int().min(1).max(5),
+  mailboxFrames: z.int().min(1).default(MAILBOX_FRAMES_MAX),
+});
 type Facts = z.infer<typeof Facts>;
 
 export interface Bus {
@@ -144,6 +152,7 @@ export async function connectBus(options: NatsOptions): Promise<Bus> {
       version: 1,
       shards: options.shards ?? SHARDS,
       replicas: options.replicas ?? (isClustered ? 3 : 1),
+      mailboxFrames: options.mailboxFrames ?? MAILBOX_FRAMES_MAX,
     };
     const settled = await patiently(() => kvm.create(name("facts"), { history: 1, replicas: wanted.replicas }));
     await settled.create("facts", JSON.stringify(wanted)).catch(() => undefined);

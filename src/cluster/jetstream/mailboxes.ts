@@ -1,7 +1,7 @@
 import { DiscardPolicy } from "@nats-io/jetstream";
 import { headers } from "@nats-io/transport-node";
 import { MeshError } from "../../errors.ts";
-import { MAILBOX_AGE_MAX_MS, MAILBOX_FRAMES_MAX } from "../../limits.ts";
+import { MAILBOX_AGE_MAX_MS } from "../../limits.ts";
 import type { FrameText } from "../../wire/frame-text.ts";
 import type { Mailboxes } from "../state.ts";
 import { type Bus, tokenOf, unavailable } from "./bus.ts";
@@ -44,7 +44,7 @@ export async function openJetStreamMailboxes(bus: Bus): Promise<Mailboxes> {
       ...common,
       subjects: [bus.subject("mail", shard, "*")],
       duplicate_window: DEDUPE_WINDOW_MS * NANOSECONDS,
-      max_msgs_per_subject: MAILBOX_FRAMES_MAX,
+      max_msgs_per_subject: bus.facts.mailboxFrames,
       discard_new_per_subject: true,
     }),
     bus.stream(`part-${shard}`, { ...common, subjects: [bus.subject("part", shard, ">")] }),
