@@ -12,7 +12,7 @@ import { fold, publication, restored } from "../../src/cluster/agent.ts";
 import { type Bus, connectBus, didOfToken } from "../../src/cluster/jetstream/bus.ts";
 import { openJetStreamMailboxes } from "../../src/cluster/jetstream/mailboxes.ts";
 import { ONE_TIME_PREKEYS } from "../../src/limits.ts";
-import { type NatsNode, natsNodes } from "../../test/nats/server.ts";
+import { type NatsNode, natsNodes } from "../../test/nats/nodes.ts";
 
 // node bench/scale/costs.ts: what one more of each costs a NATS of this machine and a replica that uses it. docs/scale.md
 // reckons with these rows. Each is the growth of a process's resident memory, of its heap, or of what a stream says that it

@@ -5,7 +5,7 @@ import { type JetStreamDisk, openJetStreamDisk } from "../../src/cluster/jetstre
 import { MeshError } from "../../src/errors.ts";
 import type { Disk } from "../../src/store/disk.ts";
 import { describeDisk } from "../store/conformance/disk.ts";
-import { type NatsNode, natsNodes, withNats } from "./server.ts";
+import { type NatsNode, natsNodes, withNats } from "./nodes.ts";
 
 // A home in NATS: one writer, nothing lost, nothing by half.
 
