@@ -37,7 +37,7 @@ interface Decision<T> {
 /** @throws MeshError `nats_unavailable` */
 export async function openJetStreamAgents(bus: Bus, options: JetStreamAgentsOptions): Promise<JetStreamAgents> {
   const { now, allowUnproven = false, log } = options;
-  const records = await openRecords(bus, "agents", {});
+  const records = await openRecords(bus, "agents");
   const capabilities = await openCapabilities(bus);
   const turns = takeTurns();
 

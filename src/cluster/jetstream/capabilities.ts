@@ -1,8 +1,9 @@
 import { z } from "zod";
+import { asMeshError } from "../../errors.ts";
 import { safeParse } from "../../parse.ts";
-import { type Bus, didOfToken, nameToken, tokenOf, unavailable } from "./bus.ts";
+import { type Bus, didOfToken, nameToken, tokenOf } from "./bus.ts";
 import { DISCOVER_SCAN_MAX, ENTRY_SETTLES_MS } from "./limits.ts";
-import { jsonOf } from "./records.ts";
+import { jsonOf, openRecords } from "./records.ts";
 import { type Scanned, scan } from "./scan.ts";
 
 // Who has a capability: an index beside the records, keys `<capability>.<agent>`. An entry is written before the record names
@@ -38,24 +39,23 @@ export interface Capabilities {
 }
 
 export async function openCapabilities(bus: Bus): Promise<Capabilities> {
-  const bucket = await bus.bucket("capabilities");
-  const stream = `KV_${bus.name("capabilities")}`;
+  const index = await openRecords(bus, "capabilities");
   const keyOf = (capability: string, did: string) => `${nameToken(capability)}.${tokenOf(did)}`;
 
   async function heal({ revision: own, on, at }: IndexEntry, revision: number): Promise<void> {
     const isOver = revision === 0 ? on > 0 : on < revision;
     // What never came of a first registration is told by its age.
     if (!isOver && Date.now() - at < ENTRY_SETTLES_MS) return;
-    await bus.jsm.streams.deleteMessage(stream, own, false).catch((error) => {
-      if (!/no message found/i.test(String(error)))
-        bus.log(`registry: an entry of the index could not be removed: ${unavailable(error).message}`);
-    });
+    await index
+      .erase(own)
+      .catch((error) => bus.log(`registry: an entry of the index could not be removed: ${asMeshError(error).message}`));
   }
 
+  const onOf = (value: unknown): number => safeParse(Entry, value).data?.on ?? 0;
   const entryOf = ({ token, data, revision, at }: Scanned): IndexEntry => ({
     did: didOfToken(token),
     revision,
-    on: safeParse(Entry, jsonOf(data)).data?.on ?? 0,
+    on: onOf(jsonOf(data)),
     at,
   });
 
@@ -63,26 +63,20 @@ export async function openCapabilities(bus: Bus): Promise<Capabilities> {
     async add(did, capabilities, on) {
       const value = JSON.stringify({ on });
       // Anew, even if there is one: whoever is about to remove that one must not remove this.
-      for (const capability of new Set(capabilities)) {
-        await bucket.put(keyOf(capability, did), value).catch((error) => {
-          throw unavailable(error);
-        });
-      }
+      for (const capability of new Set(capabilities)) await index.put(keyOf(capability, did), value);
     },
     async entries(capability) {
-      const filter = `$KV.${bus.name("capabilities")}.${nameToken(capability)}.*`;
-      const { messages, total } = await scan(bus, stream, filter, DISCOVER_SCAN_MAX);
+      const filter = index.subject(`${nameToken(capability)}.*`);
+      const { messages, total } = await scan(bus, index.stream, filter, DISCOVER_SCAN_MAX);
       return { entries: messages.map(entryOf), total };
     },
     async drop(did, capabilities, revision) {
       for (const capability of capabilities) {
         try {
-          const found = await bucket.get(keyOf(capability, did));
-          if (!found) continue;
-          const { value: data, revision: own, created } = found;
-          await heal(entryOf({ token: tokenOf(did), data, revision: own, at: created.getTime() }), revision);
+          const { value, revision: own, at } = await index.read(keyOf(capability, did));
+          if (own > 0) await heal({ did, revision: own, on: onOf(value), at }, revision);
         } catch (error) {
-          bus.log(`registry: an entry of the index could not be read: ${unavailable(error).message}`);
+          bus.log(`registry: an entry of the index could not be read: ${asMeshError(error).message}`);
         }
       }
     },

@@ -1,6 +1,8 @@
 import { randomUUID } from "node:crypto";
-import { type Bus, unavailable } from "./bus.ts";
+import { asMeshError } from "../../errors.ts";
+import type { Bus } from "./bus.ts";
 import { LEASE_EVERY_MS, LEASE_MS, REPLICAS_REMEMBERED_MAX } from "./limits.ts";
+import { openRecords } from "./records.ts";
 
 // Which replicas live. Each says so every few seconds; it is believed for a while after it was last seen to say something
 // new, by the clock of whoever believes it. The clocks of two machines are never compared.
@@ -15,7 +17,7 @@ export interface Leases {
 
 export async function openLeases(bus: Bus, now: () => number): Promise<Leases> {
   const own = randomUUID();
-  const bucket = await bus.bucket("replicas", { inMemory: true, ttlMs: LEASE_MS });
+  const bucket = await openRecords(bus, "replicas", { inMemory: true, ttlMs: LEASE_MS });
   /** What another replica said last, and when that was new here. Empty when it has given its lease up. */
   const heard = new Map<string, { readonly said: string; readonly at: number }>();
 
@@ -36,13 +38,20 @@ export async function openLeases(bus: Bus, now: () => number): Promise<Leases> {
   });
 
   let count = 0;
-  const renew = async () => {
-    await bucket.put(own, String(++count));
-  };
+  let isRenewing = false;
+  async function renew(): Promise<void> {
+    if (isRenewing) return;
+    isRenewing = true;
+    try {
+      await bucket.put(own, String(++count));
+    } finally {
+      isRenewing = false;
+    }
+  }
   await renew();
   const timer = setInterval(() => {
     // While NATS is away nobody can enter anything; the next one follows.
-    renew().catch((error) => bus.log(`nats: the lease could not be renewed: ${unavailable(error).message}`));
+    renew().catch((error) => bus.log(`nats: the lease could not be renewed: ${asMeshError(error).message}`));
   }, LEASE_EVERY_MS);
   timer.unref();
 
@@ -56,17 +65,14 @@ export async function openLeases(bus: Bus, now: () => number): Promise<Leases> {
     async isAlive(replica) {
       if (replica === own || isFresh(replica)) return true;
       // It may have spoken while this one could not hear.
-      const entry = await bucket.get(replica).catch((error) => {
-        throw unavailable(error);
-      });
-      if (!entry) return false;
-      hear(replica, entry.string());
+      const { value = "" } = await bucket.glance(replica);
+      hear(replica, String(value));
       return isFresh(replica);
     },
     async close() {
       clearInterval(timer);
       if (!bus.nats.isClosed()) words.unsubscribe();
-      if (bus.isAttached) await bucket.delete(own);
+      if (bus.isAttached) await bucket.put(own, "");
     },
   };
 }

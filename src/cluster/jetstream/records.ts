@@ -21,6 +21,8 @@ export interface RecordAt {
   readonly value: unknown;
   /** What a change stands on; 0 of no record. */
   readonly revision: number;
+  /** When it was written, in epoch milliseconds by the clock of NATS; 0 of no record. */
+  readonly at: number;
 }
 
 export interface Records {
@@ -31,6 +33,8 @@ export interface Records {
   read(key: string): Promise<RecordAt>;
   /** As any copy of the stream has it, which may be a moment old. */
   glance(key: string): Promise<RecordAt>;
+  /** Writes it, whatever is there. */
+  put(key: string, value: string): Promise<void>;
   /**
    * Writes what stands on a revision; resolves when it is durable.
    * @returns its revision; undefined when the record has changed since
@@ -41,43 +45,57 @@ export interface Records {
 }
 
 const isConflict = (error: unknown) => error instanceof JetStreamApiError && /wrong last sequence/i.test(error.message);
-const isGone = (error: unknown) =>
-  error instanceof JetStreamApiError && /no message found|not found/i.test(error.message);
+const isGone = (error: unknown) => error instanceof JetStreamApiError && /no message found/i.test(error.message);
 
 const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-/** Asks NATS again while it elects and heals. @throws MeshError `nats_unavailable`, `closed` */
-async function patiently<T>(bus: Bus, ask: () => Promise<T>): Promise<T> {
-  const deadline = Date.now() + CHANGE_PATIENCE_MS;
-  for (;;) {
-    const begun = Date.now();
-    try {
-      return await ask();
-    } catch (error) {
-      if (bus.nats.isClosed()) throw new MeshError("closed", undefined, { cause: error });
-      if (error instanceof MeshError || Date.now() > deadline) throw unavailable(error);
-      // What failed at once would fail at once again.
-      await pause(Math.max(0, begun + ANSWER_WAIT_MS / 8 - Date.now()));
-    }
-  }
-}
-
-/** Opens a bucket, beginning it when there is none. */
-export async function openRecords(bus: Bus, name: string, options: Parameters<Bus["bucket"]>[1]): Promise<Records> {
-  await bus.bucket(name, options);
+/**
+ * Opens a bucket, beginning it when there is none. One in memory is begun again when NATS has lost it: a server that stands
+ * alone does not even know that there was one when it comes back.
+ */
+export async function openRecords(
+  bus: Bus,
+  name: string,
+  options: Parameters<Bus["bucket"]>[1] = {},
+): Promise<Records> {
+  const begin = () => bus.bucket(name, options);
+  await begin();
   const { streams, direct } = await jetstreamManager(bus.nats, { timeout: ANSWER_WAIT_MS, checkAPI: false });
   const stream = `KV_${bus.name(name)}`;
   const subject = (key: string) => `$KV.${bus.name(name)}.${key}`;
+
+  /** Asks NATS again while it elects and heals. @throws MeshError `nats_unavailable`, `closed` */
+  async function patiently<T>(ask: () => Promise<T>): Promise<T> {
+    const deadline = Date.now() + CHANGE_PATIENCE_MS;
+    for (;;) {
+      const begun = Date.now();
+      try {
+        return await ask();
+      } catch (error) {
+        if (bus.nats.isClosed()) throw new MeshError("closed", undefined, { cause: error });
+        if (Date.now() > deadline) throw unavailable(error);
+      }
+      // What failed at once would fail at once again.
+      await pause(Math.max(0, begun + ANSWER_WAIT_MS / 8 - Date.now()));
+      if (options.inMemory && bus.isAttached) await begin().catch(() => undefined); // The next attempt tells.
+    }
+  }
+
   const last = (key: string) => streams.getMessage(stream, { last_by_subj: subject(key) });
-  const recordOf = (message: Pick<StoredMsg, "data" | "seq"> | null): RecordAt =>
-    message ? { value: jsonOf(message.data), revision: message.seq } : { value: undefined, revision: 0 };
+  const recordOf = (message: Pick<StoredMsg, "data" | "seq" | "time"> | null): RecordAt =>
+    message
+      ? { value: jsonOf(message.data), revision: message.seq, at: message.time.getTime() }
+      : { value: undefined, revision: 0, at: 0 };
 
   return {
     stream,
     subject,
-    read: (key) => patiently(bus, async () => recordOf(await last(key))),
-    glance: (key) =>
-      patiently(bus, async () => recordOf(await direct.getMessage(stream, { last_by_subj: subject(key) }))),
+    read: (key) => patiently(async () => recordOf(await last(key))),
+    glance: (key) => patiently(async () => recordOf(await direct.getMessage(stream, { last_by_subj: subject(key) }))),
+    put: (key, value) =>
+      patiently(async () => {
+        await bus.js.publish(subject(key), value, { timeout: ANSWER_WAIT_MS });
+      }),
     async write(key, value, on) {
       const change = randomUUID();
       const head = headers();
@@ -85,7 +103,7 @@ export async function openRecords(bus: Bus, name: string, options: Parameters<Bu
       head.set("Nats-Expected-Last-Subject-Sequence", String(on));
       const msgID = on === 0 ? change : `${key} ${on}`;
       let isUncertain = false;
-      return patiently(bus, async () => {
+      return patiently(async () => {
         try {
           const { duplicate, seq } = await bus.js.publish(subject(key), value, {
             msgID,
@@ -106,7 +124,7 @@ export async function openRecords(bus: Bus, name: string, options: Parameters<Bu
       });
     },
     erase: (revision) =>
-      patiently(bus, async () => {
+      patiently(async () => {
         try {
           await streams.deleteMessage(stream, revision, false);
         } catch (error) {

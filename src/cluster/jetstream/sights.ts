@@ -1,7 +1,8 @@
 import { z } from "zod";
+import { asMeshError } from "../../errors.ts";
 import { SEEN_EVERY_MS } from "../../limits.ts";
 import { safeParse } from "../../parse.ts";
-import { type Bus, tokenOf, unavailable } from "./bus.ts";
+import { type Bus, tokenOf } from "./bus.ts";
 import { ASKED_AT_ONCE_MAX, SEEN_REMEMBERED_MAX } from "./limits.ts";
 import { forEach, openRecords } from "./records.ts";
 
@@ -31,17 +32,16 @@ export async function openSights(
   now: () => number,
   isThere: (did: string) => Promise<boolean>,
 ): Promise<Sights> {
-  const written = await openRecords(bus, "seen", {});
-  const bucket = await bus.bucket("seen");
+  const written = await openRecords(bus, "seen");
   const sights = new Map<string, Sight>();
   const writing = new Set<Promise<void>>();
 
   // When it cannot be written, only a time of last sight is lost.
   async function write(did: string, at: number): Promise<void> {
     try {
-      if (await isThere(did)) await bucket.put(tokenOf(did), String(at));
+      if (await isThere(did)) await written.put(tokenOf(did), String(at));
     } catch (error) {
-      bus.log(`registry: a sign of life could not be written: ${unavailable(error).message}`);
+      bus.log(`registry: a sign of life could not be written: ${asMeshError(error).message}`);
     }
   }
 
