@@ -2,9 +2,10 @@ import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
+import { connectBus } from "../src/cluster/jetstream/bus.ts";
+import { openJetStreamState } from "../src/cluster/jetstream/state.ts";
 import { startServer } from "../src/cluster/server.ts";
 import { MeshError } from "../src/errors.ts";
-import { openJetStreamState } from "./jetstream-state.ts";
 
 // One process that is relay and registry: alone with its files, or a replica on NATS. It prints where it listens, answers the
 // line `memory` with what it has resident, and ends with its input.
@@ -21,13 +22,12 @@ const { values } = parseArgs({
 const { directory = "", nats, cluster } = values;
 const log = values.verbose ? (line: string) => void process.stderr.write(`${line}\n`) : () => undefined;
 
+const bus = nats === undefined ? undefined : await connectBus({ servers: nats, cluster, log });
 const server = await startServer({
   host: "127.0.0.1",
   port: Number(values.port),
   directory,
-  ...(nats !== undefined && {
-    state: await openJetStreamState({ servers: nats, cluster, directory, now: Date.now, log }),
-  }),
+  ...(bus && { state: await openJetStreamState(bus, { now: Date.now, log }) }),
   pair: () => Promise.reject(new MeshError("token_invalid")),
   log,
 });
@@ -44,4 +44,4 @@ function resident(): number {
 say({ relayUrl: server.relayUrl, registryUrl: server.url });
 createInterface(process.stdin)
   .on("line", (line) => line === "memory" && say({ resident: resident() }))
-  .on("close", () => void server.close());
+  .on("close", () => void server.close().then(() => bus?.close()));

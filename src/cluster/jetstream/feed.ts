@@ -80,11 +80,12 @@ class Feed implements MailFeed {
       },
     });
     this.#ends.push(() => live.unsubscribe());
-    const { state } = await this.#bus.jsm.streams.info(this.#stream, { subjects_filter: this.#subject });
-    this.pending = messagesOf(state, this.#subject);
-    // What is stored from now on lies behind it; before it there is nothing when nothing waits.
-    if (this.pending === 0) this.#cursor = state.last_seq;
-    else this.#hasMore = true;
+    const last = await this.#bus.jsm.streams.getMessage(this.#stream, { last_by_subj: this.#subject });
+    if (last) {
+      const { state } = await this.#bus.jsm.streams.info(this.#stream, { subjects_filter: this.#subject });
+      this.pending = messagesOf(state, this.#subject);
+      this.#hasMore = true;
+    }
     const look = setInterval(() => this.#look(), LOOK_EVERY_MS);
     look.unref();
     this.#ends.push(
