@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { AckPolicy } from "@nats-io/jetstream";
 import { WebSocket } from "ws";
 import { z } from "zod";
 import { fold, publication, restored } from "../../src/cluster/agent.ts";
@@ -27,11 +28,12 @@ Needs nats-server on the path. Everything lies in a temporary folder of this mac
   dedupe          memory of a frame that NATS remembers when it is acked
   mailboxes       memory and disk of a mailbox with one frame of 1 kB
   catchup         mailboxes that are opened, read and acked a second while so many others wait
+  consumers       consumers as a full mailbox or a discover makes them, made and removed a second
   connections     memory of a connection in a relay that keeps its mail in files: what its socket adds to a feed
   puts            frames of 1 kB that are stored a second, 256 at once, and the time of one alone
   agents          bytes of an agent's record, and memory of it in a key-value store
 
---count (10000) is how many of each; of feeds, connections and puts at most 2000 are taken. --nodes (1) is the size of the NATS.
+--count (10000) is how many of each; of feeds, consumers, connections and puts at most 2000. --nodes (1) is the size of the NATS.
 `;
 
 const MAIL_SIZE = 1_000;
@@ -186,6 +188,24 @@ async function catchup({ bus, count }: Place): Promise<Figure[]> {
   ];
 }
 
+async function consumers({ bus, count }: Place): Promise<Figure[]> {
+  await openJetStreamMailboxes(bus);
+  const made = Math.min(count, SLOW_MAX);
+  const begun = performance.now();
+  await each(made, AT_ONCE, async (n) => {
+    const stream = bus.name(`mail-${n % bus.facts.shards}`);
+    const { name } = await bus.jsm.consumers.add(stream, {
+      ack_policy: AckPolicy.None,
+      filter_subject: bus.subject("mail", n % bus.facts.shards, agent(n).slice(9)),
+      mem_storage: true,
+      num_replicas: 1,
+    });
+    await bus.jsm.consumers.delete(stream, name);
+  });
+  const seconds = (performance.now() - begun) / 1000;
+  return [{ row: "consumers", what: `made and removed, ${AT_ONCE} at once`, value: made / seconds, unit: "a second" }];
+}
+
 /** Of a relay in a process of its own, with bare sockets of this one. */
 async function connections(count: number): Promise<Figure[]> {
   const directory = await mkdtemp(join(tmpdir(), "kars-costs-"));
@@ -272,6 +292,7 @@ const ROWS = {
   dedupe,
   mailboxes,
   catchup,
+  consumers,
   connections: ({ count }: Place) => connections(count),
   puts,
   agents,
