@@ -30,7 +30,8 @@ export interface MailFeed {
    * later; an ack that a crash swallows costs a redelivery.
    */
   ack(id: string, from?: string): void;
-  close(): void;
+  /** Ends it. Resolves when its acks are durable, or lost. */
+  close(): Promise<void>;
 }
 
 export interface Mailboxes {
@@ -91,13 +92,19 @@ export interface Registration {
   readonly provedAt: number;
 }
 
+type Facts = Pick<Registration, "capabilities" | "metadata">;
+/** Whether two registrations of one agent say the same. */
+export const sameFacts = (a: Facts, b: Facts): boolean =>
+  JSON.stringify([a.capabilities, Object.entries(a.metadata).sort()]) ===
+  JSON.stringify([b.capabilities, Object.entries(b.metadata).sort()]);
+
 /**
  * The registry's records. What is asked of one agent is decided and made durable one after the other, whoever asks where.
  * All that changes a record resolves when the change is durable, and rejects with MeshError `store_io` or `closed`.
  */
 export interface Agents {
   get(did: string): Promise<Agent | undefined>;
-  /** Agents with a capability, or all: no more than DISCOVER_SCAN_MAX of `total`. */
+  /** Agents with a capability, or all, of `total`. Where not all fit into memory, at most so many as the sibling's limits say. */
   find(
     capability: string | undefined,
   ): Promise<{ readonly found: readonly (readonly [did: string, agent: Agent])[]; readonly total: number }>;

@@ -42,7 +42,7 @@ function feedOf(mailbox: Mailbox): MailFeed {
       return mail;
     },
     ack: () => undefined,
-    close: () => undefined,
+    close: async () => undefined,
   };
 }
 

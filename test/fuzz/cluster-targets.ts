@@ -47,7 +47,7 @@ function newRelay(): { readonly relay: Relay; readonly stored: string[] } {
         stored.push(frame.toString());
         return Promise.resolve("stored");
       },
-      open: async () => ({ pending: 0, next: () => undefined, ack: () => undefined, close: () => undefined }),
+      open: async () => ({ pending: 0, next: () => undefined, ack: () => undefined, close: async () => undefined }),
     },
     presence: embeddedPresence(() => NOW),
     now: () => NOW,
@@ -138,7 +138,7 @@ const refusal = { error: { code: "token_used", message: "m" } };
 /** A client whose server answers this, with one of these statuses. */
 const portsOf = (body: string, status: number) => ({
   network: {
-    dial: () => ({ send: () => undefined, ping: () => undefined, buffered: 0, close: () => undefined }),
+    dial: () => ({ send: () => undefined, ping: () => undefined, buffered: 0, close: async () => undefined }),
     fetch: () => Promise.resolve(new Response(body, { status })),
   },
   clock: { now: () => NOW, at: () => () => undefined },

@@ -131,11 +131,15 @@ describe("the Dockerfile", () => {
     expect(last).toContain(`USER ${user?.runAsUser}:${user?.runAsGroup}`);
   });
 
-  it("gives the controller the client that the package asks for", () => {
+  it("gives the cluster the clients that the package asks for, in one tree with it", () => {
     const { peerDependencies } = z
       .object({ peerDependencies: z.record(z.string(), z.string()) })
       .parse(JSON.parse(readFileSync(join(root, "package.json"), "utf8")));
-    const [major] = /\d+/.exec(peerDependencies["@kubernetes/client-node"] ?? "") ?? [];
-    expect(text).toContain(`@kubernetes/client-node@${major}`);
+    const clients = Object.entries(peerDependencies).filter(([name]) => /kubernetes|nats/.test(name));
+    expect(clients).toHaveLength(4);
+    const stage = text.split(/^FROM /m).find((each) => /^\S+ AS controller\n/.test(each)) ?? "";
+    const [, installed = ""] = /npm install --prefix \/opt\/kars (.*?)&&/s.exec(stage) ?? [];
+    for (const [name, range] of clients) expect(installed).toContain(`${name}@${/\d+/.exec(range)?.[0]}`);
+    expect(installed).toContain("kars-mesh.tgz");
   });
 });

@@ -5,7 +5,8 @@ import { type JetStreamDisk, openJetStreamDisk } from "../../src/cluster/jetstre
 import { MeshError } from "../../src/errors.ts";
 import type { Disk } from "../../src/store/disk.ts";
 import { describeDisk } from "../store/conformance/disk.ts";
-import { type NatsNode, natsNodes, withNats } from "./server.ts";
+import { type NatsNode, natsNodes } from "./nodes.ts";
+import { withNats } from "./server.ts";
 
 // A home in NATS: one writer, nothing lost, nothing by half.
 

@@ -4,7 +4,8 @@ import type { Disk } from "../../store/disk.ts";
 import { joinPath } from "../../store/disk.ts";
 import type { Commit } from "../../store/journal.ts";
 import { type Agent, AgentEvent, bundleOf, fold, publication, reputationAfter, restored } from "../agent.ts";
-import type { Agents } from "../state.ts";
+import { type Agents, sameFacts } from "../state.ts";
+import { takeTurns } from "../turns.ts";
 import { Generations, type Piece } from "./generations.ts";
 
 // The registry's records on disk: one stream an agent. What is asked of one agent is decided and made durable one after
@@ -33,10 +34,6 @@ export interface EmbeddedAgents extends Agents {
   close(): Promise<void>;
 }
 
-const sameFacts = (a: Pick<Agent, "capabilities" | "metadata">, b: Pick<Agent, "capabilities" | "metadata">) =>
-  JSON.stringify([a.capabilities, Object.entries(a.metadata).sort()]) ===
-  JSON.stringify([b.capabilities, Object.entries(b.metadata).sort()]);
-
 /** Opens the records of a directory, beginning them when there are none. @throws MeshError `store_damaged` */
 export async function openAgents(options: AgentsOptions): Promise<EmbeddedAgents> {
   const { disk, directory, now, rewriteSizeMin, allowUnproven = false, log } = options;
@@ -44,7 +41,7 @@ export async function openAgents(options: AgentsOptions): Promise<EmbeddedAgents
   const isSeen = (agent: Agent | undefined) => agent !== undefined && (allowUnproven || agent.provedAt !== null);
   /** When a sign of life was last written down. */
   const writtenDown = new Map<string, number>();
-  const tails = new Map<string, Promise<unknown>>();
+  const turns = takeTurns();
 
   function apply(did: string, event: AgentEvent, at: number): void {
     const agent = fold(agents.get(did), event, at);
@@ -91,17 +88,6 @@ export async function openAgents(options: AgentsOptions): Promise<EmbeddedAgents
     if (agents.size >= AGENTS_MAX) throw new MeshError("limit_reached", "The registry is full.");
   }
 
-  /** Runs what concerns one agent one after the other. */
-  function inTurn<T>(did: string, work: () => Promise<T>): Promise<T> {
-    const turn = (tails.get(did) ?? Promise.resolve()).then(work, work);
-    const end = () => {
-      if (tails.get(did) === turn) tails.delete(did);
-    };
-    tails.set(did, turn);
-    turn.then(end, end);
-    return turn;
-  }
-
   return {
     get: async (did) => (isSeen(agents.get(did)) ? agents.get(did) : undefined),
     async find(capability) {
@@ -112,7 +98,7 @@ export async function openAgents(options: AgentsOptions): Promise<EmbeddedAgents
       return { found, total: found.length };
     },
     register: ({ did, publicKey, capabilities, metadata, provedAt }) =>
-      inTurn(did, async () => {
+      turns.run(did, async () => {
         const known = agents.get(did);
         const facts = { capabilities: [...capabilities], metadata: { ...metadata }, provedAt };
         if (!known || known.provedAt === null) {
@@ -125,7 +111,7 @@ export async function openAgents(options: AgentsOptions): Promise<EmbeddedAgents
         return "updated";
       }),
     claim: ({ did, publicKey, capabilities, metadata }) =>
-      inTurn(did, async () => {
+      turns.run(did, async () => {
         if (agents.has(did)) return "exists";
         assertRoom();
         const facts = { capabilities: [...capabilities], metadata: { ...metadata } };
@@ -133,28 +119,28 @@ export async function openAgents(options: AgentsOptions): Promise<EmbeddedAgents
         return "registered";
       }),
     publish: (did, upload, isSigned) =>
-      inTurn(did, async () => {
+      turns.run(did, async () => {
         const agent = agents.get(did);
         if (agent && !isSigned && agent.provedAt !== null) return undefined;
         if (agent) await write(did, publication(agent, upload));
         return agents.get(did);
       }),
     takeBundle: (did) =>
-      inTurn(did, async () => {
+      turns.run(did, async () => {
         const agent = agents.get(did);
         const found = agent && bundleOf(agent);
         if (found?.taken !== undefined) await write(did, { type: "PREKEY_TAKEN", key_id: found.taken });
         return found?.bundle;
       }),
     rate: (did, by, score, reason) =>
-      inTurn(did, async () => {
+      turns.run(did, async () => {
         const agent = agents.get(did);
         if (!agent) return undefined;
         await write(did, { type: "RATED", by, score, reason, reputation: reputationAfter(agent, score) });
         return agents.get(did)?.reputation;
       }),
     remove: (did) =>
-      inTurn(did, async () => {
+      turns.run(did, async () => {
         if (!agents.has(did)) return false;
         await write(did, { type: "REMOVED" });
         writtenDown.delete(did);
@@ -175,7 +161,7 @@ export async function openAgents(options: AgentsOptions): Promise<EmbeddedAgents
     },
     tidy: () => generations.rewrite(),
     async close() {
-      await Promise.allSettled(tails.values());
+      await turns.settled();
       const unwritten = [...agents].filter(([did, { lastSeen }]) => lastSeen > (writtenDown.get(did) ?? 0));
       const entries = unwritten.map(([did, { lastSeen }]) => ({
         stream: STREAM + did,

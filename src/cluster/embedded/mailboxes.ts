@@ -236,7 +236,7 @@ export async function openMailboxes(options: MailboxesOptions): Promise<Embedded
         return mail;
       },
       ack: (id, from) => ack(to, id, from),
-      close: () => {
+      close: async () => {
         if (readers.get(to) === onMail) readers.delete(to);
       },
     };

@@ -11,8 +11,9 @@ import { type KV, Kvm } from "@nats-io/kv";
 import { connect, credsAuthenticator, type NatsConnection } from "@nats-io/transport-node";
 import { z } from "zod";
 import { MeshError } from "../../errors.ts";
+import { MAILBOX_FRAMES_MAX } from "../../limits.ts";
 import { safeParse } from "../../parse.ts";
-import { ANSWER_WAIT_MS, SHARDS } from "./limits.ts";
+import { ANSWER_WAIT_MS, SHARDS, START_PATIENCE_MS } from "./limits.ts";
 
 // A cluster's connection to NATS, and the names of what lies there.
 //
@@ -39,11 +40,18 @@ export interface NatsOptions {
   readonly replicas?: number | undefined;
   /** Streams over which the mailboxes are spread; only what the first process says counts. */
   readonly shards?: number | undefined;
+  /** Frames of one mailbox; only what the first process says counts. */
+  readonly mailboxFrames?: number | undefined;
   readonly log?: ((line: string) => void) | undefined;
 }
 
 /** What is settled once for a cluster, by its first process. */
-const Facts = z.object({ version: z.literal(1), shards: z.int().min(1).max(1024), replicas: z.int().min(1).max(5) });
+const Facts = z.object({
+  version: z.literal(1),
+  shards: z.int().min(1).max(1024),
+  replicas: z.int().min(1).max(5),
+  mailboxFrames: z.int().min(1).default(MAILBOX_FRAMES_MAX),
+});
 type Facts = z.infer<typeof Facts>;
 
 export interface Bus {
@@ -80,6 +88,19 @@ const detailOf = (error: unknown) => (error instanceof Error ? error.message : S
 export const unavailable = (error: unknown): MeshError =>
   error instanceof MeshError ? error : new MeshError("nats_unavailable", `${detailOf(error)}.`, { cause: error });
 
+/** What is asked for at the start, again and again while a cluster of NATS finds together. */
+async function patiently<T>(ask: () => Promise<T>): Promise<T> {
+  const deadline = Date.now() + START_PATIENCE_MS;
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (Date.now() > deadline) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 250));
+    }
+  }
+}
+
 export async function connectBus(options: NatsOptions): Promise<Bus> {
   const { servers, cluster, log = () => undefined } = options;
   const credentials = options.credentials === undefined ? undefined : await readFile(options.credentials);
@@ -92,6 +113,8 @@ export async function connectBus(options: NatsOptions): Promise<Bus> {
     reconnectJitter: 250,
     pingInterval: 5_000,
     maxPingOut: 2,
+    // Else each question begins by writing down where it was asked, which takes a fifth of all time.
+    noAsyncTraces: true,
     ...(credentials && { authenticator: credsAuthenticator(credentials) }),
     ...(isTls && {
       tls: {
@@ -122,15 +145,16 @@ export async function connectBus(options: NatsOptions): Promise<Bus> {
   const name: Bus["name"] = (part) => `kars-${nameToken(cluster)}-${part}`;
   const js = jetstream(nats, { timeout: ANSWER_WAIT_MS });
   try {
-    const jsm = await jetstreamManager(nats, { timeout: 5 * ANSWER_WAIT_MS });
+    const jsm = await patiently(() => jetstreamManager(nats, { timeout: ANSWER_WAIT_MS }));
     const kvm = new Kvm(jetstream(nats, { timeout: 5 * ANSWER_WAIT_MS }));
     const isClustered = (nats.info as { cluster?: string } | undefined)?.cluster !== undefined;
     const wanted: Facts = {
       version: 1,
       shards: options.shards ?? SHARDS,
       replicas: options.replicas ?? (isClustered ? 3 : 1),
+      mailboxFrames: options.mailboxFrames ?? MAILBOX_FRAMES_MAX,
     };
-    const settled = await kvm.create(name("facts"), { history: 1, replicas: wanted.replicas });
+    const settled = await patiently(() => kvm.create(name("facts"), { history: 1, replicas: wanted.replicas }));
     await settled.create("facts", JSON.stringify(wanted)).catch(() => undefined);
     const found = safeParse(Facts, (await settled.get("facts"))?.json());
     if (!found.success) throw new MeshError("store_newer", `NATS: the facts of the cluster ${cluster} cannot be read.`);
@@ -147,15 +171,17 @@ export async function connectBus(options: NatsOptions): Promise<Bus> {
       subject,
       name,
       bucket: (part, { ttlMs, inMemory = false } = {}) =>
-        kvm.create(name(part), {
-          history: 1,
-          replicas: facts.replicas,
-          ...(ttlMs !== undefined && { ttl: ttlMs }),
-          ...(inMemory && { storage: StorageType.Memory }),
-        }),
+        patiently(() =>
+          kvm.create(name(part), {
+            history: 1,
+            replicas: facts.replicas,
+            ...(ttlMs !== undefined && { ttl: ttlMs }),
+            ...(inMemory && { storage: StorageType.Memory }),
+          }),
+        ),
       async stream(part, config) {
         const whole = { ...config, name: name(part), num_replicas: facts.replicas };
-        await jsm.streams.info(whole.name).catch(() => jsm.streams.add(whole));
+        await patiently(() => jsm.streams.info(whole.name).catch(() => jsm.streams.add(whole)));
         return whole.name;
       },
       onAttached(task) {

@@ -29,6 +29,8 @@ interface Given {
 }
 
 const NANOSECONDS = 1_000_000;
+/** What is fetched before it is known how large the frames are. */
+const FIRST_BATCH = 8;
 
 const messagesOf = (state: { readonly subjects?: Record<string, number> | undefined }, subject: string): number =>
   state.subjects?.[subject] ?? 0;
@@ -54,7 +56,11 @@ class Feed implements MailFeed {
   #rowSize = 0;
   readonly #given = new Map<string, Given[]>();
   readonly #parts = new Map<number, Parts>();
+  /** Acks under way. */
+  readonly #acks = new Set<Promise<unknown>>();
   #isReading = false;
+  /** Reading waits for the reader. */
+  #onRoom: (() => void) | undefined;
   /** Something came while reading, or for which there was no room: the mailbox has more than the row. */
   #hasMore = false;
   #isClosed = false;
@@ -74,11 +80,12 @@ class Feed implements MailFeed {
       },
     });
     this.#ends.push(() => live.unsubscribe());
-    const { state } = await this.#bus.jsm.streams.info(this.#stream, { subjects_filter: this.#subject });
-    this.pending = messagesOf(state, this.#subject);
-    // What is stored from now on lies behind it; before it there is nothing when nothing waits.
-    if (this.pending === 0) this.#cursor = state.last_seq;
-    else this.#hasMore = true;
+    const last = await this.#bus.jsm.streams.getMessage(this.#stream, { last_by_subj: this.#subject });
+    if (last) {
+      const { state } = await this.#bus.jsm.streams.info(this.#stream, { subjects_filter: this.#subject });
+      this.pending = messagesOf(state, this.#subject);
+      this.#hasMore = true;
+    }
     const look = setInterval(() => this.#look(), LOOK_EVERY_MS);
     look.unref();
     this.#ends.push(
@@ -98,7 +105,10 @@ class Feed implements MailFeed {
       if (same) same.push(given);
       else this.#given.set(mail.id, [given]);
     }
-    if (this.#row.length <= READ_AHEAD_FRAMES_MAX / 2) this.#readOn();
+    if (this.#row.length <= READ_AHEAD_FRAMES_MAX / 2) {
+      this.#onRoom?.();
+      this.#readOn();
+    }
     return mail;
   }
 
@@ -109,17 +119,21 @@ class Feed implements MailFeed {
     const others = same.filter((given) => given !== found);
     if (others.length > 0) this.#given.set(id, others);
     else this.#given.delete(id);
-    this.#bus.jsm.streams.deleteMessage(this.#stream, found.position, false).catch((error: unknown) => {
-      // A lost ack costs a redelivery, which the recipient knows by its id.
-      this.#bus.log(`mail: an ack could not be written: ${unavailable(error).message}`);
-    });
+    const acked = this.#bus.jsm.streams
+      .deleteMessage(this.#stream, found.position, false)
+      .catch((error: unknown) => {
+        // A lost ack costs a redelivery, which the recipient knows by its id.
+        this.#bus.log(`mail: an ack could not be written: ${unavailable(error).message}`);
+      })
+      .finally(() => this.#acks.delete(acked));
+    this.#acks.add(acked);
     if (found.parts) void dropParts(this.#bus, this.#to, found.parts);
   }
 
-  close(): void {
-    if (this.#isClosed) return;
+  async close(): Promise<void> {
     this.#isClosed = true;
-    for (const end of this.#ends) {
+    this.#onRoom?.();
+    for (const end of this.#ends.splice(0)) {
       try {
         end();
       } catch (error) {
@@ -127,6 +141,7 @@ class Feed implements MailFeed {
         this.#bus.log(`nats: ${unavailable(error).message}`);
       }
     }
+    await Promise.all(this.#acks);
   }
 
   // What comes live
@@ -221,14 +236,11 @@ class Feed implements MailFeed {
     });
     const consumer = this.#bus.js.consumers.getConsumerFromInfo(info);
     try {
-      let delivered = 0;
+      let [delivered, batch] = [0, FIRST_BATCH];
       for (let left = info.num_pending; left > 0 && !this.#isClosed; ) {
-        if (!this.#hasRoom()) await this.#room();
-        const messages = await consumer.fetch({
-          max_messages: Math.min(left, READ_AHEAD_FRAMES_MAX / 2),
-          expires: 2 * ANSWER_WAIT_MS,
-        });
-        let got = 0;
+        while (!this.#hasRoom() && !this.#isClosed) await this.#room();
+        const messages = await consumer.fetch({ max_messages: Math.min(left, batch), expires: 2 * ANSWER_WAIT_MS });
+        let [got, largest] = [0, 1];
         for await (const message of messages) {
           // A message that was lost on the way: what follows it must wait.
           if (message.info.deliverySequence !== ++delivered) return undefined;
@@ -239,9 +251,12 @@ class Feed implements MailFeed {
             at: Math.floor(message.info.timestampNanos / NANOSECONDS),
           });
           got++;
+          largest = Math.max(largest, message.data.length);
           left = message.info.pending;
         }
         if (got === 0) return AGAIN_LATER;
+        // As many of that size as may be at hand.
+        batch = Math.min(READ_AHEAD_FRAMES_MAX / 2, Math.ceil(READ_AHEAD_SIZE_MAX / largest));
       }
       return undefined;
     } finally {
@@ -252,11 +267,7 @@ class Feed implements MailFeed {
   /** Resolves when the reader has taken enough, or has gone. */
   #room(): Promise<void> {
     return new Promise((resolve) => {
-      const wait = setInterval(() => {
-        if (!this.#isClosed && !this.#hasRoom()) return;
-        clearInterval(wait);
-        resolve();
-      }, 20);
+      this.#onRoom = resolve;
     });
   }
 
@@ -290,7 +301,7 @@ export async function openFeed(bus: Bus, to: string, onMail: () => void): Promis
   try {
     await feed.open();
   } catch (error) {
-    feed.close();
+    await feed.close();
     throw asMeshError(unavailable(error));
   }
   return feed;

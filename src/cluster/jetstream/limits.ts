@@ -9,6 +9,8 @@ const KiB = 1024;
 export const PUT_PATIENCE_MS = 12 * SECOND_MS;
 /** How long one answer of NATS is waited for: then it is asked again. */
 export const ANSWER_WAIT_MS = 2 * SECOND_MS;
+/** How long a process that starts waits for a NATS that has no leader yet: then it ends with an error. */
+export const START_PATIENCE_MS = 30 * SECOND_MS;
 /** How long NATS knows a frame that comes again, acked or not: a later repetition is known by its recipient alone. */
 export const DEDUPE_WINDOW_MS = HOUR_MS;
 /** A frame above it is kept in parts of this size, since a message of NATS is at most 1 MB by default. */
@@ -48,3 +50,30 @@ export const HOME_LOG_MESSAGES_MAX = 20_000;
 export const HOME_ERASED_MAX = 256;
 /** Between two tries of what failed at once, since it would fail at once again. */
 export const RETRY_REST_MS = 250;
+
+/** How long a record is asked for or offered while NATS elects and heals: then who wanted it changed is refused. */
+export const CHANGE_PATIENCE_MS = 8 * SECOND_MS;
+/** How often a change is decided anew because another replica's came first: then its asker is refused. */
+export const CHANGE_TRIES_MAX = 60;
+/** What a replica waits at most before that, times the tries it made up to ten: replicas that contend fall out of step. */
+export const CHANGE_JITTER_MS = 4;
+/** What one answer asks NATS for at once, record by record: the rest is asked for as they come. */
+export const ASKED_AT_ONCE_MAX = 64;
+/** How often a replica says that it lives. */
+export const LEASE_EVERY_MS = 2 * SECOND_MS;
+/** How long it is believed: then its connections stand no more, and whoever comes takes their places. */
+export const LEASE_MS = 8 * SECOND_MS;
+/** Replicas whose last word is remembered: of another one the bucket is asked. */
+export const REPLICAS_REMEMBERED_MAX = 1_024;
+/** How long a place stays that nobody gave up and nobody renewed: then it is gone, which frees what dead replicas left. */
+export const PLACE_MS = 24 * HOUR_MS;
+/** How often a place is written anew in that time, so that some may fail. */
+export const PLACES_RENEWED_PER_LIFE = 4;
+/** Agents that one question for agents looks at, since their records are in memory: of more it says how many there are. */
+export const DISCOVER_SCAN_MAX = 1_000;
+/** Messages that are fetched at once for it: then the next. */
+export const SCAN_BATCH = 250;
+/** How old an entry of the index is whose registration can be under way no more: then it may be removed. */
+export const ENTRY_SETTLES_MS = 10 * MINUTE_MS;
+/** Agents whose last sign of life this replica remembers: of another one only what was written down is known. */
+export const SEEN_REMEMBERED_MAX = 100_000;

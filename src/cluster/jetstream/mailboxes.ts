@@ -1,7 +1,7 @@
 import { DiscardPolicy } from "@nats-io/jetstream";
 import { headers } from "@nats-io/transport-node";
 import { MeshError } from "../../errors.ts";
-import { MAILBOX_AGE_MAX_MS, MAILBOX_FRAMES_MAX } from "../../limits.ts";
+import { MAILBOX_AGE_MAX_MS } from "../../limits.ts";
 import type { FrameText } from "../../wire/frame-text.ts";
 import type { Mailboxes } from "../state.ts";
 import { type Bus, tokenOf, unavailable } from "./bus.ts";
@@ -38,21 +38,18 @@ const isFull = (error: unknown): boolean =>
   error instanceof Error && /maximum (messages|bytes)|resource limits exceeded|insufficient/i.test(error.message);
 
 export async function openJetStreamMailboxes(bus: Bus): Promise<Mailboxes> {
-  for (let shard = 0; shard < bus.facts.shards; shard++) {
-    const common = {
-      max_age: MAILBOX_AGE_MAX_MS * NANOSECONDS,
-      discard: DiscardPolicy.New,
-      allow_direct: true,
-    };
-    await bus.stream(`mail-${shard}`, {
+  const common = { max_age: MAILBOX_AGE_MAX_MS * NANOSECONDS, discard: DiscardPolicy.New, allow_direct: true };
+  const begun = Array.from({ length: bus.facts.shards }, (_, shard) => [
+    bus.stream(`mail-${shard}`, {
       ...common,
       subjects: [bus.subject("mail", shard, "*")],
       duplicate_window: DEDUPE_WINDOW_MS * NANOSECONDS,
-      max_msgs_per_subject: MAILBOX_FRAMES_MAX,
+      max_msgs_per_subject: bus.facts.mailboxFrames,
       discard_new_per_subject: true,
-    });
-    await bus.stream(`part-${shard}`, { ...common, subjects: [bus.subject("part", shard, ">")] });
-  }
+    }),
+    bus.stream(`part-${shard}`, { ...common, subjects: [bus.subject("part", shard, ">")] }),
+  ]);
+  await Promise.all(begun.flat());
 
   const lanes = new FifoLanes();
   /** The position of the last frame that was stored here, by lane. */

@@ -1,0 +1,38 @@
+/** A cluster's state in the files of one process, held to what may be relied on of any. */
+import { describe, onTestFinished } from "vitest";
+import { openAgents } from "../../../src/cluster/embedded/agents.ts";
+import { openMailboxes } from "../../../src/cluster/embedded/mailboxes.ts";
+import { embeddedPresence } from "../../../src/cluster/embedded/presence.ts";
+import { realDisk } from "../../../src/store/disk.ts";
+import { Clock, temporaryDirectory } from "../world.ts";
+import { agentsConformance } from "./agents.ts";
+import { mailboxesConformance } from "./mailboxes.ts";
+import { presenceConformance } from "./presence.ts";
+
+/** All replicas of one process are one. */
+const alone = <T>(one: T) => [one, one, one] as const;
+
+describe("mail", () => {
+  mailboxesConformance(async () => {
+    const mailboxes = await openMailboxes({ disk: realDisk, directory: await temporaryDirectory(), now: Date.now });
+    onTestFinished(() => mailboxes.close());
+    return alone(mailboxes);
+  });
+});
+
+describe("presence", () => {
+  presenceConformance(async () => {
+    const clock = new Clock();
+    return { replicas: alone(embeddedPresence(clock.now)), clock };
+  });
+});
+
+describe("agents", () => {
+  agentsConformance(async (options) => {
+    const clock = new Clock();
+    const directory = await temporaryDirectory();
+    const agents = await openAgents({ disk: realDisk, directory, now: clock.now, ...options });
+    onTestFinished(() => agents.close());
+    return { replicas: alone(agents), clock };
+  });
+});

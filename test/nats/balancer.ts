@@ -1,0 +1,79 @@
+import { connect, createServer, type Socket } from "node:net";
+
+// What stands before replicas: new connections go in turn to those that say they are ready, and connections to one that
+// stopped saying so are ended, as load balancers do.
+
+const LOOK_EVERY_MS = 500;
+const LOOK_WAIT_MS = 1_000;
+const LOOKS_MISSED_MAX = 3;
+
+export interface Target {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface Balancer {
+  readonly port: number;
+  /** Resolves when every target says that it is ready. */
+  allReady(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export async function openBalancer(targets: readonly Target[]): Promise<Balancer> {
+  const missed = targets.map(() => LOOKS_MISSED_MAX);
+  const sockets = targets.map(() => new Set<Socket>());
+  let turn = 0;
+
+  async function look(n: number): Promise<void> {
+    const { host, port } = targets[n] ?? { host: "", port: 0 };
+    try {
+      const { ok } = await fetch(`http://${host}:${port}/ready`, { signal: AbortSignal.timeout(LOOK_WAIT_MS) });
+      missed[n] = ok ? 0 : LOOKS_MISSED_MAX;
+    } catch {
+      // It is not there, or does not answer: both are what is looked for.
+      missed[n] = (missed[n] ?? 0) + 1;
+    }
+    if ((missed[n] ?? 0) >= LOOKS_MISSED_MAX) for (const socket of sockets[n] ?? []) socket.destroy();
+  }
+  const lookAll = () => Promise.all(targets.map((_, n) => look(n)));
+  await lookAll();
+  const looking = setInterval(lookAll, LOOK_EVERY_MS);
+
+  const server = createServer((client) => {
+    const ready = targets.map((_, n) => n).filter((n) => missed[n] === 0);
+    const n = ready[turn++ % Math.max(1, ready.length)];
+    const target = n === undefined ? undefined : targets[n];
+    if (n === undefined || !target) {
+      client.destroy();
+      return;
+    }
+    const upstream = connect(target.port, target.host);
+    for (const [one, other] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      one.setNoDelay(true);
+      sockets[n]?.add(one);
+      one.on("error", () => other.destroy());
+      one.on("close", () => {
+        sockets[n]?.delete(one);
+        other.destroy();
+      });
+      one.pipe(other);
+    }
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  if (typeof address !== "object" || !address) throw new Error("no port");
+  return {
+    port: address.port,
+    async allReady() {
+      while (!missed.every((count) => count === 0)) await new Promise((resolve) => setTimeout(resolve, 50));
+    },
+    async close() {
+      clearInterval(looking);
+      for (const all of sockets) for (const socket of all) socket.destroy();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
