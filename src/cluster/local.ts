@@ -15,6 +15,7 @@ import { grantDefinition } from "../machines/grant/machine.ts";
 import { refusalDefinition } from "../machines/refusal/machine.ts";
 import { runDefinition } from "../machines/run/machine.ts";
 import { standingDefinition } from "../machines/standing/machine.ts";
+import type { Disk } from "../store/disk.ts";
 import { tellingDisk } from "../store/disk-errors.ts";
 import type { Membership } from "../wire/registry.ts";
 import { Capabilities, Name } from "../wire/text.ts";
@@ -42,7 +43,7 @@ const urlsOf = (base: string): ClusterUrls => ({
   pair_url: `${base}/v1/pair`,
 });
 
-interface Household {
+export interface Household {
   readonly grants: Grants;
   readonly controller: Controller;
   readonly standing: StandingSandboxes;
@@ -59,7 +60,16 @@ interface Household {
 }
 
 /** What a cluster can be asked, beside what every node can. */
-function clusterOperations({ grants, controller, standing, audit, urls, online, allowsUnproven, tasks }: Household) {
+export function clusterOperations({
+  grants,
+  controller,
+  standing,
+  audit,
+  urls,
+  online,
+  allowsUnproven,
+  tasks,
+}: Household) {
   const name = z.object({ name: Name });
   return {
     ...operations,
@@ -118,8 +128,11 @@ export interface ClusterOptions {
 }
 
 export interface HouseholdOptions {
+  /** Of the sandboxes, and of all else unless `home` says where that lies. */
   readonly directory: string;
   readonly ports: Ports;
+  /** Where the controller's home and the audit record lie, when that is not where the sandboxes have their files. */
+  readonly home?: { readonly disk: Disk; readonly directory: string } | undefined;
   readonly backend: SandboxBackend;
   readonly limits?: Partial<StoreLimits> | undefined;
   readonly cluster: string;
@@ -140,10 +153,12 @@ export interface HouseholdOptions {
 export async function openHousehold(
   options: HouseholdOptions,
 ): Promise<{ node: MeshNode; household: Household; sandboxes: Sandboxes }> {
-  const { ports, backend, governance = {} } = options;
+  const { backend, governance = {} } = options;
+  const { disk, directory } = options.home ?? { disk: options.ports.disk, directory: options.directory };
+  const ports = { ...options.ports, disk };
   let controller: Controller | undefined;
   const node = await MeshNode.open({
-    home: controllerHome(options.directory),
+    home: controllerHome(directory),
     ports,
     limits: options.limits ?? {},
     places: options.places,
@@ -154,7 +169,7 @@ export async function openHousehold(
   const urls = () => options.urls(node);
   const grants = new Grants(node.core, options.cluster, urls);
   const housing = {
-    disk: tellingDisk(ports.disk),
+    disk: tellingDisk(options.ports.disk),
     backend,
     directory: join(options.directory, "sandboxes"),
     cluster: () => ({
@@ -177,7 +192,7 @@ export async function openHousehold(
   };
   const runs = new Controller(node, { grants, sandboxes, standing, rules, forget });
   controller = runs;
-  const audit = await Audit.open(options.directory, node, options.onNote);
+  const audit = await Audit.open(directory, node, options.onNote);
   const isOurs = (did: string) =>
     did === node.core.keyring.identity.did ||
     grants.of(did)?.phase === "Active" ||
