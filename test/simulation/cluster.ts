@@ -5,7 +5,7 @@ import type { StoreLimits } from "../../src/actors/opening.ts";
 import { repeat } from "../../src/actors/ports.ts";
 import type { Account } from "../../src/cluster/account.ts";
 import { openEmbeddedState } from "../../src/cluster/embedded/state.ts";
-import { openHousehold } from "../../src/cluster/local.ts";
+import { openHousehold } from "../../src/cluster/household.ts";
 import { textLog } from "../../src/cluster/log.ts";
 import type { TaskOptions, TaskResult } from "../../src/cluster/runner/task.ts";
 import { runSandbox } from "../../src/cluster/sandbox.ts";
