@@ -58,7 +58,7 @@ export async function openCluster(
   if (!ownership) throw new MeshError("store_locked", `The cluster of ${directory} is running already.`);
   let opened: Household | undefined;
   let isReady = false;
-  const arrivals = new Arrivals((did) => server.relay.isConnected(did));
+  const arrivals = new Arrivals((did) => server.relay.isConnected(did), onNote);
   const server = await startServer({
     host,
     port: options.port,
