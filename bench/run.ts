@@ -9,12 +9,13 @@ import { holds, type Row, type Subject } from "./harness.ts";
 import { hello } from "./hello.ts";
 import { inspector } from "./inspector.ts";
 import { ratchet } from "./ratchet.ts";
+import { relay } from "./relay.ts";
 import { reopen } from "./reopen.ts";
 import { document, machine, table } from "./table.ts";
 
 // npm run bench [-- subject…] [--json]
 
-const SUBJECTS: readonly Subject[] = [commits, reopen, bytes, ratchet, delivery, files, hello, inspector];
+const SUBJECTS: readonly Subject[] = [commits, reopen, bytes, ratchet, delivery, relay, files, hello, inspector];
 
 const usage = () => `npm run bench [-- SUBJECT…] [--json]
 
