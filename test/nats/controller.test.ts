@@ -1,7 +1,7 @@
 import { readdir } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { type ControllerUnderTest, openController, Pods } from "./controllers.ts";
-import { natsNodes } from "./server.ts";
+import { natsNodes } from "./nodes.ts";
 
 // A controller as replicas of which one is active: whatever it answered stands, whoever is the next.
 
