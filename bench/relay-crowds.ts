@@ -14,7 +14,7 @@ const WAITING = 100_000;
 const [FEW, MANY] = [1_000, 100_000];
 const STORM = 5_000;
 const STORM_ROUNDS = 3;
-const FLAT_ROUNDS = 7;
+const FLAT_ROUNDS = 5;
 const FLAT = { inFlight: 64, frames: 3_000, patienceMs: PATIENCE_MS };
 /** Clients that are let in at the same time where no storm is meant. */
 const AT_ONCE = 64;
@@ -89,7 +89,7 @@ export async function flatRows(what: string, few: Place, many: Place): Promise<R
     [few, FEW],
     [many, MANY],
   ] as const) {
-    if (!place.nats) await stockAgents(place, count);
+    await stockAgents(place, count);
     await stockMailboxes(place, count, FRAME_SIZE);
   }
   return withRelays(few, 1, (fewRelays) =>
@@ -99,10 +99,10 @@ export async function flatRows(what: string, few: Place, many: Place): Promise<R
         name,
         round: async () => 1_000_000 / (await perSecond(name, lanes, FLAT).round()),
       });
-      const known = (count: number) => `${count.toLocaleString("en-US")} of each`;
+      const known = (count: number) => `${count.toLocaleString("en-US")} of them`;
       const rows = await compare(
         {
-          work: `cost of a message, ${MANY.toLocaleString("en-US")} agents and mailboxes, ${what}`,
+          work: `cost of a message, ${MANY.toLocaleString("en-US")} ${many.nats ? "" : "agents and "}mailboxes, ${what}`,
           unit: "µs",
           rounds: FLAT_ROUNDS,
         },
@@ -136,10 +136,13 @@ export async function stormRow(what: string, place: Place): Promise<Row> {
       });
       const begin = performance.now();
       const gone = relay.kill();
-      const anew = gone.then(() => startRelay(place, new URL(relay.said.relayUrl).port));
-      clients = await Promise.all(back);
+      const { port } = new URL(relay.said.relayUrl);
+      const startAnew = () => gone.then(() => startRelay(place, port));
+      const early = other ? undefined : startAnew();
+      [clients] = await Promise.all([Promise.all(back), early]);
       figures.push(performance.now() - begin);
-      [relay, other] = other ? [other, await anew] : [await anew, undefined];
+      const fresh = (await early) ?? (await startAnew());
+      [relay, other] = other ? [other, fresh] : [fresh, undefined];
     }
     await cutAll(clients);
   } finally {

@@ -11,7 +11,7 @@ export const FRAME_SIZE = 1_000;
 const PAIRS = 4;
 const ROUNDS = 5;
 const MANY = { inFlight: 64, frames: 4_000, patienceMs: PATIENCE_MS };
-const ONE = { inFlight: 1, frames: 500, patienceMs: PATIENCE_MS };
+const ONE = { inFlight: 1, frames: 400, patienceMs: PATIENCE_MS };
 
 /** Pairs of clients: each sender at a relay, its recipient at the next one. */
 export async function relayLanes(relays: readonly Relay[], pairs = PAIRS): Promise<Lanes> {

@@ -54,7 +54,9 @@ export const stockMailbox = (place: Place, to: string, frames: number, size: num
   });
 
 /** Registers so many agents in the files of a relay: as its journal has them, whose reader knows no bound. */
-export async function stockAgents({ directory }: Place, count: number): Promise<void> {
+export async function stockAgents({ directory, nats }: Place, count: number): Promise<void> {
+  // The records of replicas are not in NATS here yet.
+  if (nats) return;
   const records = await Generations.open({
     disk: realDisk,
     directory: joinPath(directory, "registry"),

@@ -78,11 +78,16 @@ export type ErrorCode = keyof typeof sentences;
 
 export const ERROR_CODES = Object.keys(sentences) as [ErrorCode, ...ErrorCode[]];
 
-/** One failure with its code. `message` is the code's sentence, with the particulars of this case before it. */
+/**
+ * One failure with its code. `message` is the code's sentence, with the particulars of this case before it; where the input is
+ * wrong they say all that there is to say.
+ */
 export class MeshError extends Error {
   readonly code: ErrorCode;
   constructor(code: ErrorCode, particulars?: string, options?: ErrorOptions) {
-    super(particulars ? `${particulars} ${sentences[code]}` : sentences[code], options);
+    const says =
+      particulars && code === "input_invalid" ? particulars : [particulars, sentences[code]].filter(Boolean).join(" ");
+    super(says, options);
     this.name = "MeshError";
     this.code = code;
   }

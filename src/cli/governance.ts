@@ -3,7 +3,7 @@ import { join, resolve } from "node:path";
 import { type Command, Option } from "commander";
 import type { Mesh } from "../actors/mesh.ts";
 import type { Governance } from "../cluster/governance.ts";
-import type { ClusterOperations } from "../cluster/local.ts";
+import type { ClusterOperations } from "../cluster/household.ts";
 import {
   CPU_MINUTES_MAX,
   MEMORY_MIB_MAX,

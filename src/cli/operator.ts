@@ -2,7 +2,7 @@ import { type Command, Option } from "commander";
 import { attach } from "../actors/caller.ts";
 import type { Mesh } from "../actors/mesh.ts";
 import { controllerHome } from "../cluster/directory.ts";
-import type { ClusterOperations } from "../cluster/local.ts";
+import type { ClusterOperations } from "../cluster/household.ts";
 import { SLOTS_MAX } from "../limits.ts";
 import { duration, integer, list } from "./arguments.ts";
 import { interruption } from "./interruption.ts";

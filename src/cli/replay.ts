@@ -95,7 +95,12 @@ async function replay(io: Io, what: string | undefined, wanted: string | undefin
     throw new InvalidArgumentError(
       "Name a stream, or a file that export wrote; kars-mesh history --streams lists them.",
     );
-  if (flags.check) return file ? checkFile(io, file) : checkHome(io);
+  if (flags.check) {
+    if (file) return checkFile(io, file);
+    // A file that is not there must not look like one of which nothing differs.
+    if (what !== undefined) await streamOf(homeSource(io.directory), what);
+    return checkHome(io);
+  }
   const source = file ?? homeSource(io.directory);
   const stream = await streamOf(source, file ? wanted : what);
   const inspect = await import("../inspect/moments.ts");
@@ -162,18 +167,19 @@ function show(found: Replay, event?: string): string {
 
 async function showDiff(io: Io, before: Replay, after: Replay): Promise<void> {
   const { changesBetween } = await import("../inspect/moments.ts");
-  const changes = changesBetween(before, after).map(({ path, recorded, now }) => ({
-    path,
-    before: recorded,
-    after: now,
-  }));
-  const text = (value: unknown) => (value === undefined ? "nothing" : JSON.stringify(value));
-  const lines = changes.map((change) => line(`${change.path}: ${text(change.before)} -> ${text(change.after)}`));
+  const { formatChanges } = await import("./changes.ts");
+  const changes = changesBetween(before, after);
   const { stream } = after;
   const head = `${line(stream)}: commit ${before.number} -> ${after.number}, ${count(after.events - before.events, "event")}`;
   io.result(
-    { stream, from: before.number, to: after.number, events: after.events - before.events, changes },
-    [head, ...(lines.length === 0 ? ["Nothing changed."] : lines)].join("\n"),
+    {
+      stream,
+      from: before.number,
+      to: after.number,
+      events: after.events - before.events,
+      changes: changes.map(({ path, recorded, now }) => ({ path, before: recorded, after: now })),
+    },
+    [head, ...(changes.length === 0 ? ["Nothing changed."] : formatChanges(changes))].join("\n"),
   );
 }
 

@@ -2,7 +2,8 @@ import { emitKeypressEvents } from "node:readline";
 import { MeshError } from "../errors.ts";
 import type { Moment, Replay } from "../inspect/moments.ts";
 import { changesBetween } from "../inspect/moments.ts";
-import { line, styled } from "./output.ts";
+import { formatChanges } from "./changes.ts";
+import { styled } from "./output.ts";
 import type { Io } from "./program.ts";
 
 // A stream's past, walked through with the keys: a moment a screen, with what its event changed.
@@ -43,15 +44,10 @@ export function screen(
   const [before, moment] = [moments[at - 1], moments[at]];
   if (!moment) return "";
   const replay = moment.replay();
-  const text = (value: unknown) => (value === undefined ? "nothing" : JSON.stringify(value));
-  const changes = before
-    ? changesBetween(before.replay(), replay).map(
-        ({ path, recorded, now }) => `  ${path}: ${text(recorded)} -> ${text(now)}`,
-      )
-    : [];
+  const changes = before ? formatChanges(changesBetween(before.replay(), replay)).map((text) => `  ${text}`) : [];
   return [
     styled("dim", `${at} of ${moments.length - 1}   ${KEYS}`),
-    ...(changes.length > 0 ? ["", "changed", ...changes.map(line)] : []),
+    ...(changes.length > 0 ? ["", "changed", ...changes] : []),
     "",
     show(replay, moment.type),
   ].join("\n");

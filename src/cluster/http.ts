@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { BODY_DISCARD_SIZE_MAX, HTTP_BODY_SIZE_MAX } from "../limits.ts";
+import { requester } from "./address.ts";
 import { HttpError, type Reply, type Request } from "./routes.ts";
 
 // Requests of `node:http`, in and out.
@@ -33,12 +34,13 @@ const isGone = (request: IncomingMessage) => request.destroyed && !request.compl
 
 /** Serves requests. Resolves when the answer has been handed over, and never rejects. */
 export const serve =
-  (answer: (request: Request) => Promise<Reply>) =>
+  (answer: (request: Request) => Promise<Reply>, trustProxy: boolean) =>
   async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const reply = await answer({
       method: request.method ?? "",
       url: request.url ?? "",
       authorization: request.headers.authorization,
+      caller: requester(request, trustProxy),
       read: async () => {
         try {
           return await readBody(request);

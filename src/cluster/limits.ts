@@ -2,6 +2,7 @@
 
 const SECOND_MS = 1000;
 const KiB = 1024;
+const MiB = 1024 * KiB;
 
 /** How long the operator's policy may take to decide: then it has refused, so that nothing passes that nobody looked at. */
 export const POLICY_WAIT_MS = 30 * SECOND_MS;
@@ -22,3 +23,58 @@ export const STANDING_WAIT_MS = 30 * SECOND_MS;
 export const SLOT_FREEING_WAIT_MS = 3 * SECOND_MS;
 /** How long a sandbox that is ended before it is on the mesh tries to get there, to leave the registry in order: then it ends as it is. */
 export const SANDBOX_LEAVE_WAIT_MS = SECOND_MS;
+
+// Abuse and overload
+
+/**
+ * What may come at once and how much a minute after that, by agent and by address: far above what one of ours ever does. What
+ * is done above each stands in rates.ts.
+ */
+export const RATE_LIMITS = {
+  /** Frames and bytes that are read of one agent: above either, its sockets are read later. */
+  frames_per_agent: { burst: 40_000, perMinute: 240_000 },
+  bytes_per_agent: { burst: 256 * MiB, perMinute: 60 * 32 * MiB },
+  /** Connects that one agent proved: above it they are closed with 1013. One-shot commands connect once each. */
+  connects_per_agent: { burst: 600, perMinute: 300 },
+  /** WebSockets of one address: above it they are refused with 429 before they are one. */
+  connects_per_address: { burst: 2_000, perMinute: 600 },
+  /** Registrations of one address, each of which takes a place of AGENTS_MAX: above it they are refused with 429. */
+  registrations_per_address: { burst: 200, perMinute: 30 },
+  /** One-time prekeys that one address takes, and that are taken of one agent: above either, bundles come without one. */
+  bundles_per_address: { burst: 500, perMinute: 60 },
+  bundles_per_agent: { burst: 200, perMinute: 10 },
+  /** HTTP requests of one address, of all kinds: above it they are refused with 429. */
+  requests_per_address: { burst: 2_000, perMinute: 3_000 },
+} as const;
+/** How much more of all that this machine itself may do, where tests, benchmarks and sandboxes are many: above it as above. */
+export const LOCAL_RATE_FACTOR = 10;
+/** Agents or addresses whose rate is remembered, of each limit: whoever was heard of longest ago begins anew. */
+export const RATES_KEPT_MAX = 20_000;
+/** Sockets of one address at once, less than half of all: a further one is closed as soon as it is opened. */
+export const ADDRESS_CONNECTIONS_MAX = 4_000;
+/**
+ * How long a reader may take nothing of what waits in its socket, beside the time that so much takes at the slowest rate (bytes a
+ * second) that is still one: then its connection is closed with 4008, and its mail stays.
+ */
+export const READER_WAIT_MS = 60 * SECOND_MS;
+export const READER_RATE_MIN = 64 * KiB;
+/** How long the other side of a WebSocket has to say goodbye as well: then the socket is ended. */
+export const GOODBYE_WAIT_MS = 10 * SECOND_MS;
+/** How often HTTP connections are looked through for those that take too long: how late they may be noticed. */
+export const SLOW_REQUESTS_EVERY_MS = 2 * SECOND_MS;
+/** What of an error's sentence a line of the log holds, which is one line: it is cut. */
+export const LOG_DETAIL_LENGTH_MAX = 500;
+/** How often a limit that is met is written to the log, which whoever meets it must not fill: those between are counted only. */
+export const LIMIT_LOG_EVERY_MS = 10 * SECOND_MS;
+
+// Draining and readiness
+
+/** The time over which a draining server hands its connections over, so that they do not all come to another one at once. */
+export const DRAIN_MS = 10 * SECOND_MS;
+/** The steps in which it does, and the least that goes with each: so few are handed over at once. */
+export const DRAIN_EVERY_MS = 100;
+export const DRAIN_SLICE = 64;
+/** How long a connection's frames may take to be durable before it is handed over: then its sender hears of the rest later. */
+export const DRAIN_CALM_MS = 2 * SECOND_MS;
+/** How long a store that refused counts as failing when nothing more is asked of it: then the server is tried again. */
+export const TROUBLE_MS = 30 * SECOND_MS;

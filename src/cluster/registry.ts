@@ -8,9 +8,10 @@ import {
   ReputationRequest,
   UnprovenRegisterRequest,
 } from "../wire/registry.ts";
-import type { Agent } from "./agent.ts";
+import { type Agent, bundleOf } from "./agent.ts";
 import { claimRefusal, readAuthorization, registrationProof } from "./proof.ts";
-import { type Answer, type Call, HttpError, parsed, type Route } from "./routes.ts";
+import { type Limit, type Meter, openMeter } from "./rates.ts";
+import { type Answer, type Call, HttpError, parsed, type Route, tooMany } from "./routes.ts";
 import type { Agents, Presence } from "./state.ts";
 
 // The registry: who is there, what they can do, and the keys to open a session with them. It is trusted with nothing:
@@ -30,6 +31,7 @@ export interface RegistryOptions {
   readonly allowUnproven?: boolean | undefined;
   /** The controller's word for an agent that the cluster let in; undefined for any other. */
   readonly vouch?: Vouch | undefined;
+  readonly meter?: Meter | undefined;
 }
 
 /** Any registration: what else is in it decides how it is read. */
@@ -40,7 +42,10 @@ const alreadyRegistered = () => new HttpError(409, "already_registered", "The ag
 const unknownAgent = () => new HttpError(404, "peer_unknown", "No agent of that DID is registered.");
 
 export function registryRoutes(options: RegistryOptions): readonly Route[] {
-  const { agents, presence, now, allowUnproven = false, vouch } = options;
+  const { agents, presence, now, allowUnproven = false, vouch, meter = openMeter({ now }) } = options;
+
+  /** The milliseconds that the caller's address has to wait; none where there is no address to count by. */
+  const waitOf = (limit: Limit, { caller }: Call) => (caller ? meter.take(limit, caller.address, caller) : 0);
 
   async function known({ params }: Call): Promise<{ did: string; agent: Agent }> {
     const did = params.did ?? "";
@@ -75,6 +80,8 @@ export function registryRoutes(options: RegistryOptions): readonly Route[] {
   }
 
   async function register(call: Call): Promise<Answer> {
+    const waitMs = waitOf("registrations_per_address", call);
+    if (waitMs > 0) throw tooMany("registrations_per_address", waitMs);
     const body = await call.body(AnyRegistration);
     if (allowUnproven && body.proof === undefined) return claim(parsed(UnprovenRegisterRequest, body));
     const request = parsed(RegisterRequest, body);
@@ -113,8 +120,14 @@ export function registryRoutes(options: RegistryOptions): readonly Route[] {
   }
 
   async function bundle(call: Call): Promise<Answer> {
-    const { did } = await known(call);
-    const body = await agents.takeBundle(did);
+    const { did, agent } = await known(call);
+    // Whoever drains one-time prekeys gets bundles without one after a while, and so does everyone else from that agent: that
+    // costs a session some forward secrecy of its first message, and nobody a session. Both buckets pay only for keys.
+    const mayTake =
+      agent.held.size > 0 &&
+      waitOf("bundles_per_address", call) === 0 &&
+      meter.take("bundles_per_agent", did, call.caller) === 0;
+    const body = mayTake ? await agents.takeBundle(did) : bundleOf({ ...agent, held: new Map() })?.bundle;
     if (!body) throw new HttpError(404, "peer_without_prekeys", "The agent has published no prekeys.");
     return { status: 200, body };
   }

@@ -1,16 +1,27 @@
-import { timingSafeEqual } from "node:crypto";
-import { z } from "zod";
-import { sha256, utf8 } from "../crypto/index.ts";
 import { asMeshError } from "../errors.ts";
-import { skim } from "../json.ts";
 import { CONNECT_WAIT_MS, FRAME_SIZE_MAX, RELAY_CLOSE_WAIT_MS, RELAY_IDLE_MS } from "../limits.ts";
 import { safeParse } from "../parse.ts";
-import { Ack, CLOSE, Connect, Envelope, EXTENSIONS, UnprovenConnect } from "../wire/frame.ts";
+import { Ack, CLOSE, Envelope, EXTENSIONS } from "../wire/frame.ts";
 import type { FrameText } from "../wire/frame-text.ts";
+import type { Caller } from "./address.ts";
+import {
+  type Admission,
+  admission,
+  CONNECT_EXPECTED,
+  DRAINING,
+  Head,
+  OUTDATED,
+  REPLACED,
+  type Refusal,
+  UNPROVEN,
+} from "./admission.ts";
 import { Connection, type RelaySocket } from "./connection.ts";
-import { firstIssue } from "./issue.ts";
-import { connectRefusal } from "./proof.ts";
-import type { Mailboxes, Place, Presence } from "./state.ts";
+import { type Counts, openCounts } from "./counts.ts";
+import { readJson, stamped } from "./frame-json.ts";
+import { handOver } from "./handover.ts";
+import type { Log } from "./log.ts";
+import { type Meter, openMeter, refusalText } from "./rates.ts";
+import type { Mail, Mailboxes, Place, Presence } from "./state.ts";
 
 // The relay: takes frames from agents that proved who they are, and gives them to the agents they are for. It knows a
 // frame's envelope and is blind to the rest.
@@ -22,8 +33,9 @@ import type { Mailboxes, Place, Presence } from "./state.ts";
 /** Frames that only a relay sends, and those that only begin a connection: passed on, they would speak in the relay's name. */
 const UNROUTED = new Set(["connect", "connected", "accepted", "error"]);
 
-/** What every frame has, before its type says more. */
-const Head = z.looseObject({ v: z.literal(1), type: z.string(), from: z.unknown().optional() });
+type Farewell = Pick<Refusal, "code" | "message">;
+const IDLE: Farewell = { code: CLOSE.idle, message: "No heartbeat for 90 s." };
+const CUT: Farewell = { code: CLOSE.tooSlow, message: "Nothing of what waits for you was taken. It stays." };
 
 export interface RelayOptions {
   readonly mailboxes: Mailboxes;
@@ -37,13 +49,19 @@ export interface RelayOptions {
   readonly admitsUnproven?: ((did: string) => Promise<boolean>) | undefined;
   /** Told when an agent connects, beats and leaves. */
   readonly onSign?: (did: string) => void;
-  readonly log?: ((line: string) => void) | undefined;
+  /** Told when the store took a frame, or why it did not. */
+  readonly onStored?: ((failure: string | undefined) => void) | undefined;
+  readonly meter?: Meter | undefined;
+  readonly counts?: Counts | undefined;
+  readonly log?: Log | undefined;
 }
 
 /** What the relay is told of a socket that it took. */
 export interface SocketEnd {
   /** A message; undefined for one that is not text. */
   received(text: FrameText | undefined): void;
+  /** A ping of so many bytes, which counts as a frame. */
+  pinged(bytes: number): void;
   /** What went wrong; `closed` follows. */
   failed(reason: string): void;
   closed(): void;
@@ -51,79 +69,25 @@ export interface SocketEnd {
 
 export interface Relay {
   /** Takes a freshly opened socket of `/ws`, whose messages are bounded by FRAME_SIZE_MAX. */
-  accept(socket: RelaySocket): SocketEnd;
+  accept(socket: RelaySocket, caller?: Caller): SocketEnd;
   /** The DIDs that are connected. */
   connections(): string[];
   isConnected(did: string): boolean;
   /** Closes what is idle; to be called every few seconds. */
   sweep(): void;
+  /** Lets nobody in any more, and hands every connection over to other relays, a few at a time; resolves when all have ended. */
+  drain(): Promise<void>;
   /** Closes every connection; resolves when all sockets have ended. */
   close(): Promise<void>;
 }
 
-/** What a frame says, but for the long strings in it. */
-function readJson(text: FrameText): unknown {
-  if (typeof text !== "string") return skim(text);
-  try {
-    return JSON.parse(text);
-  } catch {
-    // No JSON is like any other frame that cannot be read: undefined fails every schema.
-    return undefined;
-  }
-}
-
-/** Whom a connect lets in. */
-interface Admission extends Pick<z.infer<typeof Connect>, "from" | "token" | "extensions"> {
-  /** When the proof was signed; undefined of one who proves nothing. */
-  readonly provenAt?: number;
-}
-interface Refusal {
-  readonly code: number;
-  readonly message: string;
-}
-const CONNECT_EXPECTED: Refusal = { code: CLOSE.connectExpected, message: "The first frame must be connect." };
-const UNPROVEN: Refusal = { code: CLOSE.possessionUnproved, message: "The DID was registered with a proof." };
-const REPLACED: Refusal = { code: CLOSE.replaced, message: "Another connection of this DID took over." };
-const TOKEN_REFUSED: Refusal = { code: CLOSE.tokenRefused, message: "The token is not valid." };
-/** Sent before the one that stands, by a process that is gone or by who recorded it. */
-const OUTDATED: Refusal = { code: CLOSE.outdated, message: "A newer connection of this DID stands." };
-const IDLE: Refusal = { code: CLOSE.idle, message: "No heartbeat for 90 s." };
-
-const sameText = (a: string, b: string) => timingSafeEqual(sha256(utf8.encode(a)), sha256(utf8.encode(b)));
-
-/** The frame with its sender written in; the rest keeps every byte that it had. */
-function stamped(text: FrameText, from: string): FrameText {
-  const stamp = `{"from":${JSON.stringify(from)},`;
-  if (typeof text === "string") return text.replace("{", stamp);
-  const begin = text.indexOf("{");
-  return Buffer.concat([text.subarray(0, begin), Buffer.from(stamp), text.subarray(begin + 1)]);
-}
-
 export function createRelay(options: RelayOptions): Relay {
-  const { mailboxes, presence, now, after, token, admitsUnproven, onSign, log } = options;
+  const { mailboxes, presence, now, after, token, admitsUnproven, onSign, onStored, log } = options;
+  const { meter = openMeter({ now }), counts = openCounts() } = options;
   const all = new Set<Connection>();
   const online = new Map<string, Connection>();
   let isClosing = false;
-
-  /** Why a first frame is refused, with the close code, or whom it lets in. In the reference's order of checks. */
-  function verified(frame: unknown): Admission | Refusal {
-    const head = safeParse(Head, frame);
-    if (!head.success || head.data.type !== "connect") return CONNECT_EXPECTED;
-    const { from } = head.data;
-    if (typeof from !== "string" || from === "")
-      return { code: CLOSE.fromMissing, message: "The connect has no from." };
-    let admission: Admission | undefined = admitsUnproven && safeParse(UnprovenConnect, frame).data;
-    if (!admission) {
-      const parsed = safeParse(Connect, frame);
-      const refusal = parsed.success ? connectRefusal(parsed.data, now()) : firstIssue(parsed.error);
-      if (!parsed.success || refusal !== undefined) {
-        return { code: CLOSE.possessionUnproved, message: `Proof of possession failed: ${refusal}.` };
-      }
-      admission = { ...parsed.data, provenAt: Date.parse(parsed.data.timestamp) };
-    }
-    if (token !== undefined && !sameText(admission.token ?? "", token)) return TOKEN_REFUSED;
-    return admission;
-  }
+  let isDraining = false;
 
   /** Takes the place of whoever is connected as the DID, wherever that is. */
   async function enter(connection: Connection, { from: did, provenAt }: Admission): Promise<Place | Refusal> {
@@ -139,22 +103,38 @@ export function createRelay(options: RelayOptions): Relay {
     return place === "unproven" ? UNPROVEN : place;
   }
 
-  function refuse(connection: Connection, { code, message }: Refusal): void {
+  function refuse(connection: Connection, { code, reason, message }: Refusal): void {
+    counts.refusedConnects.add([reason]);
     connection.refuse("connect_refused", message);
     connection.close(code, message);
   }
 
+  /** Whether an agent connects more often than it may; then it has been told so. */
+  function isTooOften(connection: Connection, { from: did, provenAt }: Admission): boolean {
+    const limit = "connects_per_agent";
+    // In the name of one that proves nothing anyone connects: that must not count for its holder.
+    const waitMs = meter.take(limit, provenAt === undefined ? `unproven ${did}` : did, connection.caller);
+    if (waitMs === 0) return false;
+    const text = refusalText(limit, waitMs);
+    counts.refusedConnects.add([limit]);
+    connection.refuse("limit_reached", text, { limit, retry_after_ms: waitMs });
+    connection.close(CLOSE.tryLater, text);
+    return true;
+  }
+
   /** Lets a connection in. Never rejects. */
   async function connect(connection: Connection, frame: unknown): Promise<void> {
-    const admission = verified(frame);
-    if ("code" in admission) {
-      refuse(connection, admission);
+    const admitsSome = admitsUnproven !== undefined;
+    const found = isDraining ? DRAINING : admission(frame, { now: now(), token, admitsUnproven: admitsSome });
+    if ("code" in found) {
+      refuse(connection, found);
       return;
     }
-    const { from: did, extensions: announced = [], provenAt } = admission;
+    if (isTooOften(connection, found)) return;
+    const { from: did, extensions: announced = [], provenAt } = found;
     connection.hold();
     try {
-      const place = await enter(connection, admission);
+      const place = await enter(connection, found);
       if ("code" in place) {
         refuse(connection, place);
         return;
@@ -164,18 +144,25 @@ export function createRelay(options: RelayOptions): Relay {
       void connection.ended.then(feed.close);
       // It may have gone, or given way to another, meanwhile.
       if (!connection.isOpen) return;
-      connection.aliveAt = now();
+      const since = now();
+      connection.aliveAt = since;
+      const onHanded = ({ at, text }: Mail) => {
+        counts.frames.add(["out"]);
+        counts.bytes.add(["out"], text.length);
+        counts.mailSeconds.observe(Math.max(0, now() - at) / 1000, [at < since ? "kept" : "live"]);
+      };
       const extensions = EXTENSIONS.filter((extension) => announced.includes(extension));
-      const peer = connection.letIn({ did, provenAt, extensions, feed });
+      const peer = connection.letIn({ did, provenAt, extensions, feed, onHanded });
       online.set(did, connection);
       onSign?.(did);
-      log?.(`relay: ${did} connected${provenAt === undefined ? " without a proof" : ""}`);
+      log?.("connected", { did, proven: provenAt !== undefined, address: connection.caller?.address });
       if (extensions.length > 0) connection.reply({ type: "connected", extensions, pending: feed.pending });
       peer.delivery.pump();
       for (const early of connection.release()) receive(connection, early);
     } catch (error) {
       const { code, message } = asMeshError(error);
-      log?.(`relay: ${did} could not be let in: ${message}`);
+      log?.("not_let_in", { did, code, detail: message });
+      counts.refusedConnects.add([code]);
       connection.refuse(code, "The relay cannot take you in now. Try again later.");
       connection.close(CLOSE.tryLater, "Try again later.");
     }
@@ -222,36 +209,57 @@ export function createRelay(options: RelayOptions): Relay {
     const size = Buffer.byteLength(frame);
     if (size > FRAME_SIZE_MAX) {
       // Stamping made it longer than what its recipient's socket takes: delivered, it would end every connection of his.
-      connection.refuse("frame_too_large", "The frame is larger than 16 MiB.", id);
+      connection.refuse("frame_too_large", "The frame is larger than 16 MiB.", { id });
       return;
     }
     const offersAgain = connection.peer?.extensions.includes("accepted") === true;
     const turn = connection.refusals.turnOf(to, id, now());
     if (typeof turn === "object") {
-      connection.refuse(turn.code, turn.message, id);
+      counts.puts.add([turn.code]);
+      connection.refuse(turn.code, turn.message, { id });
       return;
     }
     const refuseNow = (code: string, message: string) => {
       if (offersAgain) connection.refusals.refused(to, id, turn, { code, message }, now());
-      connection.refuse(code, message, id);
+      connection.refuse(code, message, { id });
     };
     const arrived = connection.underway(size);
+    const since = now();
     try {
       const outcome = await mailboxes.put(to, did, id, frame);
+      counts.puts.add([outcome]);
+      if (outcome === "stored") onStored?.(undefined);
       if (outcome === "full") refuseNow("mailbox_full", "The mailbox is full. Try again later.");
       else if (offersAgain) connection.reply({ type: "accepted", id });
     } catch (error) {
       const { code, message } = asMeshError(error);
-      log?.(`relay: a frame could not be stored: ${message}`);
+      counts.puts.add([code]);
+      onStored?.(code);
+      log?.("not_stored", { did, code, detail: message });
       refuseNow(code, "The relay could not store the frame. Try again later.");
     } finally {
+      counts.putSeconds.observe(Math.max(0, now() - since) / 1000);
       arrived();
     }
   }
 
+  /** Counts what was read of a connection; one that sent more than it may is read on later. */
+  function charge(connection: Connection, bytes: number): void {
+    const { peer, caller } = connection;
+    if (!peer) return;
+    const waitMs = Math.max(
+      meter.spend("frames_per_agent", peer.did, 1, caller),
+      meter.spend("bytes_per_agent", peer.did, bytes, caller),
+    );
+    if (waitMs > 0) connection.rest(waitMs);
+  }
+
   function receive(connection: Connection, text: FrameText): void {
     // A closing socket still gives what it had read before.
-    if (!connection.isOpen) return;
+    if (!connection.isTakenFrom) return;
+    counts.frames.add(["in"]);
+    counts.bytes.add(["in"], text.length);
+    charge(connection, text.length);
     if (connection.held(text)) return;
     if (connection.peer) handle(connection, connection.peer.did, text);
     else void connect(connection, readJson(text));
@@ -264,17 +272,38 @@ export function createRelay(options: RelayOptions): Relay {
     if (did === undefined || online.get(did) !== connection) return;
     online.delete(did);
     onSign?.(did);
-    log?.(`relay: ${did} left`);
+    log?.("left", { did });
   }
 
+  /** One that reads nothing is told so in vain, and then ended. */
+  function cut(connection: Connection): void {
+    log?.("reader_cut", { did: connection.peer?.did, count: connection.socket.bufferedAmount });
+    connection.close(CUT.code, CUT.message, RELAY_CLOSE_WAIT_MS);
+  }
+
+  async function drain(): Promise<void> {
+    isDraining = true;
+    const begun = now();
+    log?.("draining", { count: all.size });
+    await handOver([...all], after);
+    log?.("drained", { ms: now() - begun });
+  }
+  let drained: Promise<void> | undefined;
+
+  counts.metrics.gauge({ name: "kars_connections", help: "Agents that are connected." }, () => online.size);
+  counts.metrics.gauge({ name: "kars_sockets", help: "WebSockets that are open." }, () => all.size);
+
   return {
-    accept(socket) {
-      const connection = new Connection(socket, now());
+    accept(socket, caller) {
+      const onEnding = (code: number) => counts.closes.add([String(code)]);
+      const connection = new Connection({ socket, caller, now, after, onEnding });
       if (isClosing) socket.terminate();
       else all.add(connection);
+      if (isDraining) refuse(connection, DRAINING);
       return {
         received: (text = "") => receive(connection, text),
-        failed: (reason) => log?.(`relay: ${connection.peer?.did ?? "a socket"}: ${reason}`),
+        pinged: (bytes) => charge(connection, bytes),
+        failed: (detail) => log?.("socket_failed", { did: connection.peer?.did, detail }),
         closed: () => forget(connection),
       };
     },
@@ -283,10 +312,15 @@ export function createRelay(options: RelayOptions): Relay {
     sweep() {
       const time = now();
       for (const connection of all) {
+        if (connection.isOpen && connection.peer?.delivery.isStalled) cut(connection);
         const silentMs = time - connection.aliveAt;
         const { code, message } = connection.peer ? IDLE : CONNECT_EXPECTED;
         if (silentMs > (connection.peer ? RELAY_IDLE_MS : CONNECT_WAIT_MS)) connection.close(code, message);
       }
+    },
+    drain() {
+      drained ??= drain();
+      return drained;
     },
     async close() {
       isClosing = true;

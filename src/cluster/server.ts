@@ -1,14 +1,18 @@
-import { createServer, type IncomingMessage, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { type WebSocket, WebSocketServer } from "ws";
-import { CLUSTER_CONNECTIONS_MAX, FRAME_SIZE_MAX, HTTP_TIMEOUT_MS, SERVER_CLOSE_WAIT_MS } from "../limits.ts";
+import { FRAME_SIZE_MAX, SERVER_CLOSE_WAIT_MS } from "../limits.ts";
 import { type Disk, realDisk } from "../store/disk.ts";
 import { frameText } from "../wire/frame-text.ts";
 import type { PairRequest, PairResponse } from "../wire/pair.ts";
+import { requester } from "./address.ts";
 import type { RelaySocket } from "./connection.ts";
+import { countProcess } from "./counts.ts";
+import { type Certificate, type Door, Occupancy, openDoor, TOO_MANY_OPEN, turnAway } from "./door.ts";
 import { openEmbeddedState } from "./embedded/state.ts";
 import { serve } from "./http.ts";
+import { type Log, textLog } from "./log.ts";
+import { type Rates, refusalText } from "./rates.ts";
 import type { Vouch } from "./registry.ts";
 import { openServices } from "./services.ts";
 import type { ClusterState } from "./state.ts";
@@ -37,15 +41,31 @@ export interface ServerOptions {
   readonly allowUnproven?: boolean | undefined;
   /** Told when an agent connects to the relay, beats and leaves. */
   readonly onSign?: ((did: string) => void) | undefined;
+  /** In place of the rates of limits.ts, for everyone alike. */
+  readonly rates?: Partial<Rates> | undefined;
+  /** Sockets of one address at once. */
+  readonly connectionsPerAddress?: number | undefined;
+  /** How long one HTTP request, or a TLS handshake, may take to come. */
+  readonly requestTimeoutMs?: number | undefined;
+  /** Who asks is whom the last entry of X-Forwarded-For names: only behind a proxy that writes it. */
+  readonly trustProxy?: boolean | undefined;
+  /** Shows `/metrics` to everyone; otherwise only to this machine. */
+  readonly metricsToAll?: boolean | undefined;
+  /** Clients come by https and wss. */
+  readonly tls?: Certificate | undefined;
+  /** Lines for people; `onEvent` instead is told what they are made of. */
   readonly log?: (line: string) => void;
+  readonly onEvent?: Log | undefined;
 }
 
 export interface ClusterServer {
-  /** `http://host:port` */
+  /** `http://host:port`, or `https://` */
   readonly url: string;
-  /** `ws://host:port`; clients append `/ws`. */
+  /** `ws://host:port`, or `wss://`; clients append `/ws`. */
   readonly relayUrl: string;
   readonly port: number;
+  /** The same without TLS, reached from this machine alone: a certificate need not name what lies here. */
+  readonly inside: { readonly url: string; readonly relayUrl: string };
   readonly relay: {
     /** The DIDs that are connected. */
     connections(): string[];
@@ -53,6 +73,14 @@ export interface ClusterServer {
   };
   /** Takes an agent out of the registry that cannot do it any more. */
   forget(did: string): Promise<void>;
+  /** Takes another certificate. @throws what OpenSSL says when it is none: then the one before stays */
+  renew(certificate: Certificate): void;
+  /**
+   * Before `close`, so that nobody loses anything: takes nobody in any more and says so at `/ready`, then hands every connection
+   * over to where its client finds the relay next. Resolves when all have ended.
+   * @param before what is still to be done with the connections that there are
+   */
+  drain(before?: () => Promise<void>): Promise<void>;
   /** Ends every socket, makes durable what was taken, and lets go of the directory. */
   close(): Promise<void>;
 }
@@ -87,96 +115,130 @@ function afterTimeout(milliseconds: number, task: () => void): () => void {
   return () => clearTimeout(timer);
 }
 
-function listen(server: Server, host: string, port: number): Promise<AddressInfo> {
-  return new Promise((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(port, host, () => {
-      server.off("error", reject);
-      const address = server.address();
-      if (typeof address === "object" && address) resolve(address);
-      else reject(new Error("The server has no port."));
-    });
-  });
-}
-
-/** The host that a client on this machine connects to. */
-function hostOf({ address, family }: AddressInfo): string {
-  if (address === "0.0.0.0" || address === "::") return "127.0.0.1";
-  return family === "IPv6" ? `[${address}]` : address;
-}
-
 /**
  * Opens the cluster's records and starts its server.
  * @throws MeshError `store_damaged` when the records cannot be read, and what the system says when the port is taken
  */
 export async function startServer(options: ServerOptions): Promise<ClusterServer> {
   const { host, port, directory, disk = realDisk, now = Date.now, every = everyInterval, pair, token } = options;
-  const { allowUnproven, vouch, onSign } = options;
-  const log = options.log ?? (() => undefined);
-  const state = options.state ?? (await openEmbeddedState({ disk, directory, now, allowUnproven, log }));
+  const { allowUnproven, vouch, onSign, rates, metricsToAll, trustProxy = false, connectionsPerAddress } = options;
+  const log = options.onEvent ?? textLog(options.log ?? (() => undefined));
+  const stateLog = (detail: string) => log("state", { detail });
+  const state = options.state ?? (await openEmbeddedState({ disk, directory, now, allowUnproven, log: stateLog }));
+  const around = { now, every, after: afterTimeout, log };
   const services = openServices({
+    ...around,
     state,
-    now,
-    every,
-    after: afterTimeout,
     pair,
     vouch,
     token,
     allowUnproven,
     onSign,
-    log,
+    rates,
+    metricsToAll,
   });
-  const { relay } = services;
-  const answer = serve(services.answer);
+  const { relay, meter, counts } = services;
+  const uncount = countProcess(counts.metrics);
+  const answer = serve(services.answer, trustProxy);
   const underway = new Set<Promise<void>>();
-  const server = createServer(
-    { requestTimeout: HTTP_TIMEOUT_MS, headersTimeout: HTTP_TIMEOUT_MS },
-    (request, response) => {
-      const answered = answer(request, response).finally(() => underway.delete(answered));
-      underway.add(answered);
-    },
-  );
-  server.maxConnections = CLUSTER_CONNECTIONS_MAX;
-  const sockets = new WebSocketServer({ noServer: true, clientTracking: false, maxPayload: FRAME_SIZE_MAX });
-  const take = (opened: WebSocket) => {
-    const end = relay.accept(asText(opened));
+  const onRequest = (request: IncomingMessage, response: ServerResponse) => {
+    const answered = answer(request, response).finally(() => underway.delete(answered));
+    underway.add(answered);
+  };
+  const onRefused = (reason: string) => counts.refusedConnects.add([reason]);
+  const occupancy = new Occupancy(connectionsPerAddress);
+  const sockets = new WebSocketServer({
+    noServer: true,
+    clientTracking: false,
+    maxPayload: FRAME_SIZE_MAX,
+  });
+  const take = (opened: WebSocket, request: IncomingMessage) => {
+    const end = relay.accept(asText(opened), requester(request, trustProxy));
     opened.on("message", (data, isBinary) =>
       end.received(isBinary || !Buffer.isBuffer(data) ? undefined : frameText(data)),
     );
+    opened.on("ping", (data) => end.pinged(data.length));
     opened.on("close", () => end.closed());
     // Every error of a socket (a frame too large, a lost line) is followed by its close, which says all there is to say.
     opened.on("error", (error) => end.failed(error.message));
   };
-  server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+  const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     // A socket that breaks before it is a WebSocket has nobody to tell.
-    socket.on("error", (error) => log(`upgrade: ${error.message}`));
-    if (request.url?.split("?", 1)[0] === "/ws") sockets.handleUpgrade(request, socket, head, (opened) => take(opened));
-    else socket.end("HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
-  });
+    socket.on("error", (error) => log("upgrade_failed", { detail: error.message }));
+    if (request.url?.split("?", 1)[0] !== "/ws") {
+      turnAway(socket, "404 Not Found", { error: { code: "not_found", message: "Not Found" } });
+      return;
+    }
+    if (services.isDraining) {
+      onRefused("draining");
+      const error = { code: "closed", message: "The relay is restarting. Come again at once." };
+      turnAway(socket, "503 Service Unavailable", { error }, { "retry-after": "1" });
+      return;
+    }
+    const caller = requester(request, trustProxy);
+    const limit = "connects_per_address";
+    const waitMs = meter.take(limit, caller.address, caller);
+    if (waitMs > 0) {
+      onRefused(limit);
+      const error = { code: "limit_reached", message: refusalText(limit, waitMs) };
+      const headers = { "retry-after": String(Math.ceil(waitMs / 1000)) };
+      turnAway(socket, "429 Too Many Requests", { error, limit, retry_after_ms: waitMs }, headers);
+      return;
+    }
+    // Behind a proxy all sockets come from it: there the WebSockets are counted, by whom they are for.
+    if (trustProxy) {
+      if (!occupancy.entered(caller.address)) {
+        onRefused(TOO_MANY_OPEN.limit);
+        turnAway(socket, "429 Too Many Requests", TOO_MANY_OPEN);
+        return;
+      }
+      socket.once("close", () => occupancy.left(caller.address));
+    }
+    sockets.handleUpgrade(request, socket, head, (opened) => take(opened, request));
+  };
 
-  const address = await listen(server, host, port).catch(async (error) => {
-    await services.close();
-    throw error;
-  });
+  const { tls: certificate, requestTimeoutMs } = options;
+  const entry = { requestTimeoutMs, onRequest, onUpgrade, onRefused };
+  const perSocket = trustProxy ? Number.POSITIVE_INFINITY : connectionsPerAddress;
+  const doors: Door[] = [];
+  const opening = async () => {
+    const outer = await openDoor({ ...entry, host, port, certificate, connectionsPerAddress: perSocket });
+    doors.push(outer);
+    if (!certificate) return { outer, inner: outer };
+    const inner = await openDoor({ ...entry, host: "127.0.0.1", port: 0, connectionsPerAddress: perSocket });
+    doors.push(inner);
+    return { outer, inner };
+  };
   async function close(): Promise<void> {
-    const ended = new Promise<void>((resolve) => server.close(() => resolve()));
+    const ended = Promise.all(doors.map((door) => door.close()));
+    const endAll = () => {
+      for (const door of doors) door.endAll();
+    };
     await relay.close();
-    const patient = afterTimeout(SERVER_CLOSE_WAIT_MS, () => server.closeAllConnections());
+    const patient = afterTimeout(SERVER_CLOSE_WAIT_MS, endAll);
     await Promise.all(underway);
     patient();
-    server.closeAllConnections();
+    endAll();
     await ended;
+    uncount();
     await services.close();
   }
+  const { outer, inner } = await opening().catch(async (error) => {
+    await close();
+    throw error;
+  });
   let closing: Promise<void> | undefined;
 
-  const authority = `${hostOf(address)}:${address.port}`;
+  const scheme = certificate ? "s" : "";
   return {
-    url: `http://${authority}`,
-    relayUrl: `ws://${authority}`,
-    port: address.port,
+    url: `http${scheme}://${outer.authority}`,
+    relayUrl: `ws${scheme}://${outer.authority}`,
+    port: outer.port,
+    inside: { url: `http://${inner.authority}`, relayUrl: `ws://${inner.authority}` },
     relay: { connections: relay.connections, isConnected: relay.isConnected },
     forget: services.forget,
+    renew: outer.renew,
+    drain: services.drain,
     close: () => {
       closing ??= close();
       return closing;

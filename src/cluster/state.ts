@@ -135,6 +135,8 @@ export interface ClusterState {
   readonly mailboxes: Mailboxes;
   readonly presence: Presence;
   readonly agents: Agents;
+  /** Why nothing can be taken now, in a few words without anybody's name; undefined when it can, as far as is known. */
+  trouble?(): string | undefined;
   /** Removes what is too old, and makes room; to be called every few seconds. */
   tidy(now: number): void;
   /** Resolves when all that was asked for is durable or has failed. */

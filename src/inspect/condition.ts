@@ -54,6 +54,8 @@ export function parseCondition(text: string): (moment: Moment) => boolean {
       "input_invalid",
       `${text} is no condition. Write state=open, event=SEND, effect=transmit, accepts=SEND, or a field such as unread>3.`,
     );
+  if (/[<>]/.test(operator) && Number.isNaN(Number(value)))
+    throw new MeshError("input_invalid", `${text} is no condition: ${value} is no number.`);
   const compare = OPERATORS[operator];
   return (moment) => {
     const values = valuesOf(name, moment);

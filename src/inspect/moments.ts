@@ -118,9 +118,16 @@ export async function firstMoment(source: Source, stream: string, holds: (moment
   throw new MeshError("input_invalid", `That never held for ${stream}.`);
 }
 
-/** What differs between two replays of a stream. */
+/** How often each is there, by its name: in what order they stand says nothing. */
+function counted(names: readonly string[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const name of names) counts[name] = (counts[name] ?? 0) + 1;
+  return counts;
+}
+
+/** What differs between two replays of a stream; of effects and of accepted events how many there are, by name. */
 export const changesBetween = (before: Replay, after: Replay): Difference[] => {
   const compared = ({ value, context, timers, effects, accepts }: Replay): unknown =>
-    JSON.parse(JSON.stringify({ value, context, timers, effects, accepts }));
+    JSON.parse(JSON.stringify({ value, context, timers, effects: counted(effects), accepts: counted(accepts) }));
   return differencesOf(compared(before), compared(after));
 };

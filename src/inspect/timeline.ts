@@ -29,17 +29,23 @@ export function pathsOf(value: unknown, above = ""): string {
 /** Machines of whose context something is told with each event. */
 const TELLING: ReadonlySet<string> = new Set(["conversation", "offload", "pairing", "session"]);
 
-const megabytes = (bytes: unknown) => (Number(bytes) / 1e6).toFixed(1);
+/** So much of so much, in the unit in which the whole says something. */
+function portion(bytes: number, total: number): string {
+  const [unit, size] = total < 1e6 ? ["kB", 1e3] : ["MB", 1e6];
+  return `${(bytes / size).toFixed(1)} of ${(total / size).toFixed(1)} ${unit}`;
+}
 
 /** What a conversation's peer is called; how far an offload is, in few characters. */
-function noteOf(kind: string, { name, address, pct, moved }: Context): string {
+function noteOf(kind: string, state: unknown, { name, address, pct, moved }: Context): string {
   if (kind === "conversation") {
     const called = name ?? address;
     return typeof called === "string" && called !== REDACTED ? called : "";
   }
   if (kind !== "offload") return "";
-  if (isObject(moved) && moved.total !== moved.bytes)
-    return `${moved.way === "up" ? "↑" : "↓"} ${megabytes(moved.bytes)} of ${megabytes(moved.total)} MB`;
+  // The last that it said of itself was before its end.
+  if (state === "done") return "100%";
+  if (isObject(state) && isObject(moved) && moved.total !== moved.bytes)
+    return `${moved.way === "up" ? "↑" : "↓"} ${portion(Number(moved.bytes), Number(moved.total))}`;
   return typeof pct === "number" ? `${pct}%` : "";
 }
 
@@ -108,7 +114,9 @@ export class Timeline {
     if (typeof context.controller === "string") this.#controllers.add(context.controller);
     const [from = "", to = ""] = arrowOf(name, shown, context, this.#controllers) ?? [];
     const type = shown.type === TIMER_EVENT ? `after ${String(shown.id).split(".")[2] ?? ""}` : shown.type;
-    const parts = [type, pathsOf(snapshot.value), from, to, noteOf(kind, context)].map((word) => this.#wordOf(word));
+    const parts = [type, pathsOf(snapshot.value), from, to, noteOf(kind, snapshot.value, context)].map((word) =>
+      this.#wordOf(word),
+    );
     const shape = this.#shapeOf([...parts, step?.accepted ? 1 : 0]);
     this.#rows.push(commit.number - this.#last.number, commit.at - this.#last.at, this.#wordOf(name), shape);
     this.#last = commit;

@@ -15,11 +15,13 @@ export class Actors {
   readonly #entries = new Map<string, Entry>();
   readonly #kinds = new Map<string, { readonly head: HTMLElement; readonly list: HTMLElement }>();
   readonly #none = make("p", "none", "Nothing is here at this moment.");
+  readonly #onlyNow = make("p", "none");
   #seen = 0;
 
   constructor(place: HTMLElement, doing: Doing) {
     this.#place = place;
-    place.append(this.#none);
+    this.#onlyNow.id = "only-now";
+    place.append(this.#none, this.#onlyNow);
     place.addEventListener("click", ({ target }) => {
       const button = target instanceof Element ? target.closest<HTMLElement>("button.actor") : undefined;
       if (button?.dataset.stream !== undefined) doing.choose(button.dataset.stream);
@@ -53,6 +55,8 @@ export class Actors {
       write(head, `${kind} ${count}`);
     }
     this.#none.hidden = counts.size > 0;
+    this.#onlyNow.hidden = isLive || live.size === 0;
+    write(this.#onlyNow, `Without a journal, and so shown only live: ${[...live.keys()].join(", ")}`);
     this.#seen = [...counts.values()].reduce((sum, count) => sum + count, 0);
   }
 
@@ -89,7 +93,7 @@ export class Actors {
     if (known) return known.list;
     const [head, list] = [make("h3"), make("div")];
     this.#kinds.set(kind, { head, list });
-    this.#place.append(head, list);
+    this.#onlyNow.before(head, list);
     return list;
   }
 }

@@ -24,12 +24,15 @@ export class Details {
     if (chosen === undefined) return;
     const row = rowOf(view);
     const now = isLive ? live.get(chosen) : undefined;
-    const key = `${chosen} ${row} ${now?.at ?? ""}`;
+    const key = `${chosen} ${row} ${now?.at ?? ""} ${live.has(chosen)}`;
     if (key === this.#wanted) return;
     this.#wanted = key;
     clearTimeout(this.#timer);
     if (row === -1 && !now) {
-      this.#place.replaceChildren(make("p", "none", "It is not there yet at this moment."));
+      const why = live.has(chosen)
+        ? "It has no journal: what it was at this moment is not known. Go live to see what it is now."
+        : "It is not there yet at this moment.";
+      this.#place.replaceChildren(make("p", "none", why));
       return;
     }
     const number = row === -1 ? {} : { number: String(history.get(row, "number")) };

@@ -5,7 +5,7 @@ import type { Doing, View } from "./view.ts";
 function shareOf(note: string): number | undefined {
   const percent = /^(\d+)%$/.exec(note);
   if (percent) return Number(percent[1]) / 100;
-  const bytes = /([\d.]+) of ([\d.]+) MB$/.exec(note);
+  const bytes = /([\d.]+) of ([\d.]+) [kM]B$/.exec(note);
   return bytes ? Number(bytes[1]) / Math.max(0.1, Number(bytes[2])) : undefined;
 }
 

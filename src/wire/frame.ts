@@ -138,7 +138,11 @@ export const CLOSE = {
   replaced: 4006,
   /** Extension: a connection whose connect is newer stands. */
   outdated: 4007,
+  /** Extension: it took nothing of what waited for it; its mail stays. */
+  tooSlow: 4008,
   tooLarge: 1009,
+  /** The relay is going away, and another one, or the same, takes over: come again at once. */
+  restart: 1012,
   /** The relay cannot take anybody in now. */
   tryLater: 1013,
 } as const;

@@ -94,6 +94,9 @@ describe("the inspector's page", () => {
     const index = lines.findIndex(({ stream, type }) => stream === conversation && type === "SEND");
     await slide(page, index + 1);
     await expect.poll(() => page.locator("#last-event").textContent()).toBe("SEND");
+    // What has no journal has no past: the page says so in its place.
+    expect(await page.locator('button.actor[data-stream="link/relay"]').isVisible()).toBe(false);
+    expect(await page.locator("#only-now").textContent()).toContain("link/relay");
     await expect.poll(() => page.url()).toContain(`at=${lines[index]?.number}`);
 
     const again = await watched(browser);
@@ -103,6 +106,10 @@ describe("the inspector's page", () => {
     expect(await again.page.locator("#live").getAttribute("aria-pressed")).toBe("false");
     await again.page.locator("#live").click();
     await expect.poll(async () => (await momentOf(again.page)) === (await lastOf(again.page))).toBe(true);
+    await again.page.locator("#only-now").waitFor({ state: "hidden" });
+    await choose(again.page, "link/relay");
+    await again.page.keyboard.press("Home");
+    await again.page.locator("#details", { hasText: "It has no journal" }).waitFor();
     expect([...complaints, ...again.complaints]).toEqual([]);
   });
 

@@ -168,6 +168,7 @@ describe.concurrent("an unpaired laptop", () => {
     [["status", "nothing"], "offload_unknown"],
     [["cancel", "nothing"], "offload_unknown"],
     [["replay", "offload/nothing"], "input_invalid"],
+    [["replay", "nothing.history.jsonl", "--check"], "input_invalid"],
     [["history", "nothing"], "input_invalid"],
   ])("%j ends with 1: %s", async (command, code) => {
     expect(await failure("kars-mesh", ["--home", new Laptop().home, ...command])).toEqual({ code: 1, error: code });

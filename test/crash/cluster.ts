@@ -8,7 +8,7 @@ import { attach } from "../../src/actors/caller.ts";
 import { type Mesh, openMesh } from "../../src/actors/mesh.ts";
 import type { Operations } from "../../src/actors/operations.ts";
 import { controllerHome } from "../../src/cluster/directory.ts";
-import type { ClusterOperations } from "../../src/cluster/local.ts";
+import type { ClusterOperations } from "../../src/cluster/household.ts";
 import { PROGRAMS } from "../build.ts";
 import { childrenOf } from "../processes.ts";
 

@@ -12,7 +12,7 @@ import { operation } from "../../src/actors/operation.ts";
 import { claimOwnership } from "../../src/actors/owner.ts";
 import { realPorts } from "../../src/actors/ports.ts";
 import { controllerHome } from "../../src/cluster/directory.ts";
-import { openHousehold } from "../../src/cluster/local.ts";
+import { openHousehold } from "../../src/cluster/household.ts";
 import { processBackend } from "../../src/cluster/sandbox-process.ts";
 import { startServer } from "../../src/cluster/server.ts";
 import { MeshError } from "../../src/errors.ts";

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { formatChanges } from "../../src/cli/changes.ts";
 import { parseCondition } from "../../src/inspect/condition.ts";
 import { changesBetween, firstMoment, momentsOf, replayStream } from "../../src/inspect/moments.ts";
 import { parseRecording } from "../../src/inspect/recording.ts";
@@ -55,7 +56,8 @@ describe("a moment", () => {
       code: "input_invalid",
       message: expect.stringContaining("never held"),
     });
-    for (const text of ["", "state", "=x", "a b=c"]) expect(() => parseCondition(text)).toThrow(/is no condition/);
+    for (const text of ["", "state", "=x", "a b=c", "unread>many"])
+      expect(() => parseCondition(text)).toThrow(/is no condition/);
   });
 });
 
@@ -65,6 +67,11 @@ it("what changed is told by its place, before and after; nothing between a point
   expect(changes).toContainEqual({ path: "value", recorded: "new", now: { active: "running" } });
   expect(changes.map(({ path }) => path)).toContain("context.sandbox.name");
   expect(changesBetween(after, after)).toEqual([]);
+  // In what order events are listed says nothing: only what came and what went is told.
+  const [came, went] = [true, false].map((isNow) =>
+    (isNow ? after : before).accepts.filter((type) => !(isNow ? before : after).accepts.includes(type)),
+  );
+  expect(formatChanges(changes)).toContainEqual(`accepts: now also ${came?.join(", ")}; no longer ${went?.join(", ")}`);
 });
 
 it("a file that is no history, or was changed, is refused", async () => {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { expect, it, onTestFinished, vi } from "vitest";
 import { realNetwork } from "../../src/actors/network.ts";
 import { realPorts } from "../../src/actors/ports.ts";
-import { openHousehold } from "../../src/cluster/local.ts";
+import { openHousehold } from "../../src/cluster/household.ts";
 import type { SandboxHooks } from "../../src/cluster/sandboxes.ts";
 import type { RunContext } from "../../src/machines/run/events.ts";
 import { OffloadRequest, type Payload, type TaskNews } from "../../src/wire/payload.ts";

@@ -49,6 +49,12 @@ describe("mail on a cluster of three", () => {
   mailboxesConformance(async () => Promise.all((await threeBuses(cluster)).map((bus) => openJetStreamMailboxes(bus))));
 });
 
+/** The same with the third replica's place taken by the first. */
+const ofTwo = <T>({ replicas: [a, b], clock }: { readonly replicas: readonly [T, T, T]; readonly clock: Clock }) => ({
+  replicas: [a, b, a] as const,
+  clock,
+});
+
 describe("presence", () => {
   async function presences(on = nodes) {
     const clock = new Clock();
@@ -58,6 +64,7 @@ describe("presence", () => {
   }
 
   presenceConformance(presences);
+  describe("of two replicas", () => presenceConformance(() => presences().then(ofTwo)));
 
   test("the places of a replica that died stand until its lease has lapsed, and no longer", async () => {
     const { clock, buses, replicas } = await presences();
@@ -126,6 +133,7 @@ describe("agents", () => {
     (await bus.jsm.streams.info(`KV_${bus.name(bucket)}`)).state.messages;
 
   agentsConformance(agents);
+  describe("of two replicas", () => agentsConformance((options) => agents(options).then(ofTwo)));
 
   test("an entry of the index that no record bears out is removed when it is met", async () => {
     const { buses, replicas, clock } = await agents();
@@ -162,12 +170,37 @@ describe("agents", () => {
     }
   });
 
-  test("on a cluster of three, of many who take one-time prekeys everywhere at once, each key goes to one", async () => {
-    const world = await agents({}, await withNats(3));
-    await world.replicas[0].register(registrationOf(alice, world.clock.time));
-    await world.replicas[1].publish(alice.did, prekeys(alice, { count: 50 }), true);
-    const { given, without } = await takeAtOnce(world, alice.did, 200);
-    expect(given).toEqual(Array.from({ length: 50 }, (_, n) => n));
-    expect(without).toBe(150);
+  describe("on a cluster of three", () => {
+    async function withPrekeys() {
+      const own = await withNats(3);
+      const world = await agents({}, own);
+      await world.replicas[0].register(registrationOf(alice, world.clock.time, { capabilities: ["a"] }));
+      await world.replicas[1].publish(alice.did, prekeys(alice, { count: 50 }), true);
+      return { ...world, own };
+    }
+
+    test("of many who take one-time prekeys everywhere at once, each key goes to one", async () => {
+      const world = await withPrekeys();
+      const { given, without } = await takeAtOnce(world, alice.did, 200);
+      expect(given).toEqual(Array.from({ length: 50 }, (_, n) => n));
+      expect(without).toBe(150);
+    });
+
+    test("no key goes to two while a server dies", async () => {
+      const { replicas, own } = await withPrekeys();
+      const taking = Array.from({ length: 45 }, (_, n) => (replicas[n % 3] ?? replicas[0]).takeBundle(alice.did));
+      await Promise.race(taking);
+      await own[0]?.kill();
+      const settled = await Promise.allSettled(taking);
+      // Whose answer was lost may have spent a key.
+      const rest = await takeAtOnce({ replicas, clock: new Clock() }, alice.did, 60);
+      const given = settled.flatMap(({ status, ...more }) =>
+        status === "fulfilled" && "value" in more ? [more.value?.one_time_pre_key?.key_id] : [],
+      );
+      const all = [...given, ...rest.given];
+      expect(new Set(all).size).toBe(all.length);
+      expect(given.length).toBeGreaterThan(0);
+      expect((await replicas[1].get(alice.did))?.held.size).toBe(0);
+    });
   });
 });

@@ -6,7 +6,7 @@ import type { Duplex } from "node:stream";
 import { onTestFinished } from "vitest";
 import { realNetwork } from "../../src/actors/network.ts";
 import { type Clock, type Ports, realClock, realPorts } from "../../src/actors/ports.ts";
-import { openHousehold } from "../../src/cluster/local.ts";
+import { openHousehold } from "../../src/cluster/household.ts";
 import { processBackend } from "../../src/cluster/sandbox-process.ts";
 import { type ServerOptions, startServer } from "../../src/cluster/server.ts";
 import { MeshError } from "../../src/errors.ts";

@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { expect, it } from "vitest";
 import type { Clock } from "../../src/actors/ports.ts";
 import { realPorts } from "../../src/actors/ports.ts";
-import { openHousehold } from "../../src/cluster/local.ts";
+import { openHousehold } from "../../src/cluster/household.ts";
 import type { SandboxHooks, Spawn } from "../../src/cluster/sandboxes.ts";
 import type { GrantContext } from "../../src/machines/grant/events.ts";
 import type { RunContext } from "../../src/machines/run/events.ts";

@@ -5,7 +5,8 @@ import type { StoreLimits } from "../../src/actors/opening.ts";
 import { repeat } from "../../src/actors/ports.ts";
 import type { Account } from "../../src/cluster/account.ts";
 import { openEmbeddedState } from "../../src/cluster/embedded/state.ts";
-import { openHousehold } from "../../src/cluster/local.ts";
+import { openHousehold } from "../../src/cluster/household.ts";
+import { textLog } from "../../src/cluster/log.ts";
 import type { TaskOptions, TaskResult } from "../../src/cluster/runner/task.ts";
 import { runSandbox } from "../../src/cluster/sandbox.ts";
 import type { Spawn } from "../../src/cluster/sandboxes.ts";
@@ -111,7 +112,7 @@ export class Cluster {
         if (!opened) throw new MeshError("closed");
         return opened.vouch(did);
       },
-      log,
+      log: textLog(log),
     });
     if (!process.isAlive) return;
     world.network.listen(AUTHORITY, { process, accept: services.relay.accept, answer: services.answer });

@@ -44,6 +44,8 @@ export async function openJetStreamPresence(bus: Bus, now: () => number = Date.n
   const places = await openRecords(bus, "places", { inMemory: true, ttlMs: PLACE_MS });
   const beats = await openRecords(bus, "beats", { inMemory: true, ttlMs: RELAY_IDLE_MS });
   const standing = new Map<string, Local>();
+  /** Those that have a connection under way: what is heard of them counts when it has its place. */
+  const entering = new Set<string>();
   const turns = takeTurns();
   let isClosed = false;
 
@@ -136,12 +138,16 @@ export async function openJetStreamPresence(bus: Bus, now: () => number = Date.n
     if (rest.length > 0 && !isClosed) setTimeout(() => void lookAt(rest, isAnew), ANSWER_WAIT_MS).unref();
   }
 
-  const endUnproven = (did: string) => {
+  function endUnproven(did: string): void {
     const local = standing.get(did);
-    if (!local || local.claim.provenAt !== undefined) return;
-    end(did, local, "unproven");
-    void leave(did, local.connection);
-  };
+    if (local && local.claim.provenAt === undefined) {
+      end(did, local, "unproven");
+      void leave(did, local.connection);
+    }
+    if (entering.has(did)) void turns.run(did, async () => endUnproven(did));
+  }
+
+  const lookAtAll = (isAnew: boolean) => void lookAt([...new Set([...standing.keys(), ...entering])], isAnew);
 
   const prefix = bus.subject("ended", "");
   const words = bus.nats.subscribe(`${prefix}*`, {
@@ -149,32 +155,33 @@ export async function openJetStreamPresence(bus: Bus, now: () => number = Date.n
       const ended = error ? undefined : safeParse(Ended, jsonOf(message.data)).data;
       if (!ended) return;
       const did = didOfToken(message.subject.slice(prefix.length));
-      const local = standing.get(did);
-      if (!local) return;
       if (ended.why === "unproven") endUnproven(did);
-      else if (ended.connection !== local.connection) void lookAt([did], false);
+      else if (entering.has(did) || (standing.get(did)?.connection ?? ended.connection) !== ended.connection)
+        void lookAt([did], false);
     },
   });
-  const renewal = setInterval(() => void lookAt([...standing.keys()], true), PLACE_MS / PLACES_RENEWED_PER_LIFE);
+  const renewal = setInterval(() => lookAtAll(true), PLACE_MS / PLACES_RENEWED_PER_LIFE);
   renewal.unref();
-  const callOff = bus.onAttached(() => void lookAt([...standing.keys()], false));
+  const callOff = bus.onAttached(() => lookAtAll(false));
 
   return {
     enter: (did, claim) =>
       turns.run(did, async () => {
         const local: Local = { connection: randomUUID(), claim };
-        let outcome: Awaited<ReturnType<typeof take>>;
+        entering.add(did);
         try {
-          outcome = await take(did, local);
+          const outcome = await take(did, local);
+          if (outcome !== "free") return outcome;
+          const before = standing.get(did);
+          standing.set(did, local);
+          before?.claim.ended("replaced");
         } catch (error) {
           // Nobody can tell whether it was written; the next connection of that DID would find it standing.
           void leave(did, local.connection);
           throw error;
+        } finally {
+          entering.delete(did);
         }
-        if (outcome !== "free") return outcome;
-        const before = standing.get(did);
-        standing.set(did, local);
-        before?.claim.ended("replaced");
         tell(did, { why: "replaced", connection: local.connection });
         return {
           leave: () => {
