@@ -61,7 +61,7 @@ export const CHANGE_JITTER_MS = 4;
 export const ASKED_AT_ONCE_MAX = 64;
 /** How often a replica says that it lives. */
 export const LEASE_EVERY_MS = 2 * SECOND_MS;
-/** How long it is believed: then its connections stand no more, and whoever comes takes their places. */
+/** How long it is believed: then its connections stand no more, whoever comes takes their places, and another leads. */
 export const LEASE_MS = 8 * SECOND_MS;
 /** Replicas whose last word is remembered: of another one the bucket is asked. */
 export const REPLICAS_REMEMBERED_MAX = 1_024;
@@ -77,3 +77,15 @@ export const SCAN_BATCH = 250;
 export const ENTRY_SETTLES_MS = 10 * MINUTE_MS;
 /** Agents whose last sign of life this replica remembers: of another one only what was written down is known. */
 export const SEEN_REMEMBERED_MAX = 100_000;
+/** How long a controller is waited for while none answers, about as long as another takes to take over: then the cluster is not there. */
+export const CONTROLLER_WAIT_MS = 15 * SECOND_MS;
+/** How long one that was reached may take for what it is asked, the longest of which is that a sandbox stands: then it is given up. */
+export const CONTROLLER_ANSWER_MS = 60 * SECOND_MS;
+/** What is asked of it and what it answers, since a message of NATS is at most 1 MB by default: more is refused. */
+export const CONTROLLER_MESSAGE_SIZE_MAX = 768 * KiB;
+/** What it is asked at once by one replica: more is refused. */
+export const CONTROLLER_QUESTIONS_MAX = 1_024;
+/** How long its word for an agent is told again, far less than the word holds: then it is asked again, and may have changed its mind. */
+export const VOUCH_KEPT_MS = 2 * MINUTE_MS;
+/** Agents whose word is kept: of another one it is asked again. */
+export const VOUCHES_KEPT_MAX = 4_096;
