@@ -14,7 +14,7 @@ import { serve } from "./http.ts";
 import { type Log, textLog } from "./log.ts";
 import { type Rates, refusalText } from "./rates.ts";
 import type { Vouch } from "./registry.ts";
-import { openServices } from "./services.ts";
+import { openServices, type ServerRole } from "./services.ts";
 import type { ClusterState } from "./state.ts";
 
 // One port for all of a cluster that an agent talks to: relay, registry and pairing.
@@ -31,6 +31,8 @@ export interface ServerOptions {
   readonly now?: () => number;
   /** Runs a task again and again until it is called off. */
   readonly every?: (milliseconds: number, task: () => void) => () => void;
+  /** Both unless it says less. */
+  readonly roles?: readonly ServerRole[] | undefined;
   /** Answers `POST /v1/pair`; a MeshError becomes the refusal. */
   readonly pair: (request: PairRequest) => Promise<PairResponse>;
   /** The controller's word for an agent that the cluster let in; undefined for any other. */
@@ -122,6 +124,7 @@ function afterTimeout(milliseconds: number, task: () => void): () => void {
 export async function startServer(options: ServerOptions): Promise<ClusterServer> {
   const { host, port, directory, disk = realDisk, now = Date.now, every = everyInterval, pair, token } = options;
   const { allowUnproven, vouch, onSign, rates, metricsToAll, trustProxy = false, connectionsPerAddress } = options;
+  const { roles = ["relay", "registry"] } = options;
   const log = options.onEvent ?? textLog(options.log ?? (() => undefined));
   const stateLog = (detail: string) => log("state", { detail });
   const state = options.state ?? (await openEmbeddedState({ disk, directory, now, allowUnproven, log: stateLog }));
@@ -129,6 +132,7 @@ export async function startServer(options: ServerOptions): Promise<ClusterServer
   const services = openServices({
     ...around,
     state,
+    roles,
     pair,
     vouch,
     token,
@@ -165,7 +169,7 @@ export async function startServer(options: ServerOptions): Promise<ClusterServer
   const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     // A socket that breaks before it is a WebSocket has nobody to tell.
     socket.on("error", (error) => log("upgrade_failed", { detail: error.message }));
-    if (request.url?.split("?", 1)[0] !== "/ws") {
+    if (request.url?.split("?", 1)[0] !== "/ws" || !roles.includes("relay")) {
       turnAway(socket, "404 Not Found", { error: { code: "not_found", message: "Not Found" } });
       return;
     }

@@ -14,6 +14,9 @@ import type { ClusterState } from "./state.ts";
 
 // All of a cluster that an agent talks to, whatever carries it: relay, registry and pairing.
 
+/** What a server is to agents: the relay's sockets at `/ws`, the registry and pairing at `/v1`. */
+export type ServerRole = "relay" | "registry";
+
 export interface ServicesOptions {
   /** Closed with the services. */
   readonly state: ClusterState;
@@ -22,6 +25,8 @@ export interface ServicesOptions {
   readonly every: (milliseconds: number, task: () => void) => () => void;
   /** Calls back after a while, unless it is taken back before. */
   readonly after: (milliseconds: number, task: () => void) => () => void;
+  /** Both unless it says less. */
+  readonly roles?: readonly ServerRole[] | undefined;
   /** Answers `POST /v1/pair`; a MeshError becomes the refusal. */
   readonly pair: (request: PairRequest) => Promise<PairResponse>;
   /** The controller's word for an agent that the cluster let in; undefined for any other. */
@@ -66,6 +71,7 @@ function tellingLimits(now: () => number, log: Log): (limit: Limit, key: string)
 
 export function openServices(options: ServicesOptions): Services {
   const { state, now, every, after, pair, vouch, token, allowUnproven, metricsToAll = false, log } = options;
+  const { roles = ["relay", "registry"] } = options;
   const { mailboxes, agents, presence } = state;
   const counts = openCounts();
   const tell = tellingLimits(now, log);
@@ -85,13 +91,15 @@ export function openServices(options: ServicesOptions): Services {
   const onStored = readiness.stored;
   const told = { onSign, onStored, meter, counts, log };
   const relay = createRelay({ mailboxes, presence, now, after, token, admitsUnproven, ...told });
+  const pairing: Route = {
+    method: "POST",
+    path: "/v1/pair",
+    handle: async (call) => ({ status: 200, body: await pair(await call.body(PairRequest)) }),
+  };
   const routes: readonly Route[] = [
-    ...registryRoutes({ agents, presence, now, allowUnproven, vouch, meter }),
-    {
-      method: "POST",
-      path: "/v1/pair",
-      handle: async (call) => ({ status: 200, body: await pair(await call.body(PairRequest)) }),
-    },
+    ...(roles.includes("registry")
+      ? [...registryRoutes({ agents, presence, now, allowUnproven, vouch, meter }), pairing]
+      : []),
     { method: "GET", path: "/health", handle: () => ({ status: 200, body: { status: "ok" } }) },
     {
       method: "GET",

@@ -7,7 +7,7 @@ import {
   type ControllerAnswers,
 } from "../../src/cluster/jetstream/controller-link.ts";
 import { VOUCH_KEPT_MS, VOUCHES_KEPT_MAX } from "../../src/cluster/jetstream/limits.ts";
-import { clusterOperations } from "../../src/cluster/local.ts";
+import { clusterOperations } from "../../src/cluster/household.ts";
 import { base64url, sign, utf8 } from "../../src/crypto/index.ts";
 import { MeshError } from "../../src/errors.ts";
 import { decodeToken, type PairRequest, pairProofText } from "../../src/wire/pair.ts";
