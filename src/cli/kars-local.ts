@@ -2,7 +2,8 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { addAudit } from "./audit.ts";
-import { addUp } from "./cluster.ts";
+import { addReplicas, addUp } from "./cluster.ts";
+import { addNats } from "./nats.ts";
 import { addPairings, addWhatRuns } from "./operator.ts";
 import { createProgram, main } from "./program.ts";
 import { addRunners } from "./runners.ts";
@@ -18,7 +19,9 @@ const program = createProgram({
   },
 });
 
+addNats(program);
 addUp(program);
+addReplicas(program);
 addPairings(program);
 addWhatRuns(program);
 addAudit(program);

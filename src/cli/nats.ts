@@ -1,15 +1,21 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { NatsOptions } from "../cluster/jetstream/bus.ts";
+import { asMeshError, MeshError } from "../errors.ts";
 import { integer } from "./arguments.ts";
 
 // Where a cluster keeps what it knows, when that is NATS, as options of `kars-local`.
 
 export interface NatsChoice {
+  /** The name of the cluster that is meant: only of who asks one. */
+  readonly cluster: string;
   readonly nats?: string;
   readonly natsCreds?: string;
   readonly natsCa?: string;
   readonly natsCert?: string;
   readonly natsKey?: string;
+}
+
+export interface NatsBeginning {
   readonly natsReplicas?: number;
   readonly natsShards?: number;
 }
@@ -24,15 +30,16 @@ function addresses(text: string): string {
   return all.join(",");
 }
 
-/** How NATS is reached: all that talks to it takes these. */
-export function addNats(command: Command, isMandatory = false): Command {
-  const where = new Option("--nats <urls>", "keep all of the cluster in NATS JetStream, for replicas: docs/scale.md");
-  return command
-    .addOption(where.argParser(addresses).env("KARS_NATS_URL").makeOptionMandatory(isMandatory))
+/** How NATS is reached: every command of `kars-local` takes these. */
+export function addNats(program: Command): Command {
+  const where = new Option("--nats <urls>", "the cluster keeps all it has in NATS JetStream: docs/scale.md");
+  return program
+    .addOption(where.argParser(addresses).env("KARS_NATS_URL"))
     .option("--nats-creds <file>", "credentials for NATS (.creds)")
     .option("--nats-ca <file>", "the authority that NATS is checked against (TLS)")
     .option("--nats-cert <file>", "a certificate that NATS asks for, with --nats-key")
-    .option("--nats-key <file>", "its key");
+    .option("--nats-key <file>", "its key")
+    .option("--cluster <name>", "with --nats: which cluster is asked", "local");
 }
 
 /** What the first process of a cluster settles for ever. */
@@ -43,7 +50,7 @@ export function addNatsBeginning(command: Command): Command {
 }
 
 /** @param cluster its name, which is the only thing that tells clusters of one NATS apart */
-export function natsOf(options: NatsChoice, cluster: string): NatsOptions | undefined {
+export function natsOf(options: NatsChoice & NatsBeginning, cluster: string): NatsOptions | undefined {
   const { nats, natsCreds, natsCa, natsCert, natsKey, natsReplicas, natsShards } = options;
   if (nats === undefined) {
     const said = [natsCreds, natsCa, natsCert, natsKey, natsReplicas, natsShards].some((each) => each !== undefined);
@@ -62,4 +69,17 @@ export function natsOf(options: NatsChoice, cluster: string): NatsOptions | unde
     replicas: natsReplicas,
     shards: natsShards,
   };
+}
+
+/** Loads what needs the clients of NATS, which are optional. @throws MeshError `nats_unavailable` when they are not there */
+export async function withNatsClients<T>(load: () => Promise<T>): Promise<T> {
+  try {
+    return await load();
+  } catch (cause) {
+    throw new MeshError(
+      "nats_unavailable",
+      `Its clients are not installed beside this program: npm install @nats-io/transport-node @nats-io/jetstream @nats-io/kv. ${asMeshError(cause).message}`,
+      { cause },
+    );
+  }
 }

@@ -6,6 +6,7 @@ import type { ClusterOperations } from "../cluster/household.ts";
 import { SLOTS_MAX } from "../limits.ts";
 import { duration, integer, list } from "./arguments.ts";
 import { interruption } from "./interruption.ts";
+import { natsOf, withNatsClients } from "./nats.ts";
 import { age, count, facts, line, table, time } from "./output.ts";
 import { action, type Io } from "./program.ts";
 
@@ -68,9 +69,20 @@ async function openCluster(io: Io): Promise<Mesh<ClusterOperations>> {
   return openOperator(io.directory, (text) => io.note(line(text)));
 }
 
-export async function atCluster(io: Io, work: (cluster: Mesh<ClusterOperations>) => Promise<void>): Promise<void> {
+/** A cluster as its operator reaches it. */
+export type AtCluster = Pick<Mesh<ClusterOperations>, "call" | "close">;
+
+/** The cluster of a directory, or one on NATS where that is named. */
+async function reach(io: Io): Promise<AtCluster> {
+  const nats = natsOf(io.nats, io.nats.cluster);
+  if (!nats) return (await attach<ClusterOperations>(controllerHome(io.directory))) ?? openCluster(io);
+  const { openOperatorOn } = await withNatsClients(() => import("../cluster/jetstream/operator.ts"));
+  return openOperatorOn({ ...nats, log: (text) => io.note(line(text)) });
+}
+
+export async function atCluster(io: Io, work: (cluster: AtCluster) => Promise<void>): Promise<void> {
   interruption();
-  const cluster = (await attach<ClusterOperations>(controllerHome(io.directory))) ?? (await openCluster(io));
+  const cluster = await reach(io);
   try {
     await work(cluster);
   } finally {
@@ -127,7 +139,7 @@ async function listPairings(io: Io): Promise<void> {
   });
 }
 
-const showGrant = async (io: Io, cluster: Mesh<ClusterOperations>, call: "grant" | "grant_revoke", name: string) => {
+const showGrant = async (io: Io, cluster: AtCluster, call: "grant" | "grant_revoke", name: string) => {
   const grant = await cluster.call(call, { name });
   const { tokens_used, token_budget } = grant;
   io.result(

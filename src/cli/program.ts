@@ -5,6 +5,7 @@ import { fileSizeMaxOf } from "../actors/file-size.ts";
 import { type Places, placesOf } from "../actors/places.ts";
 import { asMeshError, type ErrorCode } from "../errors.ts";
 import { interruptedBy, interruption, unread } from "./interruption.ts";
+import type { NatsChoice } from "./nats.ts";
 import { json as asJson, block } from "./output.ts";
 
 // What both command lines share: the global options, how results and errors are printed, and how a process ends.
@@ -20,6 +21,8 @@ export interface Io {
   readonly directory: string;
   /** Where relay and registry are reached from here, when that was said. */
   readonly places: Places;
+  /** Where a cluster on NATS is, when that was said. */
+  readonly nats: NatsChoice;
   /** Bytes of a file that goes or comes with an offload, when that was said. */
   readonly fileSizeMax: number | undefined;
   /** The result: the document with --json, else the text. */
@@ -39,7 +42,7 @@ const note = (text: string): void => {
   process.stderr.write(`${text}\n`);
 };
 
-interface GlobalOptions {
+interface GlobalOptions extends Partial<NatsChoice> {
   readonly json?: true;
   readonly home?: string;
   readonly dir?: string;
@@ -51,11 +54,13 @@ interface GlobalOptions {
 /** The action of a command: what it does with what was typed, and with the parts that all commands share. */
 export const action = <A extends unknown[]>(work: (io: Io, ...args: A) => Promise<void>) =>
   function (this: Command, ...args: A): Promise<void> {
-    const { json = false, home, dir, relay, registry, maxFile } = this.optsWithGlobals<GlobalOptions>();
+    const globals = this.optsWithGlobals<GlobalOptions>();
+    const { json = false, home, dir, relay, registry, maxFile } = globals;
     const io: Io = {
       json,
       directory: resolve(home ?? dir ?? "."),
       places: placesOf({ relayUrl: relay, registryUrl: registry }, { relay: "--relay", registry: "--registry" }),
+      nats: { ...globals, cluster: globals.cluster ?? "local" },
       fileSizeMax: fileSizeMaxOf(maxFile, "--max-file"),
       note,
       result: (document, text) => {

@@ -139,9 +139,9 @@ export function createRelay(options: RelayOptions): Relay {
         refuse(connection, place);
         return;
       }
-      void connection.ended.then(place.leave);
+      void connection.ended.then(() => place.leave());
       const feed = await mailboxes.open(did, () => connection.peer?.delivery.pump());
-      void connection.ended.then(feed.close);
+      void connection.ended.then(() => feed.close());
       // It may have gone, or given way to another, meanwhile.
       if (!connection.isOpen) return;
       const since = now();

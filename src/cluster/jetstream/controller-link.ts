@@ -140,7 +140,10 @@ export function askController(
 
   async function once(kind: string, question: Uint8Array): Promise<unknown> {
     const subject = bus.subject("controller", kind);
-    const { data, error } = safeParse(Answer, jsonOf(await bus.nats.request(subject, question, { timeout: CONTROLLER_ANSWER_MS })));
+    const { data, error } = safeParse(
+      Answer,
+      jsonOf(await bus.nats.request(subject, question, { timeout: CONTROLLER_ANSWER_MS })),
+    );
     if (error) throw new MeshError("internal", `The controller's answer to ${kind} is none.`);
     if (!("error" in data)) return data.result;
     const { code, message } = data.error;
