@@ -77,6 +77,8 @@ export interface Relay {
   sweep(): void;
   /** Lets nobody in any more, and hands every connection over to other relays, a few at a time; resolves when all have ended. */
   drain(): Promise<void>;
+  /** Closes every connection with 1013: it cannot serve them now. */
+  turnOut(): void;
   /** Closes every connection; resolves when all sockets have ended. */
   close(): Promise<void>;
 }
@@ -317,6 +319,9 @@ export function createRelay(options: RelayOptions): Relay {
         const { code, message } = connection.peer ? IDLE : CONNECT_EXPECTED;
         if (silentMs > (connection.peer ? RELAY_IDLE_MS : CONNECT_WAIT_MS)) connection.close(code, message);
       }
+    },
+    turnOut() {
+      for (const connection of all) connection.close(CLOSE.tryLater, "The relay cannot serve now. Come again at once.");
     },
     drain() {
       drained ??= drain();

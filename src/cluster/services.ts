@@ -132,6 +132,8 @@ export function openServices(options: ServicesOptions): Services {
   counts.metrics.gauge({ name: "kars_ready", help: "1 when it can serve." }, () => (readiness.reason ? 0 : 1));
   const callOff = every(SWEEP_EVERY_MS, () => {
     relay.sweep();
+    // What cannot be stored or read here may be elsewhere.
+    if (state.trouble?.() !== undefined) relay.turnOut();
     state.tidy(now());
   });
   return {

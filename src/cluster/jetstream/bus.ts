@@ -13,7 +13,7 @@ import { z } from "zod";
 import { MeshError } from "../../errors.ts";
 import { MAILBOX_FRAMES_MAX } from "../../limits.ts";
 import { safeParse } from "../../parse.ts";
-import { ANSWER_WAIT_MS, SHARDS, START_PATIENCE_MS } from "./limits.ts";
+import { ANSWER_WAIT_MS, PING_EVERY_MS, SHARDS, START_PATIENCE_MS } from "./limits.ts";
 
 // A cluster's connection to NATS, and the names of what lies there.
 //
@@ -59,8 +59,8 @@ export interface Bus {
   readonly js: JetStreamClient;
   readonly jsm: JetStreamManager;
   readonly facts: Facts;
-  /** Whether NATS is there now. */
-  readonly isAttached: boolean;
+  /** How long NATS has been away, in milliseconds; 0 while it is there. */
+  readonly awayMs: number;
   /** `kars.<cluster>.<…tokens>` */
   subject(...tokens: readonly (string | number)[]): string;
   /** `kars-<cluster>-<name>` */
@@ -111,8 +111,8 @@ export async function connectBus(options: NatsOptions): Promise<Bus> {
     maxReconnectAttempts: -1,
     reconnectTimeWait: 250,
     reconnectJitter: 250,
-    pingInterval: 5_000,
-    maxPingOut: 2,
+    pingInterval: PING_EVERY_MS,
+    maxPingOut: 1,
     // Else each question begins by writing down where it was asked, which takes a fifth of all time.
     noAsyncTraces: true,
     ...(credentials && { authenticator: credsAuthenticator(credentials) }),
@@ -127,14 +127,14 @@ export async function connectBus(options: NatsOptions): Promise<Bus> {
     throw new MeshError("nats_unavailable", `${servers}: ${detailOf(cause)}.`, { cause });
   });
   const attached = new Set<() => void>();
-  let isAttached = true;
+  let awaySince: number | undefined;
   void (async () => {
     for await (const status of nats.status()) {
       if (status.type === "disconnect") {
-        isAttached = false;
+        awaySince ??= performance.now();
         log("nats: the connection is lost");
       } else if (status.type === "reconnect") {
-        isAttached = true;
+        awaySince = undefined;
         log(`nats: connected to ${status.server}`);
         for (const task of attached) task();
       }
@@ -165,8 +165,9 @@ export async function connectBus(options: NatsOptions): Promise<Bus> {
       jsm,
       facts,
       log,
-      get isAttached() {
-        return isAttached && !nats.isClosed();
+      get awayMs() {
+        if (nats.isClosed()) return Number.POSITIVE_INFINITY;
+        return awaySince === undefined ? 0 : performance.now() - awaySince;
       },
       subject,
       name,

@@ -72,7 +72,7 @@ export async function openLeases(bus: Bus, now: () => number): Promise<Leases> {
     async close() {
       clearInterval(timer);
       if (!bus.nats.isClosed()) words.unsubscribe();
-      if (bus.isAttached) await bucket.put(own, "");
+      if (bus.awayMs === 0) await bucket.put(own, "");
     },
   };
 }

@@ -9,6 +9,10 @@ const KiB = 1024;
 export const PUT_PATIENCE_MS = 12 * SECOND_MS;
 /** How long one answer of NATS is waited for: then it is asked again. */
 export const ANSWER_WAIT_MS = 2 * SECOND_MS;
+/** How often NATS is asked for a sign of life: when one is missing at the next, the connection is given up and made anew. */
+export const PING_EVERY_MS = 2 * SECOND_MS;
+/** How long NATS may be away unnoticed: then this replica says that it is not ready, and sends its clients to others. */
+export const AWAY_MS = 2 * SECOND_MS;
 /** How long a process that starts waits for a NATS that has no leader yet: then it ends with an error. */
 export const START_PATIENCE_MS = 30 * SECOND_MS;
 /** How long NATS knows a frame that comes again, acked or not: a later repetition is known by its recipient alone. */

@@ -218,7 +218,7 @@ export async function openJetStreamPresence(bus: Bus, now: () => number = Date.n
       const left = [...standing];
       standing.clear();
       try {
-        if (bus.isAttached) await forEach(left, ASKED_AT_ONCE_MAX, ([did, { connection }]) => leave(did, connection));
+        if (bus.awayMs === 0) await forEach(left, ASKED_AT_ONCE_MAX, ([did, { connection }]) => leave(did, connection));
         await turns.settled();
         await leases.close();
         words.unsubscribe();

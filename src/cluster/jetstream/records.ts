@@ -77,7 +77,7 @@ export async function openRecords(
       }
       // What failed at once would fail at once again.
       await pause(Math.max(0, begun + ANSWER_WAIT_MS / 8 - Date.now()));
-      if (options.inMemory && bus.isAttached) await begin().catch(() => undefined); // The next attempt tells.
+      if (options.inMemory && bus.awayMs === 0) await begin().catch(() => undefined); // The next attempt tells.
     }
   }
 

@@ -1,6 +1,7 @@
 import type { ClusterState } from "../state.ts";
 import { openJetStreamAgents } from "./agents.ts";
 import type { Bus } from "./bus.ts";
+import { AWAY_MS } from "./limits.ts";
 import { openJetStreamMailboxes } from "./mailboxes.ts";
 import { openJetStreamPresence } from "./presence.ts";
 
@@ -24,6 +25,7 @@ export async function openJetStreamState(bus: Bus, options: JetStreamStateOption
     mailboxes,
     presence,
     agents,
+    trouble: () => (bus.awayMs > AWAY_MS ? "NATS is away" : undefined),
     // NATS removes by itself what is too old.
     tidy: () => undefined,
     async close() {
