@@ -100,7 +100,10 @@ export function answerForController(bus: Bus, answers: ControllerAnswers): () =>
       if (failure) return;
       answerTo(message).then(
         (bytes) => respond(message, bytes),
-        (error: unknown) => respond(message, encoded(asMeshError(error).toJSON())),
+        (error: unknown) => {
+          const { code, message: text } = asMeshError(error);
+          respond(message, encoded({ error: { code, message: text.slice(0, 1000) } }));
+        },
       );
     },
   });
@@ -140,7 +143,10 @@ export function askController(
 
   async function once(kind: string, question: Uint8Array): Promise<unknown> {
     const subject = bus.subject("controller", kind);
-    const { data, error } = safeParse(Answer, jsonOf(await bus.nats.request(subject, question, { timeout: CONTROLLER_ANSWER_MS })));
+    const { data, error } = safeParse(
+      Answer,
+      jsonOf(await bus.nats.request(subject, question, { timeout: CONTROLLER_ANSWER_MS })),
+    );
     if (error) throw new MeshError("internal", `The controller's answer to ${kind} is none.`);
     if (!("error" in data)) return data.result;
     const { code, message } = data.error;
