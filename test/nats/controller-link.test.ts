@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { runOperation } from "../../src/actors/operation.ts";
+import { clusterOperations, clusterOperations } from "../../src/cluster/household.ts";
 import { type Bus, connectBus } from "../../src/cluster/jetstream/bus.ts";
 import {
   answerForController,
@@ -7,7 +8,6 @@ import {
   type ControllerAnswers,
 } from "../../src/cluster/jetstream/controller-link.ts";
 import { VOUCH_KEPT_MS, VOUCHES_KEPT_MAX } from "../../src/cluster/jetstream/limits.ts";
-import { clusterOperations } from "../../src/cluster/household.ts";
 import { base64url, sign, utf8 } from "../../src/crypto/index.ts";
 import { MeshError } from "../../src/errors.ts";
 import { decodeToken, type PairRequest, pairProofText } from "../../src/wire/pair.ts";
@@ -35,7 +35,11 @@ async function connected(cluster: string): Promise<Bus> {
 }
 
 const laptop = agent("laptop");
-const word = { controller_key: "a".repeat(43), expires_at: new Date().toISOString(), signature: "b".repeat(86) };
+const word = {
+  controller_key: base64url.encode(new Uint8Array(32)),
+  expires_at: new Date().toISOString(),
+  signature: base64url.encode(new Uint8Array(64)),
+};
 const did = (n: number) => `did:mesh:${n.toString(16).padStart(32, "0")}`;
 
 function pairRequest(token: string): PairRequest {
@@ -91,7 +95,9 @@ describe("a replica asks the active controller", () => {
     const controller = await openController(url, cluster);
     answerForController(controller.bus, answersOf(controller));
     const link = askController(await connected(cluster));
-    const secret = decodeToken((await link.operate("grant_issue", { name: "g", expires_ms: 1_000 }) as { token: string }).token);
+    const secret = decodeToken(
+      ((await link.operate("grant_issue", { name: "g", expires_ms: 1_000 })) as { token: string }).token,
+    );
     expect(secret.controllerDid).toBe(controller.node.core.keyring.identity.did);
     await expect(link.operate("grant_issue", { name: "g", expires_ms: 1_000 })).rejects.toMatchObject({
       code: "grant_exists",

@@ -100,7 +100,10 @@ export function answerForController(bus: Bus, answers: ControllerAnswers): () =>
       if (failure) return;
       answerTo(message).then(
         (bytes) => respond(message, bytes),
-        (error: unknown) => respond(message, encoded(asMeshError(error).toJSON())),
+        (error: unknown) => {
+          const { code, message: text } = asMeshError(error);
+          respond(message, encoded({ error: { code, message: text.slice(0, 1000) } }));
+        },
       );
     },
   });

@@ -41,7 +41,6 @@ export class HomeLog {
   #number = 0;
   /** The position of the last message that is taken in. */
   #last = 0;
-  #isOpen = false;
   /** Whether something that was refused may have come through, or may still come. */
   #isUncertain = false;
   #ended: MeshError | undefined;
@@ -54,17 +53,16 @@ export class HomeLog {
     this.#onDeposed = onDeposed;
   }
 
-  /** Takes in all that is there, and deposes whoever wrote it. @throws MeshError `nats_unavailable`, `store_damaged` */
+  /** Deposes whoever wrote it, and takes in all that is there. @throws MeshError `nats_unavailable`, `store_damaged` */
   async open(): Promise<void> {
+    // From there on no earlier writer's expectation holds, however much it writes meanwhile.
+    const end = await this.#fence();
     const deadline = Date.now() + HOME_PATIENCE_MS;
     let failure: unknown;
-    for (let last = -1; ; last = this.#last) {
+    while (this.#last < end) {
+      const last = this.#last;
       try {
-        const { state } = await this.#bus.jsm.streams.info(this.#stream);
-        // An empty stream goes on counting.
-        if (state.messages === 0) this.#last = state.last_seq;
-        if (this.#last >= state.last_seq) break;
-        await this.#readMany(state.last_seq);
+        await this.#readMany(end);
       } catch (error) {
         if (error instanceof MeshError) throw error;
         failure = error;
@@ -73,8 +71,20 @@ export class HomeLog {
       if (this.#last === last && Date.now() > deadline)
         throw unavailable(failure ?? new Error("the log ends too early"));
     }
-    await this.append({ op: "fence" });
-    this.#isOpen = true;
+  }
+
+  /** Writes a fence wherever the log stands. Its position. */
+  async #fence(): Promise<number> {
+    const fence: Operation = { op: "fence" };
+    const message = { writer: this.#writer, number: ++this.#number, operation: fence, bytes: new Uint8Array() };
+    for (const deadline = Date.now() + HOME_PATIENCE_MS; ; await rest()) {
+      try {
+        const { seq } = await this.#bus.js.publish(this.#subject, encodeMessage(message), { timeout: ANSWER_WAIT_MS });
+        return seq;
+      } catch (error) {
+        if (isFull(error) || Date.now() > deadline || this.#bus.nats.isClosed()) throw unavailable(error);
+      }
+    }
   }
 
   /** Reads on by a consumer that is made for it, up to that position or as far as it goes without a loss. */
@@ -188,7 +198,7 @@ export class HomeLog {
 
   /**
    * The log goes on behind what is known here: by what of ours came through without an answer, or by another writer.
-   * @returns `found` when the message of that number is among it, `others` when there is something else
+   * @returns `found` when the message of that number is among it, `others` when there is something else of ours
    * @throws MeshError `store_io` when another has taken over
    */
   async #lookBehind(number: number): Promise<"found" | "others" | "nothing"> {
@@ -198,9 +208,9 @@ export class HomeLog {
       if (this.#ended) throw this.#ended;
       if (!next) return seen;
       const isOurs = decodeMessage(next.data)?.writer === this.#writer;
-      if (!isOurs && this.#isOpen) throw this.#deposed();
+      if (!isOurs) throw this.#deposed();
       const message = this.#take(next.seq, next.data);
-      if (isOurs && message.number === number) {
+      if (message.number === number) {
         this.#isUncertain = false;
         return "found";
       }
@@ -224,9 +234,10 @@ export class HomeLog {
     for (let left = HOME_ERASED_MAX; left > 0; left--) {
       const [position] = superseded;
       if (position === undefined) return;
-      await this.#bus.jsm.streams.deleteMessage(this.#stream, position).catch((error: unknown) => {
+      await this.#bus.jsm.streams.deleteMessage(this.#stream, position).catch(async (error: unknown) => {
         // One that is gone already is what was wanted.
-        if (!(error instanceof JetStreamApiError)) throw error;
+        const isThere = await this.#bus.jsm.streams.getMessage(this.#stream, { seq: position });
+        if (isThere) throw error;
       });
       superseded.shift();
       this.files.erased(position);
