@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { runOperation } from "../../src/actors/operation.ts";
-import { clusterOperations, clusterOperations } from "../../src/cluster/household.ts";
+import { clusterOperations } from "../../src/cluster/household.ts";
 import { type Bus, connectBus } from "../../src/cluster/jetstream/bus.ts";
 import {
   answerForController,
