@@ -80,3 +80,5 @@ export const DRAIN_CALM_MS = 2 * SECOND_MS;
 export const TROUBLE_MS = 30 * SECOND_MS;
 /** How often the files of a certificate are looked at: how late one that was renewed is taken. */
 export const CERTIFICATE_LOOK_EVERY_MS = 5 * SECOND_MS;
+/** How often a relay looks whether its state can be used: how much later its clients are sent to others. */
+export const TROUBLE_LOOK_MS = SECOND_MS;

@@ -2,7 +2,7 @@ import { SWEEP_EVERY_MS } from "../limits.ts";
 import { PairRequest, type PairResponse } from "../wire/pair.ts";
 import type { Caller } from "./address.ts";
 import { type Counts, openCounts } from "./counts.ts";
-import { LIMIT_LOG_EVERY_MS } from "./limits.ts";
+import { LIMIT_LOG_EVERY_MS, TROUBLE_LOOK_MS } from "./limits.ts";
 import type { Log } from "./log.ts";
 import { METRICS_TYPE } from "./metrics.ts";
 import { type Limit, type Meter, openMeter, type Rates } from "./rates.ts";
@@ -132,9 +132,11 @@ export function openServices(options: ServicesOptions): Services {
   counts.metrics.gauge({ name: "kars_ready", help: "1 when it can serve." }, () => (readiness.reason ? 0 : 1));
   const callOff = every(SWEEP_EVERY_MS, () => {
     relay.sweep();
+    state.tidy(now());
+  });
+  const callOffLooking = every(TROUBLE_LOOK_MS, () => {
     // What cannot be stored or read here may be elsewhere.
     if (state.trouble?.() !== undefined) relay.turnOut();
-    state.tidy(now());
   });
   return {
     relay,
@@ -154,6 +156,7 @@ export function openServices(options: ServicesOptions): Services {
     },
     async close() {
       callOff();
+      callOffLooking();
       await state.close();
     },
   };

@@ -11,6 +11,8 @@ import { asMeshError } from "../../src/errors.ts";
 // must come once, in order, and its session must live.
 
 const SAY_EVERY_MS = 25;
+/** The published client gives a session up when more than 100 messages are missing at once. */
+const PUBLISHED_SAYS_EVERY_MS = 100;
 
 export interface Pair {
   readonly name: string;
@@ -72,14 +74,14 @@ const until = async (holds: () => boolean, patienceMs: number): Promise<boolean>
 };
 
 /** Says numbers at a steady pace until it is stopped. */
-function speaker(say: (number: number) => Promise<boolean>) {
+function speaker(say: (number: number) => Promise<boolean>, everyMs = SAY_EVERY_MS) {
   let [next, said, isOn] = [0, 0, true];
   const speaking = (async () => {
     while (isOn) {
       const begun = Date.now();
       if (await say(next)) said++;
       next++;
-      const rest = SAY_EVERY_MS - (Date.now() - begun);
+      const rest = everyMs - (Date.now() - begun);
       if (rest > 0) await new Promise((resolve) => setTimeout(resolve, rest));
     }
   })();
@@ -121,6 +123,7 @@ export async function ourPair(servers: Servers, directory: string, name: string,
         ledger.violations.push(`${name}: ${ledger.heard} of ${said()} accepted messages arrived`);
     },
     async close() {
+      await stop();
       isOpen = false;
       await listening;
       await alice.close();
@@ -135,6 +138,7 @@ interface SdkClient {
   establishSessionWithPeer(did: string): Promise<unknown>;
   send(did: string, payload: unknown): Promise<void>;
   onMessage(handler: (from: string, payload: { readonly content: string }) => void): void;
+  onError(handler: (kind: string, peer: string, detail: string) => void): void;
 }
 interface Sdk {
   readonly X3DHKeyManager: new (secret: Uint8Array, publicKey: Uint8Array) => object;
@@ -163,6 +167,12 @@ export async function publishedPair({ relayUrl, registryUrl }: Servers, patience
   const name = "published client";
   const ledger = new Ledger(name, true);
   bob.onMessage((_, { content }) => ledger.note(Number(content)));
+  // A session of the published client that has lost its way does not come back.
+  for (const client of [alice, bob]) {
+    client.onError((kind, _, detail) => {
+      if (kind !== "ws") ledger.violations.push(`${name}: ${kind}: ${detail}`);
+    });
+  }
   const say = async (number: number) => {
     try {
       await alice.send(theirs.did, { type: "message", content: String(number) });
@@ -173,7 +183,7 @@ export async function publishedPair({ relayUrl, registryUrl }: Servers, patience
       return false;
     }
   };
-  const { said, stop } = speaker(say);
+  const { said, stop } = speaker(say, PUBLISHED_SAYS_EVERY_MS);
   return {
     name,
     said,
@@ -192,6 +202,7 @@ export async function publishedPair({ relayUrl, registryUrl }: Servers, patience
       if (!lives) ledger.violations.push(`${name}: its session is dead`);
     },
     async close() {
+      await stop();
       await alice.disconnect();
       await bob.disconnect();
     },

@@ -27,7 +27,7 @@ export interface NatsNode {
   stop(): Promise<void>;
 }
 
-function natsNode(host: string, port: number, args: readonly string[]): NatsNode {
+function natsNode(host: string, advertised: string, port: number, args: readonly string[]): NatsNode {
   let process: ChildProcess | undefined;
   async function end(signal: "SIGKILL" | "SIGTERM"): Promise<void> {
     const child = process;
@@ -44,9 +44,13 @@ function natsNode(host: string, port: number, args: readonly string[]): NatsNode
       return process?.pid;
     },
     async start() {
-      const child = spawn("nats-server", ["-a", host, "-p", String(port), ...args], {
-        stdio: ["ignore", "ignore", "pipe"],
-      });
+      const child = spawn(
+        "nats-server",
+        ["-a", host, "-p", String(port), "--client_advertise", `${advertised}:${port}`, ...args],
+        {
+          stdio: ["ignore", "ignore", "pipe"],
+        },
+      );
       process = child;
       await new Promise<void>((resolve, reject) => {
         let said = "";
@@ -67,17 +71,19 @@ function natsNode(host: string, port: number, args: readonly string[]): NatsNode
  * Nodes with JetStream in one folder: one alone, or a cluster of three.
  * @param parent where the folder lies, since a temporary one may be memory
  * @param host where they listen to clients
+ * @param advertised where they tell clients that they listen
  */
 export async function natsNodes(
   count: 1 | 3,
   parent = tmpdir(),
   host = "127.0.0.1",
+  advertised = host,
 ): Promise<{ readonly nodes: NatsNode[]; close(): Promise<void> }> {
   const directory = await mkdtemp(join(parent, "kars-nats-"));
   const ports = await Promise.all(Array.from({ length: count }, freePort));
   const routes = await Promise.all(Array.from({ length: count }, freePort));
   const nodes = ports.map((port, n) =>
-    natsNode(host, port, [
+    natsNode(host, advertised, port, [
       "-js",
       "-sd",
       join(directory, String(n)),

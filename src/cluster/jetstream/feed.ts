@@ -1,16 +1,18 @@
-import { AckPolicy, DeliverPolicy } from "@nats-io/jetstream";
+import { AckPolicy, DeliverPolicy, JetStreamApiCodes, JetStreamApiError } from "@nats-io/jetstream";
 import type { Msg } from "@nats-io/transport-node";
 import { asMeshError } from "../../errors.ts";
 import type { Mail, MailFeed } from "../state.ts";
 import { type Bus, tokenOf, unavailable } from "./bus.ts";
 import { dropParts, heldBy, mailOf, mailStream, mailSubject, type Parts, shardOf, textOf } from "./frames.ts";
 import {
+  ACK_PATIENCE_MS,
   ANSWER_WAIT_MS,
   GIVEN_AHEAD_MAX,
   LOOK_EVERY_MS,
   READ_AHEAD_FRAMES_MAX,
   READ_AHEAD_SIZE_MAX,
   READ_SINGLY_MAX,
+  RETRY_REST_MS,
   SENDERS_REMEMBERED_MAX,
 } from "./limits.ts";
 import { LIVE_HEADER } from "./mailboxes.ts";
@@ -29,6 +31,7 @@ interface Given {
 }
 
 const NANOSECONDS = 1_000_000;
+const NO_MESSAGE: number = JetStreamApiCodes.NoMessageFound;
 /** What is fetched before it is known how large the frames are. */
 const FIRST_BATCH = 8;
 
@@ -119,13 +122,7 @@ class Feed implements MailFeed {
     const others = same.filter((given) => given !== found);
     if (others.length > 0) this.#given.set(id, others);
     else this.#given.delete(id);
-    const acked = this.#bus.jsm.streams
-      .deleteMessage(this.#stream, found.position, false)
-      .catch((error: unknown) => {
-        // A lost ack costs a redelivery, which the recipient knows by its id.
-        this.#bus.log(`mail: an ack could not be written: ${unavailable(error).message}`);
-      })
-      .finally(() => this.#acks.delete(acked));
+    const acked = this.#remove(found.position).finally(() => this.#acks.delete(acked));
     this.#acks.add(acked);
     if (found.parts) void dropParts(this.#bus, this.#to, found.parts);
   }
@@ -142,6 +139,25 @@ class Feed implements MailFeed {
       }
     }
     await Promise.all(this.#acks);
+  }
+
+  /** Removes a message that was acked. Never rejects: a lost ack costs a redelivery, which a recipient of ours knows by its id. */
+  async #remove(position: number): Promise<void> {
+    const deadline = Date.now() + ACK_PATIENCE_MS;
+    for (;;) {
+      try {
+        await this.#bus.jsm.streams.deleteMessage(this.#stream, position, false);
+        return;
+      } catch (error) {
+        // An earlier try may have come through.
+        if (error instanceof JetStreamApiError && error.code === NO_MESSAGE) return;
+        if (this.#isClosed || this.#bus.nats.isClosed() || Date.now() > deadline) {
+          this.#bus.log(`mail: an ack could not be written: ${unavailable(error).message}`);
+          return;
+        }
+        await new Promise((resolve) => setTimeout(resolve, RETRY_REST_MS));
+      }
+    }
   }
 
   // What comes live

@@ -10,11 +10,13 @@ export const PUT_PATIENCE_MS = 12 * SECOND_MS;
 /** How long one answer of NATS is waited for: then it is asked again. */
 export const ANSWER_WAIT_MS = 2 * SECOND_MS;
 /** How often NATS is asked for a sign of life: when one is missing at the next, the connection is given up and made anew. */
-export const PING_EVERY_MS = 2 * SECOND_MS;
+export const PING_EVERY_MS = SECOND_MS;
 /** How long NATS may be away unnoticed: then this replica says that it is not ready, and sends its clients to others. */
-export const AWAY_MS = 2 * SECOND_MS;
+export const AWAY_MS = SECOND_MS;
 /** How long a process that starts waits for a NATS that has no leader yet: then it ends with an error. */
 export const START_PATIENCE_MS = 30 * SECOND_MS;
+/** How long an ack is offered to NATS while its reader stays: then it is lost, and the frame comes again. */
+export const ACK_PATIENCE_MS = 60 * SECOND_MS;
 /** How long NATS knows a frame that comes again, acked or not: a later repetition is known by its recipient alone. */
 export const DEDUPE_WINDOW_MS = HOUR_MS;
 /** A frame above it is kept in parts of this size, since a message of NATS is at most 1 MB by default. */
