@@ -233,6 +233,8 @@ export const TUNNEL_TIMEOUT_MS = 8 * SECOND_MS;
 /** Reconnect delays, so that a relay that comes back is not overrun: doubled from the first to the last, with jitter. */
 export const LINK_BACKOFF_MIN_MS = 250;
 export const LINK_BACKOFF_MAX_MS = 30 * SECOND_MS;
+/** The longest of them while the relay says that it is restarting, or that it cannot take anybody in just now. */
+export const LINK_RESTART_MAX_MS = 5 * SECOND_MS;
 /** When what a relay refused (a full mailbox, say) is offered to it again, as often as it takes. */
 export const RELAY_RETRY_MS = 5 * SECOND_MS;
 

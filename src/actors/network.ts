@@ -4,12 +4,16 @@ import { Readable } from "node:stream";
 import { WebSocket } from "ws";
 import { FRAME_SIZE_MAX, LINK_OPEN_TIMEOUT_MS } from "../limits.ts";
 import { release } from "../memory.ts";
+import { CLOSE } from "../wire/frame.ts";
 import { frameText } from "../wire/frame-text.ts";
 import type { Network, Socket, SocketEvents } from "./ports.ts";
 import { type Environment, type NamedProxy, proxyFor, realEnvironment } from "./proxy.ts";
 import { openTunnel } from "./tunnel.ts";
 
 // The real network: WebSockets by `ws`, HTTP by the platform's fetch, both through a proxy where the environment names one.
+
+/** A server that answers so, in place of a WebSocket, is restarting, or overloaded: as if it had closed one with 1013. */
+const UNAVAILABLE = "Unexpected server response: 503";
 
 /** @param connection to the server, if there is one already */
 function open(url: string, events: SocketEvents, connection?: Connection): Socket {
@@ -33,7 +37,9 @@ function open(url: string, events: SocketEvents, connection?: Connection): Socke
   socket.on("error", (error) => {
     problem = error.message;
   });
-  socket.on("close", (code, reason) => events.closed(code, reason.toString() || problem));
+  socket.on("close", (code, reason) =>
+    events.closed(problem === UNAVAILABLE ? CLOSE.tryLater : code, reason.toString() || problem),
+  );
   return {
     send: (text) => {
       if (socket.readyState === WebSocket.OPEN)

@@ -109,7 +109,9 @@ async function request(
     const { origin, pathname } = new URL(url);
     throw new MeshError(unreachable, `A proxy denies ${method} ${pathname} at ${origin}: ${POLICY_ADVICE}.`);
   }
-  if (response.status >= 500) throw new MeshError(unreachable, `${new URL(url).origin} answered ${response.status}.`);
+  // Too many requests is no word about this one: it is worth coming again.
+  if (response.status >= 500 || response.status === 429)
+    throw new MeshError(unreachable, `${new URL(url).origin} answered ${response.status}.`);
   return { status: response.status, json };
 }
 

@@ -7,6 +7,7 @@ import { addGovernance, type GovernanceOptions, governanceOf, tellIsolation } fr
 import { interrupted, interruption } from "./interruption.ts";
 import { json, line } from "./output.ts";
 import { action, type Io } from "./program.ts";
+import { addServing, type ServingOptions, servingOf } from "./serving.ts";
 
 const PORT_DEFAULT = 7780;
 
@@ -31,6 +32,7 @@ export function addUp(program: Command): void {
     .option("--kube-image <image>", "the image of the sandboxes", image)
     .option("--kube-namespace <namespace>", "the namespace of the sandboxes (default: kars-sandboxes)", label)
     .option("--kube-context <context>", "the kubeconfig's context (default: its current one)");
+  addServing(up);
   addGovernance(up)
     .addHelpText(
       "after",
@@ -41,7 +43,7 @@ export function addUp(program: Command): void {
     .action(action(start));
 }
 
-interface UpOptions extends GovernanceOptions {
+interface UpOptions extends GovernanceOptions, ServingOptions {
   readonly host: string;
   readonly port: number;
   readonly name: string;
@@ -79,7 +81,10 @@ const UNPROVEN =
 async function start(io: Io, options: UpOptions): Promise<void> {
   const { host, port, name, runner, allowUnproven, publicUrl } = options;
   const kubernetes = kubernetesOf(options);
-  interruption();
+  const serving = servingOf(io, options);
+  interruption(serving.certificate && "SIGHUP");
+  // What a service says is for programs to read, all of it.
+  const note = (text: string) => (serving.onEvent ? serving.onEvent("note", { detail: text }) : io.note(text));
   const { openCluster } = await import("../cluster/local.ts");
   const cluster = await openCluster({
     directory: io.directory,
@@ -91,22 +96,24 @@ async function start(io: Io, options: UpOptions): Promise<void> {
     kubernetes,
     governance: governanceOf(io.directory, runner ?? null, options, kubernetes ? JOB_LIMITS : DEFAULT_LIMITS),
     ...(runner === undefined ? {} : { runner }),
-    onNote: (text) => io.note(line(text)),
+    serving,
+    onNote: (text) => note(line(text)),
   });
   try {
     const { relay_url, registry_url, pair_url } = cluster.urls;
     const urls = { relay_url, registry_url, pair_url };
     // Programs start clusters too: the addresses come in one form, whoever asks.
     io.result(urls, json(urls));
-    io.note(`The cluster ${name} is up. Let a laptop in with kars-local pair generate --name <name>. Ctrl-C ends it.`);
-    if (allowUnproven) io.note(UNPROVEN);
-    await tellIsolation(io, cluster);
+    note(`The cluster ${name} is up. Let a laptop in with kars-local pair generate --name <name>. Ctrl-C ends it.`);
+    if (allowUnproven) note(UNPROVEN);
+    await tellIsolation({ ...io, note }, cluster);
     await interrupted();
-    io.note(
+    note(
       kubernetes
         ? "Ending the cluster. Its Jobs go on until it starts again."
         : "Ending the cluster and its sandboxes.",
     );
+    await cluster.drain();
   } finally {
     await cluster.close();
   }

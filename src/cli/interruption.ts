@@ -6,11 +6,15 @@ const stop = new AbortController();
 let listening = false;
 let code: number | undefined;
 
-/** Aborts when the person or the system wants the process to end. From the first call on, ending is this signal's affair. */
-export function interruption(): AbortSignal {
+/**
+ * Aborts when the person or the system wants the process to end. From the first call on, ending is this signal's affair.
+ * @param except a signal that the first caller gives another meaning
+ */
+export function interruption(except?: keyof typeof SIGNALS): AbortSignal {
   if (!listening) {
     listening = true;
     for (const [signal, exitCode] of Object.entries(SIGNALS)) {
+      if (signal === except) continue;
       process.on(signal, () => {
         if (code !== undefined) process.exit(exitCode);
         code = exitCode;

@@ -78,3 +78,5 @@ export const DRAIN_SLICE = 64;
 export const DRAIN_CALM_MS = 2 * SECOND_MS;
 /** How long a store that refused counts as failing when nothing more is asked of it: then the server is tried again. */
 export const TROUBLE_MS = 30 * SECOND_MS;
+/** How often the files of a certificate are looked at: how late one that was renewed is taken. */
+export const CERTIFICATE_LOOK_EVERY_MS = 5 * SECOND_MS;

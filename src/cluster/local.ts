@@ -29,7 +29,8 @@ import type { KubernetesChoice } from "./kubernetes/open.ts";
 import { DEFAULT_RULES, fileSizeMaxOf, JOB_LIMITS, rulesFor } from "./runner/rules.ts";
 import { processBackend } from "./sandbox-process.ts";
 import { type SandboxBackend, Sandboxes } from "./sandboxes.ts";
-import { startServer } from "./server.ts";
+import type { ServerOptions } from "./server.ts";
+import { openServing, type Serving } from "./serving.ts";
 import { StandingSandboxes } from "./standing.ts";
 import { standingOperations } from "./standing-operations.ts";
 
@@ -114,6 +115,8 @@ export interface ClusterOptions {
   readonly governance?: Governance | undefined;
   /** Lets clients in that do not prove who they are; see `ServerOptions`. */
   readonly allowUnproven?: boolean | undefined;
+  /** How its server is open to others. */
+  readonly serving?: Serving | undefined;
   readonly onNote?: ((text: string) => void) | undefined;
 }
 
@@ -201,12 +204,12 @@ export async function openHousehold(
 }
 
 /**
- * Starts the cluster of a directory.
+ * Starts the cluster of a directory. `drain`, before `close`, hands its clients over without a loss.
  * @throws MeshError `store_locked` when it runs already; `input_invalid` when the port cannot be had
  */
 export async function openCluster(
   options: ClusterOptions,
-): Promise<Mesh<ClusterOperations> & { readonly urls: ClusterUrls }> {
+): Promise<Mesh<ClusterOperations> & { readonly urls: ClusterUrls; drain(): Promise<void> }> {
   const { directory, host = "127.0.0.1", name = "local", allowUnproven = false, onNote = () => undefined } = options;
   const { governance = {}, runner = null } = options;
   const ports = realPorts(realNetwork);
@@ -222,7 +225,7 @@ export async function openCluster(
   let opened: Household | undefined;
   let isReady = false;
   const arrivals = new Arrivals((did) => server.relay.isConnected(did));
-  const server = await startServer({
+  const serverOptions: ServerOptions = {
     host,
     port: options.port,
     directory: join(directory, "server"),
@@ -238,24 +241,26 @@ export async function openCluster(
       if (!opened) throw new MeshError("closed");
       return opened.vouch(did);
     },
-  }).catch((error: unknown) => {
+  };
+  const server = await openServing(serverOptions, options.serving ?? {}).catch((error: unknown) => {
     ownership.release();
-    if (error instanceof Error && "code" in error && (error.code === "EADDRINUSE" || error.code === "EACCES")) {
-      throw new MeshError(
-        "input_invalid",
-        `Port ${options.port} of ${host} cannot be used (${error.code}); choose another with --port.`,
-      );
-    }
     throw error;
   });
-  const here = urlsOf(server.url);
-  const urls = options.publicUrl === undefined ? here : urlsOf(options.publicUrl);
+  const here = urlsOf(server.inside.url);
+  const urls = urlsOf(options.publicUrl ?? server.url);
   let kubernetes: KubernetesBackend | undefined;
   let mesh: Mesh<ClusterOperations> | undefined;
   let sandboxes: Sandboxes | undefined;
+  let workEnded: Promise<void> | undefined;
+  const endWork = () => {
+    workEnded ??= (async () => {
+      await sandboxes?.close();
+      await mesh?.close();
+    })();
+    return workEnded;
+  };
   const close = async () => {
-    await sandboxes?.close();
-    await mesh?.close();
+    await endWork();
     await server.close();
     if (!mesh) ownership.release();
   };
@@ -301,7 +306,7 @@ export async function openCluster(
       const { code, message } = asMeshError(error);
       if (code !== "closed") onNote(`What is left of sandboxes could not be removed: ${message}`);
     });
-    return { ...mesh, urls, close };
+    return { ...mesh, urls, close, drain: () => server.drain(endWork) };
   } catch (error) {
     await close();
     throw error;

@@ -1,6 +1,12 @@
 import { describe, expect, it } from "vitest";
 import { type Event, given, keepsTheLaws, T0 } from "../../../test/specification.ts";
-import { HEARTBEAT_MS, LINK_BACKOFF_MAX_MS, LINK_BACKOFF_MIN_MS, LINK_OPEN_TIMEOUT_MS } from "../../limits.ts";
+import {
+  HEARTBEAT_MS,
+  LINK_BACKOFF_MAX_MS,
+  LINK_BACKOFF_MIN_MS,
+  LINK_OPEN_TIMEOUT_MS,
+  LINK_RESTART_MAX_MS,
+} from "../../limits.ts";
 import { linkDefinition as link } from "./machine.ts";
 
 const connect = (url = "wss://relay/ws"): Event => ({ type: "CONNECT", url });
@@ -95,6 +101,13 @@ describe("the link goes down", () => {
     }
     for (const [index, pause] of pauses.slice(1).entries()) expect(pause).toBeGreaterThanOrEqual(pauses[index] ?? 0);
     expect(pauses.at(-1)).toBe(LINK_BACKOFF_MAX_MS * (0.5 + chance / 2));
+  });
+
+  it.each([1012, 1013])("while the relay restarts (%s) they stay short, half of each by chance", (code) => {
+    let down = linkAfter(connect(), opened()).when(closed({ code, chance: 1 }));
+    down.then({ state: "waiting", timers: { backoff: 2 * LINK_BACKOFF_MIN_MS } });
+    for (let attempt = 0; attempt < 20; attempt++) down = down.whenTimer("backoff").when(closed({ code }));
+    down.then({ state: "waiting", timers: { backoff: LINK_RESTART_MAX_MS / 2 } });
   });
 
   it("they begin anew once it was up", () => {

@@ -1,6 +1,13 @@
 import { assign, setup } from "xstate";
 import { z } from "zod";
-import { HEARTBEAT_MS, LINK_BACKOFF_MAX_MS, LINK_BACKOFF_MIN_MS, LINK_OPEN_TIMEOUT_MS } from "../../limits.ts";
+import {
+  HEARTBEAT_MS,
+  LINK_BACKOFF_MAX_MS,
+  LINK_BACKOFF_MIN_MS,
+  LINK_OPEN_TIMEOUT_MS,
+  LINK_RESTART_MAX_MS,
+} from "../../limits.ts";
+import { CLOSE } from "../../wire/frame.ts";
 import { effect, type MachineDefinition, Resumed, type Timed } from "../definition.ts";
 
 // The connection to the relay. Live only: it starts anew with the process, and is inspected but not journaled.
@@ -38,6 +45,11 @@ export interface LinkContext {
   readonly caughtUp: boolean;
 }
 
+/** The relay said that it goes away for a moment, or that another one takes over: it is worth coming again soon. */
+const RESTARTS: ReadonlySet<number> = new Set([CLOSE.restart, CLOSE.tryLater]);
+const longestWait = ({ closed }: LinkContext) =>
+  closed && RESTARTS.has(closed.code) ? LINK_RESTART_MAX_MS : LINK_BACKOFF_MAX_MS;
+
 const link = setup({
   types: { context: {} as LinkContext, events: {} as LinkEvent, input: {} as { id: string } },
   actions: {
@@ -70,7 +82,7 @@ const link = setup({
     open: LINK_OPEN_TIMEOUT_MS,
     // Half fixed, half by chance, so that many clients of one relay do not return at the same moment.
     backoff: ({ context }) =>
-      Math.min(LINK_BACKOFF_MAX_MS, LINK_BACKOFF_MIN_MS * 2 ** Math.min(context.attempts, 16)) *
+      Math.min(longestWait(context), LINK_BACKOFF_MIN_MS * 2 ** Math.min(context.attempts, 16)) *
       (0.5 + context.chance / 2),
   },
 }).createMachine({
