@@ -59,7 +59,7 @@ export const ADDRESS_CONNECTIONS_MAX = 4_000;
 export const READER_WAIT_MS = 60 * SECOND_MS;
 export const READER_RATE_MIN = 64 * KiB;
 /** How long the other side of a WebSocket has to say goodbye as well: then the socket is ended. */
-export const GOODBYE_WAIT_MS = 10 * SECOND_MS;
+export const GOODBYE_WAIT_MS = 5 * SECOND_MS;
 /** How often HTTP connections are looked through for those that take too long: how late they may be noticed. */
 export const SLOW_REQUESTS_EVERY_MS = 2 * SECOND_MS;
 /** What of an error's sentence a line of the log holds, which is one line: it is cut. */
