@@ -40,12 +40,21 @@ export const json = (value: unknown): string =>
   );
 
 const WIDE = /\p{Emoji_Presentation}|[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60]/u;
-const graphemes = new Intl.Segmenter();
+/** Text of which each character is a column. */
+const PLAIN = /^[\x20-\x7e]*$/;
+
+let segmenter: Intl.Segmenter | undefined;
+/** What a reader takes for one character. To make ready for that takes longer than most commands do. */
+function graphemesOf(text: string): Iterable<{ readonly segment: string }> {
+  segmenter ??= new Intl.Segmenter();
+  return segmenter.segment(text);
+}
 
 /** The columns of a terminal that a line takes. */
 const widthOf = (text: string): number => {
+  if (PLAIN.test(text)) return text.length;
   let width = 0;
-  for (const { segment } of graphemes.segment(text)) width += WIDE.test(segment) ? 2 : 1;
+  for (const { segment } of graphemesOf(text)) width += WIDE.test(segment) ? 2 : 1;
   return width;
 };
 
@@ -54,7 +63,7 @@ export function cut(text: string, columns: number): string {
   if (widthOf(text) <= columns) return text;
   let short = "";
   let width = 1;
-  for (const { segment } of graphemes.segment(text)) {
+  for (const { segment } of graphemesOf(text)) {
     width += WIDE.test(segment) ? 2 : 1;
     if (width > columns) break;
     short += segment;

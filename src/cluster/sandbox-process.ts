@@ -21,7 +21,8 @@ import type {
 
 // The real process of a sandbox: a child with a scrubbed environment, in a group of its own.
 
-const ENVIRONMENT = ["PATH", "LANG", "LC_ALL", "TZ", "SystemRoot"] as const;
+/** With Node's own cache of what is compiled, if the cluster has one, a sandbox starts in half the time; tasks are not told of it. */
+const ENVIRONMENT = ["PATH", "LANG", "LC_ALL", "TZ", "SystemRoot", "NODE_COMPILE_CACHE"] as const;
 
 const entry = fileURLToPath(new URL(`./sandbox-main${extname(import.meta.url)}`, import.meta.url));
 

@@ -22,13 +22,15 @@ export class Chart {
     const { history, live, chosen, isLive } = view;
     const row = rowOf(view);
     const now = chosen === undefined ? undefined : live.get(chosen);
-    const state = row === -1 ? (isLive ? (now?.state ?? "") : "") : history.text(row, "state");
+    // What has no journal is known only as it is now.
+    const known = isLive ? now : undefined;
+    const state = row === -1 ? (known?.state ?? "") : history.text(row, "state");
     write(
       the("actor-name", "span"),
       chosen === undefined ? "" : `${kindOf(chosen)}/${history.nameOf(chosen) ?? idOf(chosen)}`,
     );
     write(the("actor-state", "span"), shortState(state));
-    const event = row === -1 ? (now?.event ?? "") : history.text(row, "event");
+    const event = row === -1 ? (known?.event ?? "") : history.text(row, "event");
     write(the("last-event", "span"), event);
     if (chosen === undefined) return;
     const kind = kindOf(chosen);

@@ -24,7 +24,7 @@ interface Options {
 }
 
 /** The environment without anything that would speak to the command lines or colour them. What is compiled is kept: they are many. */
-const quiet = {
+export const quiet = {
   ...Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !/^(KARS_|NO_COLOR|FORCE_COLOR|NODE_OPTIONS|VITEST)/.test(name)),
   ),
@@ -130,12 +130,13 @@ export function documentOf({ stdout }: Ended): unknown {
   return JSON.parse(stdout);
 }
 
-/** What a command failed with, in the form for programs. */
+/** What a command failed with, in the form for programs. @param by what does the command line: a process unless given */
 export async function failure(
   program: Program,
   args: readonly string[],
+  by: (program: Program, args: readonly string[]) => Promise<Ended> = run,
 ): Promise<{ code: number | null; error: unknown }> {
-  const ended = await run(program, [...args, "--json"]);
+  const ended = await by(program, [...args, "--json"]);
   const document = documentOf(ended);
   expect(document).toEqual({ error: { code: expect.any(String), message: expect.any(String) } });
   return { code: ended.code, error: (document as { error: { code: string } }).error.code };

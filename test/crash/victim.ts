@@ -50,7 +50,7 @@ export class Victim {
     if (this.#child) return this.#ready.promise;
     const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", PROGRAM, ...this.#args], {
       stdio: ["pipe", "pipe", "pipe"],
-      env: { ...process.env, NODE_COMPILE_CACHE: this.#cache },
+      env: { NODE_COMPILE_CACHE: this.#cache, ...process.env },
     });
     this.#child = child;
     this.#ready = Promise.withResolvers();

@@ -43,7 +43,7 @@ async function told(file: string): Promise<{ home: string; messages: readonly st
 /** The events as a page understands them. */
 function understood(messages: readonly string[]) {
   const [words, shapes]: [string[], number[]] = [[""], []];
-  const events: { number: number; at: number; stream: string; event: string; state: string }[] = [];
+  const events: { number: number; at: number; stream: string; event: string; state: string; note: string }[] = [];
   let [number, at] = [0, 0];
   for (const message of messages) {
     const heard: Told = JSON.parse(message);
@@ -57,7 +57,7 @@ function understood(messages: readonly string[]) {
       const shape = (rows[from + ROW.shape] ?? 0) * SHAPE_SIZE;
       const word = (part: number) => words[shapes[shape + part] ?? 0] ?? "";
       const stream = words[rows[from + ROW.stream] ?? 0] ?? "";
-      events.push({ number, at, stream, event: word(SHAPE.event), state: word(SHAPE.state) });
+      events.push({ number, at, stream, event: word(SHAPE.event), state: word(SHAPE.state), note: word(SHAPE.note) });
     }
   }
   return events;
@@ -75,7 +75,7 @@ describe.each(files)("%s", (file) => {
   test("is told event by event, as its history has it", async () => {
     const { home, messages } = await told(file);
     const { lines } = await readHistory(home, { limit: 10_000 });
-    expect(understood(messages)).toEqual(
+    expect(understood(messages).map(({ note: _, ...told }) => told)).toEqual(
       lines.map(({ number, at, stream, type, to, event }) => ({
         number,
         at: Date.parse(at),
@@ -102,6 +102,14 @@ describe.each(files)("%s", (file) => {
     expect(hidden.length).toBeGreaterThan(0);
     expect(hidden.filter((text) => bytes.includes(text))).toEqual([]);
   });
+});
+
+test("an offload is told of as far as it is: its files on their way, what it says of itself, and all of it in the end", async () => {
+  const { messages } = await told("0.1.0/offloads.laptop.jsonl");
+  const offloads = understood(messages).filter(({ stream }) => stream.startsWith("offload/"));
+  const notes = new Set(offloads.map(({ note }) => note.replaceAll(/[\d.]+/g, "n")));
+  expect(notes).toEqual(new Set(["", "↑ n of n kB", "↓ n of n kB", "n%"]));
+  expect(new Set(offloads.filter(({ state }) => state === "done").map(({ note }) => note))).toEqual(new Set(["100%"]));
 });
 
 test("nested and parallel states are named by their paths", () => {

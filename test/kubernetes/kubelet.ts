@@ -112,7 +112,7 @@ export class Kubelet {
     const env = spec.template.spec.containers[0].env.map(({ name, value }) => [name, place(value)]);
     const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", ENTRY], {
       cwd: place("/"),
-      env: { PATH: process.env.PATH, ...Object.fromEntries(env) },
+      env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE, ...Object.fromEntries(env) },
       stdio: ["ignore", "pipe", "pipe"],
     });
     this.#children.set(job, child);

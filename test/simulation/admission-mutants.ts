@@ -74,6 +74,7 @@ export const ADMISSION_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "vouching-ignored",
+    shownBy: 3,
     breakage: "whoever is registered may talk to everyone",
     apply: replacing(
       Admission.prototype,
@@ -102,6 +103,7 @@ export const ADMISSION_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "held-shown",
+    shownBy: 3,
     breakage: "what a stranger says is shown before the person has decided",
     apply: without(({ type }) => type === "HELD"),
   },

@@ -158,7 +158,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "keyring-not-rolled-back",
-    shownBy: 6,
+    shownBy: 8,
     breakage: "the ratchets in memory outlive a commit that was lost",
     apply: replacing(Keyring.prototype, "rollBack", () => () => undefined),
   },
@@ -244,6 +244,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "prekeys-not-adopted",
+    shownBy: 3,
     breakage: "nobody looks after prekeys once pairing has published them",
     apply: replacing(PreKeys.prototype, "adoption", () => () => []),
   },
