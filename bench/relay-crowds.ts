@@ -102,7 +102,7 @@ export async function flatRows(what: string, few: Place, many: Place): Promise<R
       const known = (count: number) => `${count.toLocaleString("en-US")} of them`;
       const rows = await compare(
         {
-          work: `cost of a message, ${MANY.toLocaleString("en-US")} ${many.nats ? "" : "agents and "}mailboxes, ${what}`,
+          work: `cost of a message, ${MANY.toLocaleString("en-US")} agents and mailboxes, ${what}`,
           unit: "µs",
           rounds: FLAT_ROUNDS,
         },

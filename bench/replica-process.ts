@@ -22,12 +22,16 @@ const { values } = parseArgs({
 const { directory = "", nats, cluster } = values;
 const log = values.verbose ? (line: string) => void process.stderr.write(`${line}\n`) : () => undefined;
 
+const ANY = { burst: 1e12, perMinute: 1e12 };
 const bus = nats === undefined ? undefined : await connectBus({ servers: nats, cluster, log });
 const server = await startServer({
   host: "127.0.0.1",
   port: Number(values.port),
   directory,
   ...(bus && { state: await openJetStreamState(bus, { now: Date.now, log }) }),
+  // What it bears is measured here, not what it allows.
+  rates: { connects_per_address: ANY, frames_per_agent: ANY, bytes_per_agent: ANY },
+  connectionsPerAddress: ANY.burst,
   pair: () => Promise.reject(new MeshError("token_invalid")),
   log,
 });

@@ -1,8 +1,10 @@
 import { randomBytes } from "node:crypto";
+import { restored } from "../src/cluster/agent.ts";
 import { Generations } from "../src/cluster/embedded/generations.ts";
 import { openMailboxes } from "../src/cluster/embedded/mailboxes.ts";
-import { connectBus } from "../src/cluster/jetstream/bus.ts";
+import { connectBus, tokenOf } from "../src/cluster/jetstream/bus.ts";
 import { openJetStreamMailboxes } from "../src/cluster/jetstream/mailboxes.ts";
+import { openRecords } from "../src/cluster/jetstream/records.ts";
 import type { Mailboxes } from "../src/cluster/state.ts";
 import { joinPath, realDisk } from "../src/store/disk.ts";
 import type { Place } from "./relays.ts";
@@ -53,10 +55,34 @@ export const stockMailbox = (place: Place, to: string, frames: number, size: num
     });
   });
 
-/** Registers so many agents in the files of a relay: as its journal has them, whose reader knows no bound. */
-export async function stockAgents({ directory, nats }: Place, count: number): Promise<void> {
-  // The records of replicas are not in NATS here yet.
-  if (nats) return;
+/** Registers so many agents in a bucket of NATS: as `openJetStreamAgents` writes them, without their entries in the index. */
+async function stockRecords(servers: string, cluster: string, count: number): Promise<void> {
+  const bus = await connectBus({ servers, cluster });
+  const { subject } = await openRecords(bus, "agents");
+  const at = Date.now();
+  await inParallel(Array.from({ length: count }, someDid), AT_ONCE, async (did) => {
+    const record = restored({
+      publicKey: randomBytes(32).toString("base64url"),
+      capabilities: ["bench"],
+      metadata: {},
+      provedAt: at,
+      registeredAt: at,
+      lastSeen: at,
+      reputation: 0.5,
+      held: new Map(),
+      given: new Map(),
+    });
+    await bus.js.publish(subject(tokenOf(did)), JSON.stringify(record));
+  });
+  await bus.close();
+}
+
+/** Registers so many agents in the files of a relay, as its journal has them, whose reader knows no bound; or in NATS. */
+export async function stockAgents({ directory, nats, cluster = "bench" }: Place, count: number): Promise<void> {
+  if (nats) {
+    await stockRecords(nats.servers, cluster, count);
+    return;
+  }
   const records = await Generations.open({
     disk: realDisk,
     directory: joinPath(directory, "registry"),

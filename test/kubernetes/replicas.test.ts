@@ -9,9 +9,12 @@ import type {
   V1Service,
   V2HorizontalPodAutoscaler,
 } from "@kubernetes/client-node";
+import { Command } from "commander";
 import { describe, expect, it } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { z } from "zod";
+import { addReplicas } from "../../src/cli/cluster.ts";
+import { addNats } from "../../src/cli/nats.ts";
 import { CLUSTER_CONNECTIONS_MAX, HEARTBEAT_MS } from "../../src/limits.ts";
 
 // What lies in deploy/replicas/, held together: what one manifest says of another is so, and each pod keeps the promises of
@@ -59,30 +62,14 @@ const literals = new Map(
 /** What connections may take to be handed over, in seconds: a replica that is told to end takes no longer. */
 const DRAIN_SECONDS = 20;
 
-/** The options that each role has. */
-const COMMON = [
-  "--name",
-  "--host",
-  "--port",
-  "--public-url",
-  "--nats",
-  "--nats-creds",
-  "--nats-ca",
-  "--nats-cert",
-  "--nats-key",
-  "--nats-replicas",
-  "--nats-shards",
-  "--tls-cert",
-  "--tls-key",
-  "--metrics-to-all",
-  "--log",
-];
-const OPTIONS: Readonly<Record<string, readonly string[]>> = {
-  relay: COMMON,
-  registry: COMMON,
-  controller: [...COMMON, "--runner-backend", "--kube-image", "--kube-namespace"],
-};
-const ROLES = Object.keys(OPTIONS);
+const ROLES = ["relay", "registry", "controller"];
+/** The options that each role has, as its own command line says. */
+const program = addNats(new Command());
+addReplicas(program);
+const optionsOf = (role: string) =>
+  [program, program.commands.find((command) => command.name() === role)].flatMap(
+    (command) => command?.options.map(({ long }) => long) ?? [],
+  );
 const REPLICAS: Readonly<Record<string, number>> = { relay: 3, registry: 2, controller: 2 };
 
 function deployment(role: string): V1Deployment {
@@ -140,7 +127,7 @@ describe.each(ROLES)("the %s", (role) => {
     const [command, ...options] = args;
     expect(command).toBe(role);
     const given = options.map((option) => option.split("=", 1)[0] ?? "");
-    expect(given.filter((option) => !OPTIONS[role]?.includes(option))).toEqual([]);
+    expect(given.filter((option) => !optionsOf(role).includes(option))).toEqual([]);
     expect(new Set(given).size).toBe(given.length);
     expect(given).toEqual(expect.arrayContaining(["--name", "--nats", "--nats-creds", "--nats-ca", "--public-url"]));
     expect(envFrom).toEqual([{ configMapRef: { name: config.name } }]);
@@ -289,11 +276,12 @@ describe("the ways between them", () => {
     const said = JSON.stringify(own?.spec?.ingress);
     expect(said).toContain('"kubernetes.io/metadata.name":"monitoring"');
     expect(said.includes("ingress-nginx")).toBe(role !== "controller");
+    expect(said.includes("kars-controller")).toBe(role !== "controller");
     for (const { ports } of own?.spec?.ingress ?? [])
       expect(ports?.map(({ port }) => port)).toEqual(portsOf(role)?.map(({ name }) => name));
     const [toNats, ...others] = own?.spec?.egress ?? [];
     expect(toNats).toEqual({ to: [{ podSelector: { matchLabels: NATS } }], ports: [{ protocol: "TCP", port: 4222 }] });
-    expect(others).toHaveLength(role === "controller" ? 1 : 0);
+    expect(others).toHaveLength(role === "controller" ? 2 : 0);
     const nats = policies.find(({ metadata }) => metadata?.name === "nats");
     expect(selects(nats?.spec?.podSelector, NATS)).toBe(true);
     expect(JSON.stringify(nats?.spec?.ingress)).toContain('"app.kubernetes.io/part-of":"kars"');
