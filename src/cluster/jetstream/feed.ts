@@ -298,7 +298,8 @@ class Feed implements MailFeed {
         this.#onMail();
         return;
       }
-      this.#bus.log(`mail: message ${stored.seq} of ${this.#stream} cannot be read; it is passed over`);
+      this.#bus.log(`mail: message ${stored.seq} of ${this.#stream} cannot be read; it is removed`);
+      void this.#remove(stored.seq);
     }
     this.#cursor = stored.seq;
   }

@@ -57,10 +57,13 @@ export function textOf(bytes: Uint8Array): FrameText {
 
 export const isLong = (bytes: Uint8Array): boolean => bytes.length > INLINE_SIZE_MAX;
 
+/** How many parts a long frame takes. */
+export const partsOf = (bytes: Uint8Array): number => Math.ceil(bytes.length / PART_SIZE);
+
 /** Stores a long frame's parts under a key of their own. */
 export async function storeParts(bus: Bus, to: string, bytes: Uint8Array): Promise<Parts> {
   const key = randomUUID();
-  const count = Math.ceil(bytes.length / PART_SIZE);
+  const count = partsOf(bytes);
   for (let n = 0; n < count; n++)
     await bus.js.publish(partSubject(bus, to, key, n), bytes.subarray(n * PART_SIZE, (n + 1) * PART_SIZE));
   return { key, count };

@@ -9,13 +9,16 @@ import { openFeed } from "./feed.ts";
 import {
   bytesOf,
   dropParts,
+  heldBy,
   isLong,
+  mailStream,
   mailSubject,
   messageId,
   PARTS_HEADER,
   type Parts,
   partStream,
   partSubject,
+  partsOf,
   shardOf,
   storeParts,
 } from "./frames.ts";
@@ -55,10 +58,10 @@ export async function openJetStreamMailboxes(bus: Bus): Promise<Mailboxes> {
   /** The position of the last frame that was stored here, by lane. */
   const last = new Map<string, number>();
 
-  async function hasRoomForParts(to: string, size: number): Promise<boolean> {
+  async function hasRoomForParts(to: string, count: number): Promise<boolean> {
     const filter = partSubject(bus, to, ">");
     const { state } = await bus.jsm.streams.info(partStream(bus, shardOf(bus, to)), { subjects_filter: filter });
-    return Object.keys(state.subjects ?? {}).length + size <= PARTS_MAX;
+    return Object.keys(state.subjects ?? {}).length + count <= PARTS_MAX;
   }
 
   /** Publishes until NATS says what became of it. */
@@ -84,13 +87,24 @@ export async function openJetStreamMailboxes(bus: Bus): Promise<Mailboxes> {
     }
   }
 
+  /** What is stored already may be this very frame, whose first answer was lost: then its parts are needed. */
+  async function dropUnlessStored(to: string, seq: number, parts: Parts): Promise<void> {
+    try {
+      const stored = await bus.jsm.streams.getMessage(mailStream(bus, shardOf(bus, to)), { seq });
+      if (heldBy(stored?.header)?.parts?.key !== parts.key) await dropParts(bus, to, parts);
+    } catch (error) {
+      // They go by their age.
+      bus.log(`nats: whether a frame's parts are needed could not be seen: ${unavailable(error).message}`);
+    }
+  }
+
   async function put(to: string, from: string, id: string, frame: FrameText) {
     if (bus.nats.isClosed()) throw new MeshError("closed");
     const bytes = bytesOf(frame);
     let parts: Parts | undefined;
     if (isLong(bytes)) {
       try {
-        if (!(await hasRoomForParts(to, 1))) return "full";
+        if (!(await hasRoomForParts(to, partsOf(bytes)))) return "full";
         parts = await storeParts(bus, to, bytes);
       } catch (error) {
         if (isFull(error)) return "full";
@@ -98,11 +112,15 @@ export async function openJetStreamMailboxes(bus: Bus): Promise<Mailboxes> {
       }
     }
     const ack = await publish(to, from, id, bytes, parts);
-    if (ack === "full" || ack.duplicate) {
+    if (ack === "full") {
       if (parts) void dropParts(bus, to, parts);
+      return "full";
+    }
+    if (ack.duplicate) {
+      if (parts) void dropUnlessStored(to, ack.seq, parts);
       // Whoever serves the recipient may not have heard of it the first time.
-      if (ack !== "full") tell(to, from, id, ack.seq, undefined, 0);
-      return ack === "full" ? "full" : "duplicate";
+      tell(to, from, id, ack.seq, undefined, 0);
+      return "duplicate";
     }
     const lane = `${from} ${to}`;
     tell(to, from, id, ack.seq, parts ? undefined : bytes, last.get(lane) ?? 0);
