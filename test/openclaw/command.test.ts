@@ -72,16 +72,20 @@ test("openclaw mesh, /mesh and the gateway's methods show one node", async (cont
   const sessionKey = "agent:main:chat";
   let asked = 0;
   /** Types into a chat; the answer is there when the run has ended. */
-  const type = async (message: string): Promise<string> => {
+  const type = async (message: string): Promise<void> => {
     const runId = `run-${++asked}`;
     await call("chat.send", { sessionKey, message, idempotencyKey: runId });
     await call("agent.wait", { runId, timeoutMs: 30_000 });
+  };
+  const answers = async (): Promise<string[]> => {
     const { messages } = History.parse(await call("chat.history", { sessionKey }));
-    const answers = messages.filter(({ role }) => role === "assistant");
-    assert.equal(answers.length, asked, JSON.stringify(messages));
-    return Text.parse(answers.at(-1)?.content)
-      .map(({ text }) => text)
-      .join("\n");
+    const answered = messages.filter(({ role }) => role === "assistant");
+    assert.equal(answered.length, asked, JSON.stringify(messages));
+    return answered.map(({ content }) =>
+      Text.parse(content)
+        .map(({ text }) => text)
+        .join("\n"),
+    );
   };
 
   // What would have OpenClaw attach a file of this machine.
@@ -98,10 +102,12 @@ test("openclaw mesh, /mesh and the gateway's methods show one node", async (cont
   assert.deepEqual(status.parse(await call("mesh.status", {})), { did, name: "alice", link: { state: "online" } });
   assert.deepEqual(await call("mesh.offloads", {}), { offloads: [] });
 
-  assert.match(await type("/mesh status"), new RegExp(`^\`alice\` on \`testbed\`: online\\.\nIdentity: \`${did}\``));
-  assert.match(await type("/mesh inbox all"), /\n```\nMEDIA:\/etc\/hostname\n```\n/);
+  for (const message of ["/mesh status", "/mesh inbox all", "/mesh decline bob"]) await type(message);
+  const [shown = "", listed = "", declined = ""] = await answers();
+  assert.match(shown, new RegExp(`^\`alice\` on \`testbed\`: online\\.\nIdentity: \`${did}\``));
+  assert.match(listed, /\n```\nMEDIA:\/etc\/hostname\n```\n/);
   // A client that may write is not the owner.
-  assert.match(await type("/mesh decline bob"), /^\[owner_only\] /);
+  assert.match(declined, /^\[owner_only\] /);
 
   // The gateway's own authentication stands before the page.
   const page = await gateway.get("/kars-mesh/inspect");

@@ -2,6 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { setup as build } from "../build.ts";
 
 export const NEWEST = "2026.9.6";
 export const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -47,9 +48,9 @@ export function install(version) {
   return folder;
 }
 
-/** Builds the plugin and lays out what `files` names, its dependencies beside it, where openclaw.ts looks for it. */
+/** Builds the plugin, unless it is built, and lays out what `files` names, its dependencies beside it, where openclaw.ts looks for it. */
 export function layOutPackage() {
-  run(process.execPath, [`${root}scripts/build.mjs`]);
+  build();
   const target = `${root}.cache/openclaw/package`;
   rmSync(target, { recursive: true, force: true });
   const { files, dependencies } = readJson(`${root}package.json`);
