@@ -1,5 +1,5 @@
 import type { IncomingMessage } from "node:http";
-import { isIP } from "node:net";
+import { isIP, type Socket } from "node:net";
 
 // Whom a request or a socket comes from, as far as the network says.
 
@@ -38,7 +38,10 @@ const last = (header: string | string[] | undefined) =>
  * Who asks. Behind a proxy that is trusted it is whom the proxy names last in X-Forwarded-For; what stands before that anyone
  * may have written. Behind any other, it is the proxy, and not this machine, wherever the proxy runs.
  */
-export function requester(request: Pick<IncomingMessage, "headers" | "socket">, trustProxy: boolean): Caller {
+export function requester(
+  request: Pick<IncomingMessage, "headers"> & { readonly socket: Pick<Socket, "remoteAddress"> },
+  trustProxy: boolean,
+): Caller {
   const { headers, socket } = request;
   const forwarded = last(headers["x-forwarded-for"]);
   if (trustProxy && isIP(forwarded) !== 0) return callerOf(forwarded);

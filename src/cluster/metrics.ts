@@ -8,6 +8,8 @@ type Labels = readonly string[];
 export interface Counter {
   /** @param labels as many as the counter has; @param amount not negative */
   add(labels?: Labels, amount?: number): void;
+  /** One row of it, for what is counted very often. */
+  row(labels: Labels): (amount?: number) => void;
 }
 export interface Histogram {
   observe(value: number, labels?: Labels): void;
@@ -81,6 +83,12 @@ export function createMetrics(): Metrics {
       return {
         add: (labels = [], amount = 1) => {
           rows.of(labels).count += amount;
+        },
+        row: (labels) => {
+          const row = rows.of(labels);
+          return (amount = 1) => {
+            row.count += amount;
+          };
         },
       };
     },

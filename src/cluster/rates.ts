@@ -43,6 +43,8 @@ export interface MeterOptions {
 
 export function openMeter({ now, rates = {}, onMet, kept = RATES_KEPT_MAX }: MeterOptions): Meter {
   const buckets = new Map<Limit, Map<string, Bucket>>(LIMITS.map((limit) => [limit, new Map()]));
+  /** Whoever sends much is the newest again and again: then nothing need be moved. */
+  const newest = new Map<Limit, Bucket>();
 
   /** The bucket as it is now; of those that are remembered it is the newest. */
   function bucketOf(limit: Limit, key: string, { burst, perMinute }: Rate): Bucket {
@@ -52,6 +54,8 @@ export function openMeter({ now, rates = {}, onMet, kept = RATES_KEPT_MAX }: Met
     const bucket = known ?? { level: burst, at: time };
     bucket.level = Math.min(burst, bucket.level + (Math.max(0, time - bucket.at) * perMinute) / 60_000);
     bucket.at = time;
+    if (newest.get(limit) === bucket) return bucket;
+    newest.set(limit, bucket);
     all.delete(key);
     all.set(key, bucket);
     const [longestAgo] = all.keys();

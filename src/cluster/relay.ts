@@ -86,6 +86,8 @@ export interface Relay {
 export function createRelay(options: RelayOptions): Relay {
   const { mailboxes, presence, now, after, token, admitsUnproven, onSign, onStored, log } = options;
   const { meter = openMeter({ now }), counts = openCounts() } = options;
+  const [framesIn, framesOut] = [counts.frames.row(["in"]), counts.frames.row(["out"])];
+  const [bytesIn, bytesOut] = [counts.bytes.row(["in"]), counts.bytes.row(["out"])];
   const all = new Set<Connection>();
   const online = new Map<string, Connection>();
   let isClosing = false;
@@ -149,8 +151,8 @@ export function createRelay(options: RelayOptions): Relay {
       const since = now();
       connection.aliveAt = since;
       const onHanded = ({ at, text }: Mail) => {
-        counts.frames.add(["out"]);
-        counts.bytes.add(["out"], text.length);
+        framesOut();
+        bytesOut(text.length);
         counts.mailSeconds.observe(Math.max(0, now() - at) / 1000, [at < since ? "kept" : "live"]);
       };
       const extensions = EXTENSIONS.filter((extension) => announced.includes(extension));
@@ -259,8 +261,8 @@ export function createRelay(options: RelayOptions): Relay {
   function receive(connection: Connection, text: FrameText): void {
     // A closing socket still gives what it had read before.
     if (!connection.isTakenFrom) return;
-    counts.frames.add(["in"]);
-    counts.bytes.add(["in"], text.length);
+    framesIn();
+    bytesIn(text.length);
     charge(connection, text.length);
     if (connection.held(text)) return;
     if (connection.peer) handle(connection, connection.peer.did, text);
