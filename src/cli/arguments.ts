@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from "commander";
+import { Name } from "../wire/text.ts";
 
 // Arguments and options as people write them. Each parser throws a usage error that says what would be right.
 
@@ -66,6 +67,15 @@ export function origin(text: string): string {
 export function label(text: string): string {
   if (!/^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/.test(text))
     throw new InvalidArgumentError("Give lower-case letters, digits and dashes between them, at most 63.");
+  return text;
+}
+
+/** The name of a cluster: its controller is found under it with `-controller` behind. */
+export function clusterName(text: string): string {
+  if (!Name.safeParse(`${text}-controller`).success)
+    throw new InvalidArgumentError(
+      "Give letters, digits, dots, dashes and underscores, beginning with a letter or digit, at most 53.",
+    );
   return text;
 }
 

@@ -1,10 +1,10 @@
 import { type Command, InvalidArgumentError } from "commander";
 import type { Replica, ReplicaOptions } from "../cluster/replica.ts";
 import { PORT_MAX } from "../limits.ts";
-import { integer, origin } from "./arguments.ts";
+import { clusterName, integer, origin } from "./arguments.ts";
 import { tellIsolation } from "./governance.ts";
 import { interrupted, interruption } from "./interruption.ts";
-import { addNatsBeginning, type NatsBeginning, natsOf, withNatsClients } from "./nats.ts";
+import { addNatsBeginning, CLUSTER_DEFAULT, type NatsBeginning, natsOf, withNatsClients } from "./nats.ts";
 import { json, line } from "./output.ts";
 import { action, type Io } from "./program.ts";
 import { addServing, type ServingOptions, servingOf } from "./serving.ts";
@@ -17,7 +17,7 @@ const PORT_DEFAULT = 7780;
 interface ListeningOptions extends ServingOptions {
   readonly host: string;
   readonly port: number;
-  readonly name: string;
+  readonly name?: string;
   readonly allowUnproven: boolean;
   readonly publicUrl?: string;
 }
@@ -26,7 +26,7 @@ function addListening(command: Command): Command {
   command
     .option("--host <host>", "the address to listen at", "127.0.0.1")
     .option("--port <port>", "the port of it all; 0 picks a free one", integer(0, PORT_MAX), PORT_DEFAULT)
-    .option("--name <cluster>", "the cluster's name", "local")
+    .option("--name <cluster>", "the cluster's name (default: local)", clusterName)
     .option("--allow-unproven", "let in old clients too, which do not prove who they are", false)
     .option("--public-url <origin>", "where laptops and sandboxes reach it, when that is not where it listens", origin);
   return addServing(command);
@@ -45,25 +45,32 @@ export function addUp(program: Command): void {
     .action(action(start));
 }
 
+/** A replica is of the cluster that either option names, since operators name it by the other one. */
+function nameOf(io: Io, { name }: ListeningOptions): string {
+  const { cluster } = io.nats;
+  if (name !== undefined && cluster !== undefined && name !== cluster)
+    throw new InvalidArgumentError("--name and --cluster name two clusters: give one of them.");
+  return name ?? cluster ?? CLUSTER_DEFAULT;
+}
+
 export function addReplicas(program: Command): void {
-  const relay = program
-    .command("relay")
-    .description("start a replica of the relay (/ws) of a cluster on NATS, and stay");
-  addNatsBeginning(addListening(relay)).action(action((io, options: ReplicaChoice) => stay(io, options, ["relay"])));
-  const registry = program
-    .command("registry")
-    .description("start a replica of the registry (/v1) of a cluster on NATS, and stay");
-  addNatsBeginning(addListening(registry)).action(
-    action((io, options: ReplicaChoice) => stay(io, options, ["registry"])),
-  );
-  const controller = program
-    .command("controller")
-    .description("stand by as the controller of a cluster on NATS, or be it, and stay");
-  addNatsBeginning(addWork(addListening(controller)))
+  const stays = (name: string, description: string) =>
+    addListening(program.command(name).description(`${description} of a cluster on NATS, and stay`));
+  addNatsBeginning(stays("relay", "start a replica of the relay (/ws)"))
+    .addHelpText("after", replicaHelp("relay"))
+    .action(action((io, options: ReplicaChoice) => stay(io, options, ["relay"])));
+  addNatsBeginning(stays("registry", "start a replica of the registry (/v1)"))
+    .addHelpText("after", replicaHelp("registry"))
+    .action(action((io, options: ReplicaChoice) => stay(io, options, ["registry"])));
+  addNatsBeginning(addWork(stays("controller", "be, or stand by as, the controller")))
     .option("--relay <url>", "where it reaches the relay itself: ws://… or wss://… (default: --public-url)")
     .option("--registry <url>", "where it reaches the registry itself (default: --public-url)")
+    .addHelpText("after", replicaHelp("controller"))
     .action(action((io, options: ReplicaChoice & WorkChoice) => stay(io, options, ["controller"], options)));
 }
+
+const replicaHelp = (role: string) =>
+  `\nIt keeps nothing of its own: start as many as are needed, and end any of them. All of a cluster take the same --nats, --name and --public-url. Prints its addresses as one line of JSON on stdout when it is ready: docs/scale.md.\n\nExample: kars-local ${role} --nats nats://nats-1:4222,nats://nats-2:4222 --name prod --public-url https://mesh.example.org`;
 
 type ReplicaChoice = ListeningOptions & NatsBeginning;
 
@@ -78,7 +85,8 @@ function noteOf(io: Io, { onEvent }: ReturnType<typeof servingOf>): (text: strin
 }
 
 async function start(io: Io, options: ReplicaChoice & WorkChoice): Promise<void> {
-  const { host, port, name, allowUnproven, publicUrl } = options;
+  const { host, port, allowUnproven, publicUrl } = options;
+  const name = nameOf(io, options);
   if (natsOf({ ...io.nats, ...options }, name)) {
     await stay(io, options, ["relay", "registry", "controller"], options);
     return;
@@ -124,7 +132,8 @@ function tell(io: Io, { relay_url, registry_url, pair_url }: Replica["urls"]): v
 
 /** Is a replica until it is to end. */
 async function stay(io: Io, options: ReplicaChoice, roles: ReplicaOptions["roles"], choice?: WorkChoice) {
-  const { host, port, name, allowUnproven, publicUrl } = options;
+  const { host, port, allowUnproven, publicUrl } = options;
+  const name = nameOf(io, options);
   const nats = natsOf({ ...io.nats, ...options }, name);
   if (!nats) throw new InvalidArgumentError("Say with --nats where NATS is: nats://host:4222.");
   const serving = servingOf(io, options);

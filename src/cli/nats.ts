@@ -1,13 +1,14 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { NatsOptions } from "../cluster/jetstream/bus.ts";
+import { NATS_SERVERS_FORM, natsServers } from "../cluster/jetstream/servers.ts";
 import { asMeshError, MeshError } from "../errors.ts";
-import { integer } from "./arguments.ts";
+import { clusterName, integer } from "./arguments.ts";
 
 // Where a cluster keeps what it knows, when that is NATS, as options of `kars-local`.
 
 export interface NatsChoice {
-  /** The name of the cluster that is meant: only of who asks one. */
-  readonly cluster: string;
+  /** The name of the cluster that is meant, when that was said. */
+  readonly cluster?: string;
   readonly nats?: string;
   readonly natsCreds?: string;
   readonly natsCa?: string;
@@ -20,26 +21,22 @@ export interface NatsBeginning {
   readonly natsShards?: number;
 }
 
-/** Addresses of NATS, with commas between several. */
-function addresses(text: string): string {
-  const all = text.split(",").map((address) => address.trim());
-  for (const address of all) {
-    if (!/^(nats|tls):\/\/[^\s/]+$/.test(address))
-      throw new InvalidArgumentError("Give nats://host:4222 or tls://host:4222, several with commas between them.");
-  }
-  return all.join(",");
-}
+/** The cluster of who says nothing. */
+export const CLUSTER_DEFAULT = "local";
 
 /** How NATS is reached: every command of `kars-local` takes these. */
 export function addNats(program: Command): Command {
-  const where = new Option("--nats <urls>", "the cluster keeps all it has in NATS JetStream: docs/scale.md");
+  const where = new Option(
+    "--nats <urls>",
+    "the cluster keeps all it has in NATS JetStream (docs/scale.md): nats://host:4222, tls://…, several with commas; nats://user:password@… or nats://token@… rather in the variable, which no other user sees",
+  );
   return program
-    .addOption(where.argParser(addresses).env("KARS_NATS_URL"))
+    .addOption(where.env("KARS_NATS_URL"))
     .option("--nats-creds <file>", "credentials for NATS (.creds)")
     .option("--nats-ca <file>", "the authority that NATS is checked against (TLS)")
     .option("--nats-cert <file>", "a certificate that NATS asks for, with --nats-key")
     .option("--nats-key <file>", "its key")
-    .option("--cluster <name>", "with --nats: which cluster is asked", "local");
+    .option("--cluster <name>", "with --nats: which cluster is meant (default: local)", clusterName);
 }
 
 /** What the first process of a cluster settles for ever. */
@@ -52,11 +49,17 @@ export function addNatsBeginning(command: Command): Command {
 /** @param cluster its name, which is the only thing that tells clusters of one NATS apart */
 export function natsOf(options: NatsChoice & NatsBeginning, cluster: string): NatsOptions | undefined {
   const { nats, natsCreds, natsCa, natsCert, natsKey, natsReplicas, natsShards } = options;
+  const beside = [options.cluster, natsCreds, natsCa, natsCert, natsKey, natsReplicas, natsShards];
   if (nats === undefined) {
-    const said = [natsCreds, natsCa, natsCert, natsKey, natsReplicas, natsShards].some((each) => each !== undefined);
-    if (said) throw new InvalidArgumentError("The --nats-… options go with --nats.");
+    if (beside.some((each) => each !== undefined))
+      throw new InvalidArgumentError("--cluster and the --nats-… options go with --nats.");
     return undefined;
   }
+  const servers = natsServers(nats);
+  // Commander would repeat what it refuses, and that may hold a password.
+  if (!servers) throw new InvalidArgumentError(NATS_SERVERS_FORM);
+  if (natsCreds !== undefined && (servers.user ?? servers.token) !== undefined)
+    throw new InvalidArgumentError("--nats names a user or token, and --nats-creds another: give one of them.");
   if ((natsCert === undefined) !== (natsKey === undefined))
     throw new InvalidArgumentError("--nats-cert and --nats-key go together.");
   return {

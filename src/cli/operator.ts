@@ -6,7 +6,7 @@ import type { ClusterOperations } from "../cluster/household.ts";
 import { SLOTS_MAX } from "../limits.ts";
 import { duration, integer, list } from "./arguments.ts";
 import { interruption } from "./interruption.ts";
-import { natsOf, withNatsClients } from "./nats.ts";
+import { CLUSTER_DEFAULT, natsOf, withNatsClients } from "./nats.ts";
 import { age, count, facts, line, table, time } from "./output.ts";
 import { action, type Io } from "./program.ts";
 
@@ -74,7 +74,7 @@ export type AtCluster = Pick<Mesh<ClusterOperations>, "call" | "close">;
 
 /** The cluster of a directory, or one on NATS where that is named. */
 async function reach(io: Io): Promise<AtCluster> {
-  const nats = natsOf(io.nats, io.nats.cluster);
+  const nats = natsOf(io.nats, io.nats.cluster ?? CLUSTER_DEFAULT);
   if (!nats) return (await attach<ClusterOperations>(controllerHome(io.directory))) ?? openCluster(io);
   const { openOperatorOn } = await withNatsClients(() => import("../cluster/jetstream/operator.ts"));
   return openOperatorOn({ ...nats, log: (text) => io.note(line(text)) });

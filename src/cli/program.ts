@@ -60,7 +60,7 @@ export const action = <A extends unknown[]>(work: (io: Io, ...args: A) => Promis
       json,
       directory: resolve(home ?? dir ?? "."),
       places: placesOf({ relayUrl: relay, registryUrl: registry }, { relay: "--relay", registry: "--registry" }),
-      nats: { ...globals, cluster: globals.cluster ?? "local" },
+      nats: globals,
       fileSizeMax: fileSizeMaxOf(maxFile, "--max-file"),
       note,
       result: (document, text) => {

@@ -23,6 +23,9 @@ const COMMANDS: readonly [Program, ...string[]][] = [
     .map((name): [Program, string] => ["kars-mesh", name]),
   ["kars-local"],
   ["kars-local", "up"],
+  ["kars-local", "relay"],
+  ["kars-local", "registry"],
+  ["kars-local", "controller"],
   ["kars-local", "pair"],
   ["kars-local", "pair", "generate"],
   ["kars-local", "pair", "list"],
@@ -53,6 +56,8 @@ describe.concurrent("help", () => {
     expect(await run(program, ["--version"])).toEqual({ code: 0, stdout: "0.1.0\n", stderr: "" });
   });
 });
+
+const NATS = ["--nats", "nats://127.0.0.1:9"];
 
 describe.concurrent("what is not understood ends with 2 and says where to look", () => {
   test.each<[Program, string[], RegExp]>([
@@ -91,6 +96,34 @@ describe.concurrent("what is not understood ends with 2 and says where to look",
     ["kars-local", ["up", "--runner-backend", "kubernetes", "--kube-image", "a"], /--public-url/],
     ["kars-local", ["up", "--kube-image", "two words"], /an image such as/],
     ["kars-local", ["up", "--kube-namespace", "Mine"], /lower-case letters/],
+    ["kars-local", ["up", "--name", "a/b"], /letters, digits, dots/],
+    ["kars-local", ["up", "--name", "x".repeat(54)], /at most 53/],
+    ["kars-local", ["up", "--tls-cert", "a.pem"], /--tls-cert and --tls-key go together/],
+    ...(["relay", "registry", "controller"] as const).map((role): [Program, string[], RegExp] => [
+      "kars-local",
+      [role],
+      /^Say with --nats where NATS is: .* See kars-local (relay|registry|controller) --help\.\n$/,
+    ]),
+    ["kars-local", ["relay", ...NATS, "--tls-key", "a.pem"], /--tls-cert and --tls-key go together/],
+    ["kars-local", ["relay", ...NATS, "--name", "no spaces"], /letters, digits, dots/],
+    ["kars-local", ["relay", ...NATS, "--name", "a", "--cluster", "b"], /name two clusters/],
+    ["kars-local", ["status", ...NATS, "--cluster", "no spaces"], /letters, digits, dots/],
+    ["kars-local", ["status", ...NATS, "--nats-cert", "a.pem"], /--nats-cert and --nats-key go together/],
+    ["kars-local", ["status", "--nats-creds", "a.creds"], /go with --nats\./],
+    ["kars-local", ["status", "--cluster", "prod"], /go with --nats\./],
+    [
+      "kars-local",
+      ["status", "--nats", "nats://me:hunter22@127.0.0.1:9", "--nats-creds", "a"],
+      /^(?!.*hunter22).*one of/,
+    ],
+    ...[
+      ...["http://me:hunter22@127.0.0.1", "nats://", "nats://me:hunter22@127.0.0.1:99999", "127.0.0.1:4222"],
+      ...["nats://me:hunter22@127.0.0.1/x", "nats://a:hunter22@127.0.0.1,nats://b:hunter22@127.0.0.1", "nats://%:a@b"],
+    ].map((url): [Program, string[], RegExp] => [
+      "kars-local",
+      ["status", "--nats", url],
+      /^(?!.*hunter22)Give nats:\/\/host:4222 or tls:/,
+    ]),
     ["kars-local", ["pair", "generate"], /--name/],
     ["kars-local", ["pair", "generate", "--name", "x", "--expires", "30"], /30d/],
     ["kars-local", ["pair", "generate", "--name", "x", "--expires", "10000d"], /At most 365d/],
@@ -130,6 +163,20 @@ describe.concurrent("what is not understood ends with 2 and says where to look",
     const { code, stdout, stderr } = await run(program, args);
     expect([code, stdout]).toEqual([2, ""]);
     expect(stderr).toContain(usage);
+  });
+});
+
+describe.concurrent("a NATS that cannot be used", () => {
+  test.each<[string[], string, RegExp]>([
+    [NATS, "nats_unavailable", /^nats:\/\/127\.0\.0\.1:9: connection refused\. NATS, .*check --nats/],
+    [[...NATS, "--nats-creds", "none.creds"], "input_invalid", /^--nats-creds cannot be used: .*none\.creds/],
+    [[...NATS, "--nats-ca", "none.pem"], "input_invalid", /^--nats-ca cannot be used: .*none\.pem/],
+    [["--nats", "nats://me:hunter22@127.0.0.1:9"], "nats_unavailable", /^(?!.*hunter22)nats:\/\/127\.0\.0\.1:9: /],
+  ])("%j ends with 1 and says what to look at", async (options, code, sentence) => {
+    const args = ["--dir", join(folder(), "state"), ...options];
+    const [asked, begun] = [run("kars-local", ["status", ...args]), failure("kars-local", ["relay", ...args])];
+    expect(await asked).toMatchObject({ code: 1, stdout: "", stderr: expect.stringMatching(sentence) });
+    expect(await begun).toEqual({ code: 1, error: code });
   });
 });
 

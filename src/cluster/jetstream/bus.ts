@@ -1,5 +1,6 @@
-import { readFile } from "node:fs/promises";
 import {
+  JetStreamApiCodes,
+  JetStreamApiError,
   type JetStreamClient,
   type JetStreamManager,
   jetstream,
@@ -8,12 +9,13 @@ import {
   type StreamConfig,
 } from "@nats-io/jetstream";
 import { type KV, Kvm } from "@nats-io/kv";
-import { connect, credsAuthenticator, type NatsConnection } from "@nats-io/transport-node";
+import type { NatsConnection } from "@nats-io/transport-node";
 import { z } from "zod";
 import { MeshError } from "../../errors.ts";
 import { MAILBOX_FRAMES_MAX } from "../../limits.ts";
 import { safeParse } from "../../parse.ts";
-import { ANSWER_WAIT_MS, PING_EVERY_MS, SHARDS, START_PATIENCE_MS } from "./limits.ts";
+import { connectNats, type NatsAccess } from "./connecting.ts";
+import { ANSWER_WAIT_MS, CONTROLLER_WAIT_MS, SHARDS, START_PATIENCE_MS } from "./limits.ts";
 
 // A cluster's connection to NATS, and the names of what lies there.
 //
@@ -25,17 +27,11 @@ import { ANSWER_WAIT_MS, PING_EVERY_MS, SHARDS, START_PATIENCE_MS } from "./limi
 //
 // An agent is named by the 32 hex digits of its DID; a name by base64url, since subjects have dots between their tokens.
 
-export interface NatsOptions {
-  /** `nats://host:port`, several with commas. */
-  readonly servers: string;
+export interface NatsOptions extends NatsAccess {
   /** The cluster's name: several clusters may share one NATS. */
   readonly cluster: string;
-  /** A file of NATS credentials (`.creds`). */
-  readonly credentials?: string | undefined;
-  /** A file of the certificate authority that NATS is checked against, and of a certificate and key of ours. */
-  readonly ca?: string | undefined;
-  readonly cert?: string | undefined;
-  readonly key?: string | undefined;
+  /** False for who only asks: what a cluster settles once is for its own processes to say. */
+  readonly begins?: boolean | undefined;
   /** Copies of every stream; three on a cluster of NATS, else one. */
   readonly replicas?: number | undefined;
   /** Streams over which the mailboxes are spread; only what the first process says counts. */
@@ -88,44 +84,32 @@ const detailOf = (error: unknown) => (error instanceof Error ? error.message : S
 export const unavailable = (error: unknown): MeshError =>
   error instanceof MeshError ? error : new MeshError("nats_unavailable", `${detailOf(error)}.`, { cause: error });
 
+/** NATS has no JetStream for us. A cluster of NATS may seem so while it finds together: another node may have it. */
+const hasNoJetStream = (error: unknown) => error instanceof Error && error.name === "JetStreamNotEnabled";
+
 /** What is asked for at the start, again and again while a cluster of NATS finds together. */
-async function patiently<T>(ask: () => Promise<T>): Promise<T> {
-  const deadline = Date.now() + START_PATIENCE_MS;
+async function patiently<T>(nats: NatsConnection, ask: () => Promise<T>, patienceMs = START_PATIENCE_MS): Promise<T> {
+  const deadline = Date.now() + patienceMs;
   for (;;) {
     try {
       return await ask();
     } catch (error) {
-      if (Date.now() > deadline) throw error;
+      const isOver = Date.now() > deadline;
+      if (hasNoJetStream(error) && (isOver || nats.info?.cluster === undefined))
+        throw new MeshError(
+          "nats_unavailable",
+          "It has no JetStream, for this user at least: nats-server -js, or jetstream { … } in its configuration.",
+          { cause: error },
+        );
+      if (isOver) throw error;
       await new Promise((resolve) => setTimeout(resolve, 250));
     }
   }
 }
 
 export async function connectBus(options: NatsOptions): Promise<Bus> {
-  const { servers, cluster, log = () => undefined } = options;
-  const credentials = options.credentials === undefined ? undefined : await readFile(options.credentials);
-  const isTls = options.ca !== undefined || options.cert !== undefined || servers.includes("tls://");
-  const nats = await connect({
-    servers: servers.split(",").map((server) => server.trim()),
-    name: `kars-local ${cluster}`,
-    maxReconnectAttempts: -1,
-    reconnectTimeWait: 250,
-    reconnectJitter: 250,
-    pingInterval: PING_EVERY_MS,
-    maxPingOut: 1,
-    // Else each question begins by writing down where it was asked, which takes a fifth of all time.
-    noAsyncTraces: true,
-    ...(credentials && { authenticator: credsAuthenticator(credentials) }),
-    ...(isTls && {
-      tls: {
-        ...(options.ca !== undefined && { caFile: options.ca }),
-        ...(options.cert !== undefined && { certFile: options.cert }),
-        ...(options.key !== undefined && { keyFile: options.key }),
-      },
-    }),
-  }).catch((cause: unknown) => {
-    throw new MeshError("nats_unavailable", `${servers}: ${detailOf(cause)}.`, { cause });
-  });
+  const { cluster, log = () => undefined } = options;
+  const nats = await connectNats(options, `kars-local ${cluster}`);
   const attached = new Set<() => void>();
   let awaySince: number | undefined;
   void (async () => {
@@ -145,20 +129,39 @@ export async function connectBus(options: NatsOptions): Promise<Bus> {
   const name: Bus["name"] = (part) => `kars-${nameToken(cluster)}-${part}`;
   const js = jetstream(nats, { timeout: ANSWER_WAIT_MS });
   try {
-    const jsm = await patiently(() => jetstreamManager(nats, { timeout: ANSWER_WAIT_MS }));
+    const jsm = await patiently(nats, () => jetstreamManager(nats, { timeout: ANSWER_WAIT_MS }));
     const kvm = new Kvm(jetstream(nats, { timeout: 5 * ANSWER_WAIT_MS }));
-    const isClustered = (nats.info as { cluster?: string } | undefined)?.cluster !== undefined;
+    const isClustered = nats.info?.cluster !== undefined;
     const wanted: Facts = {
       version: 1,
       shards: options.shards ?? SHARDS,
       replicas: options.replicas ?? (isClustered ? 3 : 1),
       mailboxFrames: options.mailboxFrames ?? MAILBOX_FRAMES_MAX,
     };
-    const settled = await patiently(() => kvm.create(name("facts"), { history: 1, replicas: wanted.replicas }));
-    await settled.create("facts", JSON.stringify(wanted)).catch(() => undefined);
-    const found = safeParse(Facts, (await settled.get("facts"))?.json());
+    const found = safeParse(Facts, options.begins === false ? await told() : await settled());
     if (!found.success) throw new MeshError("store_newer", `NATS: the facts of the cluster ${cluster} cannot be read.`);
     const facts = found.data;
+
+    /** What this process says, unless another was first. */
+    async function settled(): Promise<unknown> {
+      const bucket = await patiently(nats, () => kvm.create(name("facts"), { history: 1, replicas: wanted.replicas }));
+      await bucket.create("facts", JSON.stringify(wanted)).catch(() => undefined);
+      return (await bucket.get("facts"))?.json();
+    }
+
+    /** What others said, who may be just about to. */
+    async function told(): Promise<unknown> {
+      const bucket = await kvm.open(name("facts"));
+      const ask = async () => (await bucket.get("facts"))?.json();
+      return patiently(nats, ask, CONTROLLER_WAIT_MS).catch((cause: unknown) => {
+        if (!(cause instanceof JetStreamApiError) || cause.code !== JetStreamApiCodes.StreamNotFound) throw cause;
+        throw new MeshError(
+          "cluster_unreachable",
+          `This NATS has no cluster ${cluster}: name another with --cluster, or start it with kars-local controller.`,
+          { cause },
+        );
+      });
+    }
     const bus: Bus = {
       nats,
       js,
@@ -172,7 +175,7 @@ export async function connectBus(options: NatsOptions): Promise<Bus> {
       subject,
       name,
       bucket: (part, { ttlMs, inMemory = false } = {}) =>
-        patiently(() =>
+        patiently(nats, () =>
           kvm.create(name(part), {
             history: 1,
             replicas: facts.replicas,
@@ -182,7 +185,7 @@ export async function connectBus(options: NatsOptions): Promise<Bus> {
         ),
       async stream(part, config) {
         const whole = { ...config, name: name(part), num_replicas: facts.replicas };
-        await patiently(() => jsm.streams.info(whole.name).catch(() => jsm.streams.add(whole)));
+        await patiently(nats, () => jsm.streams.info(whole.name).catch(() => jsm.streams.add(whole)));
         return whole.name;
       },
       onAttached(task) {

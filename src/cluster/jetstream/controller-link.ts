@@ -130,11 +130,13 @@ export interface LinkOptions {
   readonly waitMs?: number | undefined;
   /** Milliseconds of a clock that only goes forward. */
   readonly now?: (() => number) | undefined;
+  /** What is said when none is active. */
+  readonly nobody?: string | undefined;
 }
 
 export function askController(
   bus: Bus,
-  { waitMs = CONTROLLER_WAIT_MS, now = () => performance.now() }: LinkOptions = {},
+  { waitMs = CONTROLLER_WAIT_MS, now = () => performance.now(), nobody = "No controller is active." }: LinkOptions = {},
 ): ControllerLink {
   let underWay = 0;
   /** Words that were given, the oldest first. */
@@ -172,7 +174,7 @@ export function askController(
           if (isNobody && Date.now() < deadline && !bus.nats.isClosed()) continue;
           if (cause instanceof MeshError && !isNobody) throw cause;
           // Also when it was reached and did not answer: then it may have done what it was asked.
-          const detail = isNobody ? "No controller is active." : unavailable(cause).message;
+          const detail = isNobody ? nobody : unavailable(cause).message;
           throw new MeshError("cluster_unreachable", detail, { cause });
         }
       }

@@ -9,6 +9,8 @@ const KiB = 1024;
 export const PUT_PATIENCE_MS = 12 * SECOND_MS;
 /** How long one answer of NATS is waited for: then it is asked again. */
 export const ANSWER_WAIT_MS = 2 * SECOND_MS;
+/** How long one node of NATS is waited for that does not take us in: then the next is tried, and of the last one that is said. */
+export const CONNECT_WAIT_MS = 5 * SECOND_MS;
 /** How often NATS is asked for a sign of life: when one is missing at the next, the connection is given up and made anew. */
 export const PING_EVERY_MS = SECOND_MS;
 /** How long NATS may be away unnoticed: then this replica says that it is not ready, and sends its clients to others. */

@@ -3,10 +3,12 @@ import type { ClusterOperations } from "../household.ts";
 import { connectBus, type NatsOptions } from "./bus.ts";
 import { askController } from "./controller-link.ts";
 
-/** The operator's way to a cluster on NATS: whoever may use its NATS may do so. @throws MeshError `nats_unavailable` */
+/** The operator's way to a cluster on NATS: whoever may use its NATS may do so. @throws MeshError `nats_unavailable`, `cluster_unreachable` */
 export async function openOperatorOn(options: NatsOptions): Promise<Pick<Mesh<ClusterOperations>, "call" | "close">> {
-  const bus = await connectBus(options);
-  const controller = askController(bus);
+  const { cluster } = options;
+  const bus = await connectBus({ ...options, begins: false });
+  const nobody = `No controller of the cluster ${cluster} is active: start one with kars-local controller, or name another with --cluster.`;
+  const controller = askController(bus, { nobody });
   return {
     call: async (name, params) => (await controller.operate(name, params)) as never,
     close: () => bus.close(),
