@@ -27,7 +27,8 @@ export interface NatsNode {
   stop(): Promise<void>;
 }
 
-function natsNode(host: string, port: number, args: readonly string[]): NatsNode {
+/** @param args what else is said to it */
+export function natsNode(host: string, port: number, args: readonly string[]): NatsNode {
   let process: ChildProcess | undefined;
   async function end(signal: "SIGKILL" | "SIGTERM"): Promise<void> {
     const child = process;
