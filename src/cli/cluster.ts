@@ -79,6 +79,9 @@ const UNPROVEN =
   "cluster can connect as any DID that was never registered with a proof, take its mail away and its one-time keys. What " +
   "is said stays sealed, and DIDs registered with a proof are as safe as ever.";
 
+const HERE_ALONE =
+  "Without --public-url laptops that pair here come to this replica alone, and wait for it when it is gone.";
+
 /** What a service says is for programs to read, all of it, when that was asked for. */
 function noteOf(io: Io, { onEvent }: ReturnType<typeof servingOf>): (text: string) => void {
   return (text) => (onEvent ? onEvent("note", { detail: text }) : io.note(text));
@@ -136,6 +139,8 @@ async function stay(io: Io, options: ReplicaChoice, roles: ReplicaOptions["roles
   const name = nameOf(io, options);
   const nats = natsOf({ ...io.nats, ...options }, name);
   if (!nats) throw new InvalidArgumentError("Say with --nats where NATS is: nats://host:4222.");
+  if (publicUrl === undefined && roles.includes("controller") && !roles.includes("registry"))
+    throw new InvalidArgumentError("Say with --public-url where laptops and sandboxes reach relays and registries.");
   const serving = servingOf(io, options);
   interruption(serving.certificate && "SIGHUP");
   const note = noteOf(io, serving);
@@ -157,6 +162,7 @@ async function stay(io: Io, options: ReplicaChoice, roles: ReplicaOptions["roles
     tell(io, replica.urls);
     note(`A replica of the cluster ${name} is up: ${roles.join(", ")}. Ctrl-C ends it, and others go on.`);
     if (allowUnproven) note(UNPROVEN);
+    if (publicUrl === undefined && roles.includes("controller")) note(HERE_ALONE);
     await interrupted();
     note("Handing over what it has.");
     await replica.drain();

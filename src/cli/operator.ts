@@ -3,6 +3,8 @@ import { attach } from "../actors/caller.ts";
 import type { Mesh } from "../actors/mesh.ts";
 import { controllerHome } from "../cluster/directory.ts";
 import type { ClusterOperations } from "../cluster/household.ts";
+import { natsServers } from "../cluster/jetstream/servers.ts";
+import { MeshError } from "../errors.ts";
 import { SLOTS_MAX } from "../limits.ts";
 import { duration, integer, list } from "./arguments.ts";
 import { interruption } from "./interruption.ts";
@@ -81,14 +83,23 @@ async function reach(io: Io): Promise<AtCluster> {
 }
 
 export async function atCluster(io: Io, work: (cluster: AtCluster) => Promise<void>): Promise<void> {
-  interruption();
-  const cluster = await reach(io);
-  try {
-    await work(cluster);
-  } finally {
-    await cluster.close();
-  }
+  const signal = interruption();
+  const visit = async () => {
+    const cluster = await reach(io);
+    try {
+      await work(cluster);
+    } finally {
+      await cluster.close();
+    }
+  };
+  // What is begun in a directory is brought to its end; what is waited for elsewhere is left to whoever does it.
+  await (io.nats.nats === undefined ? visit() : Promise.race([visit(), abortOf(signal)]));
 }
+
+const abortOf = (signal: AbortSignal) =>
+  new Promise<never>((_, reject) => {
+    signal.addEventListener("abort", () => reject(new MeshError("aborted")), { once: true });
+  });
 
 // Pairings
 
@@ -183,7 +194,9 @@ async function status(io: Io): Promise<void> {
         ["online", result.up ? count(result.online.length, "agent") : null],
         ["pairings", String(result.grants)],
         ["offloads", `${result.running} running`],
-        ["directory", io.directory],
+        io.nats.nats === undefined
+          ? ["directory", io.directory]
+          : ["NATS", natsServers(io.nats.nats)?.addresses.join(", ")],
       ]),
     );
   });

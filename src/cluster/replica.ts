@@ -81,6 +81,7 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
       await state.close();
       throw error;
     });
+    for (const warning of work?.tasks?.warnings ?? []) onNote(warning);
     const urls = urlsOf(options.publicUrl ?? server.url);
     const here = urlsOf(server.inside.url);
     const serves = (role: ServerRole) => roles.includes(role);

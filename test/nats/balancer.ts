@@ -1,7 +1,7 @@
 import { connect, createServer, type Socket } from "node:net";
 
-// What stands before replicas: new connections go in turn to those that say they are ready, and connections to one that
-// stopped saying so are ended, as load balancers do.
+// What stands before replicas: new connections go in turn to those that say they are ready and serve what is asked for, and
+// connections to one that stopped saying so are ended, as load balancers do.
 
 const LOOK_EVERY_MS = 500;
 const LOOK_WAIT_MS = 1_000;
@@ -10,7 +10,12 @@ const LOOKS_MISSED_MAX = 3;
 export interface Target {
   readonly host: string;
   readonly port: number;
+  /** What it serves: a relay /ws, a registry all else; everything unless said. */
+  readonly role?: "relay" | "registry";
 }
+
+/** What a connection is for, by its first line. */
+const roleOf = (head: Buffer) => (/^GET \/ws[ ?]/.test(head.toString("latin1", 0, 16)) ? "relay" : "registry");
 
 export interface Balancer {
   readonly port: number;
@@ -39,15 +44,19 @@ export async function openBalancer(targets: readonly Target[]): Promise<Balancer
   await lookAll();
   const looking = setInterval(lookAll, LOOK_EVERY_MS);
 
-  const server = createServer((client) => {
-    const ready = targets.map((_, n) => n).filter((n) => missed[n] === 0);
-    const n = ready[turn++ % Math.max(1, ready.length)];
-    const target = n === undefined ? undefined : targets[n];
-    if (n === undefined || !target) {
+  function forward(client: Socket, head: Buffer): void {
+    const role = roleOf(head);
+    const able = targets.flatMap((target, n) =>
+      missed[n] === 0 && (target.role ?? role) === role ? [{ ...target, n }] : [],
+    );
+    const target = able[turn++ % Math.max(1, able.length)];
+    if (!target) {
       client.destroy();
       return;
     }
+    const { n } = target;
     const upstream = connect(target.port, target.host);
+    upstream.write(head);
     for (const [one, other] of [
       [client, upstream],
       [upstream, client],
@@ -61,6 +70,17 @@ export async function openBalancer(targets: readonly Target[]): Promise<Balancer
       });
       one.pipe(other);
     }
+  }
+  const waiting = new Set<Socket>();
+  const server = createServer((client) => {
+    waiting.add(client);
+    client.on("error", () => client.destroy());
+    client.on("close", () => waiting.delete(client));
+    client.once("data", (head) => {
+      waiting.delete(client);
+      client.pause();
+      forward(client, head);
+    });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const address = server.address();
@@ -72,7 +92,7 @@ export async function openBalancer(targets: readonly Target[]): Promise<Balancer
     },
     async close() {
       clearInterval(looking);
-      for (const all of sockets) for (const socket of all) socket.destroy();
+      for (const all of [...sockets, waiting]) for (const socket of all) socket.destroy();
       await new Promise((resolve) => server.close(resolve));
     },
   };

@@ -27,7 +27,8 @@ export interface NatsNode {
   stop(): Promise<void>;
 }
 
-function natsNode(host: string, advertised: string, port: number, args: readonly string[]): NatsNode {
+/** @param args what else is said to it */
+export function natsNode(port: number, args: readonly string[], host = "127.0.0.1", advertised = host): NatsNode {
   let process: ChildProcess | undefined;
   async function end(signal: "SIGKILL" | "SIGTERM"): Promise<void> {
     const child = process;
@@ -83,23 +84,16 @@ export async function natsNodes(
   const ports = await Promise.all(Array.from({ length: count }, freePort));
   const routes = await Promise.all(Array.from({ length: count }, freePort));
   const nodes = ports.map((port, n) =>
-    natsNode(host, advertised, port, [
-      "-js",
-      "-sd",
-      join(directory, String(n)),
-      "-n",
-      `n${n}`,
-      ...(count === 1
-        ? []
-        : [
-            "--cluster_name",
-            "kars",
-            "--cluster",
-            `nats://127.0.0.1:${routes[n]}`,
-            "--routes",
-            routes.map((route) => `nats://127.0.0.1:${route}`).join(","),
-          ]),
-    ]),
+    natsNode(
+      port,
+      [
+        ...["-js", "-sd", join(directory, String(n)), "-n", `n${n}`],
+        ...(count === 1 ? [] : ["--cluster_name", "kars", "--cluster", `nats://127.0.0.1:${routes[n]}`]),
+        ...(count === 1 ? [] : ["--routes", routes.map((route) => `nats://127.0.0.1:${route}`).join(",")]),
+      ],
+      host,
+      advertised,
+    ),
   );
   await Promise.all(nodes.map((node) => node.start()));
   return {

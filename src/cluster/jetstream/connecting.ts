@@ -41,7 +41,8 @@ function reasonOf(error: unknown, isTls: boolean, access: NatsAccess): string {
   if (/authorization violation|authentication/i.test(detail))
     return `${detail}: it wants credentials, or others: --nats-creds, or a user or token in --nats`;
   if (/certificate|self.signed/i.test(detail) && access.ca === undefined)
-    return `${detail}: name its authority with --nats-ca`;
+    // What Node itself advises comes after a semicolon, and is not for here.
+    return `${detail.split(";")[0]}: name its authority with --nats-ca`;
   if (isTls && access.cert === undefined && /timeout|alert|reset/i.test(detail))
     return `${detail}: it may want a certificate: --nats-cert and --nats-key`;
   return detail;

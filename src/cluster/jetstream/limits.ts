@@ -87,6 +87,8 @@ export const ENTRY_SETTLES_MS = 10 * MINUTE_MS;
 export const SEEN_REMEMBERED_MAX = 100_000;
 /** How long a controller is waited for while none answers, about as long as another takes to take over: then the cluster is not there. */
 export const CONTROLLER_WAIT_MS = 15 * SECOND_MS;
+/** How long an operator waits for it without a word: then it is said what is waited for. */
+export const ASKED_QUIETLY_MS = 2 * SECOND_MS;
 /** How long one that was reached may take for what it is asked, the longest of which is that a sandbox stands: then it is given up. */
 export const CONTROLLER_ANSWER_MS = 60 * SECOND_MS;
 /** What is asked of it and what it answers, since a message of NATS is at most 1 MB by default: more is refused. */
