@@ -2,7 +2,7 @@ import { type Contender, compare, type Row } from "./harness.ts";
 import { PATIENCE_MS } from "./laptop.ts";
 import { echoLanes, type Lanes, natsLanes } from "./relay-peers.ts";
 import type { Nats, Relay } from "./relays.ts";
-import { type Client, connect, freshIdentity } from "./scale/client.ts";
+import { type Client, comeBack, freshIdentity } from "./scale/client.ts";
 import { flow, type Lane, percentile, relayLane } from "./scale/lanes.ts";
 
 // Frames through relays: how many a second, and how long one takes.
@@ -19,7 +19,7 @@ export async function relayLanes(relays: readonly Relay[], pairs = PAIRS): Promi
   const client = async (index: number) => {
     const relay = relays[index % relays.length];
     if (!relay) throw new Error("There is no relay.");
-    const made = await connect(relay.said.relayUrl, freshIdentity());
+    const made = await comeBack([relay.said.relayUrl], freshIdentity(), Date.now() + PATIENCE_MS);
     clients.push(made);
     return made;
   };
