@@ -76,7 +76,8 @@ async function typed(home: string, args: readonly string[], answers: readonly (r
     home,
     ...args,
   ];
-  const env = { PATH: process.env.PATH, HOME: home, TERM: "dumb" };
+  const { PATH, NODE_COMPILE_CACHE } = process.env;
+  const env = { PATH, NODE_COMPILE_CACHE, HOME: home, TERM: "dumb" };
   const child = spawn("script", ["-qefc", words.join(" "), "/dev/null"], { env, stdio: ["pipe", "pipe", "inherit"] });
   const ended = new Promise<number | null>((resolve) => child.once("close", resolve));
   let screen = "";

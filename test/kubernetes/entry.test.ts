@@ -14,7 +14,7 @@ const ENTRY = fileURLToPath(new URL("../../src/cluster/sandbox-main.ts", import.
 
 function entry(...words: string[]): { child: ChildProcess; ended: Promise<{ code: number | null; text: string }> } {
   const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", ENTRY, ...words], {
-    env: { PATH: process.env.PATH },
+    env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE },
     stdio: ["ignore", "ignore", "pipe"],
   });
   let text = "";

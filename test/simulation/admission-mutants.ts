@@ -41,7 +41,7 @@ export const ADMISSION_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "confirmed-by-the-relay",
-    shownBy: 6,
+    shownBy: 24,
     breakage: "what the relay has counts as read by the peer, whatever session it is in",
     apply: committing((entries, system) =>
       entries.flatMap((entry) => {
@@ -64,17 +64,19 @@ export const ADMISSION_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "receipt-not-sent",
+    shownBy: 2,
     breakage: "a receipt that is owed counts as told without being sent",
     apply: without(({ type, kind }) => type === "SEND" && kind === "receipt"),
   },
   {
     name: "receipts-not-gathered",
+    shownBy: 2,
     breakage: "receipts that are owed are told to nobody",
     apply: replacing(Receipts.prototype, "soon", () => () => undefined),
   },
   {
     name: "vouching-ignored",
-    shownBy: 3,
+    shownBy: 12,
     breakage: "whoever is registered may talk to everyone",
     apply: replacing(
       Admission.prototype,
@@ -88,6 +90,7 @@ export const ADMISSION_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "vouching-for-others",
+    shownBy: 9,
     breakage: "the controller's word for an agent is for another one",
     apply: replacing(
       Grants.prototype,

@@ -6,7 +6,7 @@ export interface Mutant {
   readonly name: string;
   /** What is broken. */
   readonly breakage: string;
-  /** Few worlds show it: this one did, so that the hunt in `npm test` begins there. */
+  /** This world shows it, sooner than most or as one of few: the hunt in `npm test` begins there. */
   readonly shownBy?: number;
   readonly tampering?: Tampering;
   /** Breaks it; gives what repairs it. */

@@ -47,6 +47,7 @@ const hasty = (network: Network): Network => ({
 export const MUTANTS: readonly Mutant[] = [
   {
     name: "ack-before-commit",
+    shownBy: 9,
     breakage: "a message is acked before it is on disk",
     tampering: { network: hasty },
   },
@@ -183,6 +184,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "not-resumed-online",
+    shownBy: 19,
     breakage: "nothing that was pending is asked for again when the link comes up",
     apply: () => {
       const { start, resume } = ActorSystem.prototype;
@@ -200,11 +202,13 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "no-lanes",
+    shownBy: 24,
     breakage: "what belongs to one peer does not wait for what came before it",
     apply: replacing(Lanes.prototype, "run", () => (_, work) => work()),
   },
   {
     name: "received-forgotten",
+    shownBy: 19,
     breakage: "the ids of what was received are not in the snapshot",
     apply: replacing(
       MessagesProjection.prototype,
@@ -244,7 +248,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "prekeys-not-adopted",
-    shownBy: 3,
+    shownBy: 14,
     breakage: "nobody looks after prekeys once pairing has published them",
     apply: replacing(PreKeys.prototype, "adoption", () => () => []),
   },
