@@ -52,14 +52,19 @@ interface SdkClient {
   establishSessionWithPeer(did: string): Promise<unknown>;
   send(did: string, payload: unknown): Promise<void>;
   onMessage(handler: (from: string, payload: { readonly content: string }) => void): void;
+  onError(handler: (kind: string, peer: string, detail: string) => void): void;
 }
 export interface Sdk {
   readonly X3DHKeyManager: new (secret: Uint8Array, publicKey: Uint8Array) => object;
   readonly MeshClient: new (options: object) => SdkClient;
 }
 
-/** Two clients of the SDK, as they are when nothing is set. */
-export async function sdkPair(sdk: Sdk, { relayUrl, registryUrl }: Servers): Promise<Pair> {
+/** Two clients of the SDK, as they are when nothing is set. `failed` is told what they say of errors. */
+export async function sdkPair(
+  sdk: Sdk,
+  { relayUrl, registryUrl }: Servers,
+  failed: (kind: string, detail: string) => void = () => undefined,
+): Promise<Pair> {
   const client = ({ seed, publicKey, did }: Identity) =>
     new sdk.MeshClient({
       relayUrl,
@@ -70,6 +75,7 @@ export async function sdkPair(sdk: Sdk, { relayUrl, registryUrl }: Servers): Pro
     });
   const [mine, theirs] = [identityFromSeed(randomBytes(32)), identityFromSeed(randomBytes(32))];
   const [alice, bob] = [client(mine), client(theirs)];
+  for (const each of [alice, bob]) each.onError((kind, _, detail) => failed(kind, detail));
   await alice.connect();
   await bob.connect();
   await alice.establishSessionWithPeer(theirs.did);

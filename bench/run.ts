@@ -20,7 +20,7 @@ const SUBJECTS: readonly Subject[] = [commits, reopen, bytes, ratchet, delivery,
 const usage = () => `npm run bench [-- SUBJECT…] [--json]
 
 Measures ratios against named peers in one run and prints them as a table. Without a subject all of them are measured,
-and bench/results.md is written. Exit 1 when a goal does not hold.
+and bench/results.md is written. Exit 1 when a goal does not hold, or a subject could not be measured.
 
 ${SUBJECTS.map(({ name, about }) => `  ${name.padEnd(10)}${about}`).join("\n")}
 `;
@@ -44,14 +44,23 @@ async function main(): Promise<number> {
   }
   const chosen = SUBJECTS.filter(({ name }) => positionals.length === 0 || positionals.includes(name));
   const rows: Row[] = [];
-  for (const subject of chosen) rows.push(...(await subject.measure(tell)));
+  let complete = true;
+  for (const { name, measure } of chosen) {
+    try {
+      rows.push(...(await measure(tell)));
+    } catch (error) {
+      complete = false;
+      tell(`${name} could not be measured: ${error instanceof Error ? error.stack : error}`);
+    }
+  }
   const about = machine({ before: load, after: loadavg()[0] ?? 0 });
   const judged = rows.map((row) => ({ ...row, holds: holds(row) ?? null }));
   process.stdout.write(
     values.json ? `${JSON.stringify({ machine: about, rows: judged }, null, 2)}\n` : `${table(rows)}\n`,
   );
-  if (positionals.length === 0) await writeFile(new URL("results.md", import.meta.url), document(about, rows));
-  return judged.some((row) => row.holds === false) ? 1 : 0;
+  if (complete && positionals.length === 0)
+    await writeFile(new URL("results.md", import.meta.url), document(about, rows));
+  return complete && judged.every((row) => row.holds !== false) ? 0 : 1;
 }
 
 process.exitCode = await main();

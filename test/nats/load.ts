@@ -1,9 +1,8 @@
-import { randomBytes } from "node:crypto";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { call, openLaptop, type Servers } from "../../bench/laptop.ts";
-import { type Identity, identityFromSeed } from "../../src/crypto/index.ts";
+import type { Servers } from "../../bench/laptop.ts";
+import { type Pair as Conversation, oursPair, sdkPair } from "../../bench/pairs.ts";
 import { asMeshError } from "../../src/errors.ts";
 
 // A steady load of numbered messages, and what must be true of them. Ours: what `send` accepted arrives once and in order,
@@ -30,7 +29,7 @@ export interface Pair {
 
 class Ledger {
   readonly violations: string[] = [];
-  readonly #name: string;
+  readonly name: string;
   readonly #mayLose: boolean;
   #last = -1;
   heard = 0;
@@ -38,7 +37,7 @@ class Ledger {
   #longest = 0;
 
   constructor(name: string, mayLose: boolean) {
-    this.#name = name;
+    this.name = name;
     this.#mayLose = mayLose;
   }
 
@@ -47,9 +46,9 @@ class Ledger {
     this.#longest = Math.max(this.#longest, now - this.#lastAt);
     this.#lastAt = now;
     this.heard++;
-    if (number <= this.#last) this.violations.push(`${this.#name}: ${number} came again, or behind ${this.#last}`);
+    if (number <= this.#last) this.violations.push(`${this.name}: ${number} came again, or behind ${this.#last}`);
     else if (number !== this.#last + 1 && !this.#mayLose)
-      this.violations.push(`${this.#name}: ${number} came behind ${this.#last}`);
+      this.violations.push(`${this.name}: ${number} came behind ${this.#last}`);
     this.#last = Math.max(this.#last, number);
   }
 
@@ -74,7 +73,7 @@ const until = async (holds: () => boolean, patienceMs: number): Promise<boolean>
 };
 
 /** Says numbers at a steady pace until it is stopped. */
-function speaker(say: (number: number) => Promise<boolean>, everyMs = SAY_EVERY_MS) {
+function speaker(say: (number: number) => Promise<boolean>, everyMs: number) {
   let [next, said, isOn] = [0, 0, true];
   const speaking = (async () => {
     while (isOn) {
@@ -94,88 +93,68 @@ function speaker(say: (number: number) => Promise<boolean>, everyMs = SAY_EVERY_
   };
 }
 
-/** Two laptops of ours. */
-export async function ourPair(servers: Servers, directory: string, name: string, patienceMs: number): Promise<Pair> {
-  const alice = await openLaptop(servers, join(directory, `${name}-a`), `${name}-a`);
-  const bob = await openLaptop(servers, join(directory, `${name}-b`), `${name}-b`);
-  const [from, to] = [alice.core.keyring.identity.did, bob.core.keyring.identity.did];
-  const ledger = new Ledger(name, false);
-  let isOpen = true;
-  const listening = (async () => {
-    while (isOpen) {
-      const { messages } = await call(bob, "await", { from: [from], timeout_ms: 1_000 });
-      for (const { body } of messages) ledger.note(Number(body));
-    }
-  })();
-  const { said, stop } = speaker(async (number) => {
-    await call(alice, "send", { to, message: String(number) });
-    return true;
-  });
+/** Numbers said at a steady pace from one of two to the other, and what its ledger makes of them. */
+function underLoad(
+  { close }: Conversation,
+  ledger: Ledger,
+  say: (number: number) => Promise<boolean>,
+  everyMs: number,
+) {
+  const { said, stop } = speaker(say, everyMs);
   return {
-    name,
+    name: ledger.name,
     said,
     heard: () => ledger.heard,
     longestGap: () => ledger.longestGap(),
     violations: ledger.violations,
+    stop,
+    async close() {
+      await stop();
+      await close();
+    },
+  };
+}
+
+/** Two laptops of ours. */
+export async function ourPair(servers: Servers, directory: string, name: string, patienceMs: number): Promise<Pair> {
+  const conversation = await oursPair(servers, join(directory, name));
+  const ledger = new Ledger(name, false);
+  conversation.hears((content) => ledger.note(Number(content)));
+  const say = async (number: number) => {
+    await conversation.say(String(number));
+    return true;
+  };
+  const { stop, said, ...load } = underLoad(conversation, ledger, say, SAY_EVERY_MS);
+  return {
+    ...load,
+    said,
     async settle() {
       await stop();
       if (!(await until(() => ledger.heard >= said(), patienceMs)))
         ledger.violations.push(`${name}: ${ledger.heard} of ${said()} accepted messages arrived`);
     },
-    async close() {
-      await stop();
-      isOpen = false;
-      await listening;
-      await alice.close();
-      await bob.close();
-    },
   };
-}
-
-interface SdkClient {
-  connect(): Promise<void>;
-  disconnect(): Promise<void>;
-  establishSessionWithPeer(did: string): Promise<unknown>;
-  send(did: string, payload: unknown): Promise<void>;
-  onMessage(handler: (from: string, payload: { readonly content: string }) => void): void;
-  onError(handler: (kind: string, peer: string, detail: string) => void): void;
-}
-interface Sdk {
-  readonly X3DHKeyManager: new (secret: Uint8Array, publicKey: Uint8Array) => object;
-  readonly MeshClient: new (options: object) => SdkClient;
 }
 
 /** Where the suite of the published client installs it. */
 export const SDK_FOLDER = fileURLToPath(new URL("../../.cache/interop/", import.meta.url));
 
 /** Two of the published client, which the cluster lets in without a proof. */
-export async function publishedPair({ relayUrl, registryUrl }: Servers, patienceMs: number): Promise<Pair> {
-  const sdk: Sdk = createRequire(SDK_FOLDER)("@microsoft/agent-governance-sdk");
-  const client = ({ seed, publicKey, did }: Identity) =>
-    new sdk.MeshClient({
-      relayUrl,
-      registryUrl,
-      keyManager: new sdk.X3DHKeyManager(seed, publicKey),
-      agentDid: did,
-      displayName: did.slice(-8),
-    });
-  const [mine, theirs] = [identityFromSeed(randomBytes(32)), identityFromSeed(randomBytes(32))];
-  const [alice, bob] = [client(mine), client(theirs)];
-  await bob.connect();
-  await alice.connect();
-  await alice.establishSessionWithPeer(theirs.did);
+export async function publishedPair(servers: Servers, patienceMs: number): Promise<Pair> {
   const name = "published client";
   const ledger = new Ledger(name, true);
-  bob.onMessage((_, { content }) => ledger.note(Number(content)));
   // A session of the published client that has lost its way does not come back.
-  for (const client of [alice, bob]) {
-    client.onError((kind, _, detail) => {
+  const conversation = await sdkPair(
+    createRequire(SDK_FOLDER)("@microsoft/agent-governance-sdk"),
+    servers,
+    (kind, detail) => {
       if (kind !== "ws") ledger.violations.push(`${name}: ${kind}: ${detail}`);
-    });
-  }
+    },
+  );
+  conversation.hears((content) => ledger.note(Number(content)));
   const say = async (number: number) => {
     try {
-      await alice.send(theirs.did, { type: "message", content: String(number) });
+      await conversation.say(String(number));
       return true;
     } catch (error) {
       // It is not connected just now: what it does not take was not accepted.
@@ -183,13 +162,9 @@ export async function publishedPair({ relayUrl, registryUrl }: Servers, patience
       return false;
     }
   };
-  const { said, stop } = speaker(say, PUBLISHED_SAYS_EVERY_MS);
+  const { stop, ...load } = underLoad(conversation, ledger, say, PUBLISHED_SAYS_EVERY_MS);
   return {
-    name,
-    said,
-    heard: () => ledger.heard,
-    longestGap: () => ledger.longestGap(),
-    violations: ledger.violations,
+    ...load,
     async settle() {
       await stop();
       // Its session lives: what is said now arrives.
@@ -200,11 +175,6 @@ export async function publishedPair({ relayUrl, registryUrl }: Servers, patience
         return ledger.last > Math.max(before, 999_999);
       }, patienceMs);
       if (!lives) ledger.violations.push(`${name}: its session is dead`);
-    },
-    async close() {
-      await stop();
-      await alice.disconnect();
-      await bob.disconnect();
     },
   };
 }
