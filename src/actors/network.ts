@@ -1,7 +1,8 @@
-import { type IncomingMessage, request } from "node:http";
+import type { IncomingMessage } from "node:http";
 import type { Socket as Connection } from "node:net";
 import { Readable } from "node:stream";
 import { WebSocket } from "ws";
+import { request } from "../http.ts";
 import { FRAME_SIZE_MAX, LINK_OPEN_TIMEOUT_MS } from "../limits.ts";
 import { release } from "../memory.ts";
 import { CLOSE } from "../wire/frame.ts";

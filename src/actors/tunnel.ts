@@ -1,7 +1,7 @@
 import { once } from "node:events";
-import { request, STATUS_CODES } from "node:http";
 import { connect, isIP, type Socket } from "node:net";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
+import { request, STATUS_CODES } from "../http.ts";
 import { TUNNEL_TIMEOUT_MS } from "../limits.ts";
 import {
   hostOf,

@@ -1,7 +1,8 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { createServer as createTlsServer, type Server as TlsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { createServer } from "../http.ts";
 import { CLUSTER_CONNECTIONS_MAX, HTTP_TIMEOUT_MS } from "../limits.ts";
 import { callerOf } from "./address.ts";
 import { ADDRESS_CONNECTIONS_MAX, READER_WAIT_MS, SLOW_REQUESTS_EVERY_MS } from "./limits.ts";

@@ -1,6 +1,6 @@
-import { STATUS_CODES } from "node:http";
 import type { z } from "zod";
 import { asMeshError, type ErrorCode, MeshError } from "../errors.ts";
+import { STATUS_CODES } from "../http.ts";
 import { safeParse } from "../parse.ts";
 import type { Caller } from "./address.ts";
 import { firstIssue } from "./issue.ts";

@@ -1,9 +1,10 @@
 import { hash, randomBytes, timingSafeEqual } from "node:crypto";
-import { createServer, type IncomingMessage } from "node:http";
+import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { type WebSocket, WebSocketServer } from "ws";
 import type { Mesh } from "../actors/mesh.ts";
 import { asMeshError, MeshError } from "../errors.ts";
+import { createServer } from "../http.ts";
 import type { Ended, Shown } from "../page/protocol.ts";
 import { definitionOf } from "./definitions.ts";
 import { INSPECTOR_CONNECTIONS_MAX, VIEWER_CLOSE_WAIT_MS, VIEWER_MESSAGE_SIZE_MAX, VIEWERS_MAX } from "./limits.ts";

@@ -5,7 +5,8 @@ import { FRAME_TEXT_SIZE_MAX } from "../../limits.ts";
 import type { FrameText } from "../../wire/frame-text.ts";
 import type { Mail } from "../state.ts";
 import { type Bus, didOfToken, tokenOf, unavailable } from "./bus.ts";
-import { INLINE_SIZE_MAX, PART_SIZE } from "./limits.ts";
+import { ANSWER_WAIT_MS, INLINE_SIZE_MAX, PART_SIZE, PUT_PATIENCE_MS } from "./limits.ts";
+import { patiently } from "./patience.ts";
 
 // Frames as messages of NATS. The message's id says to whom and from whom it is; a long frame lies in parts beside its mailbox.
 
@@ -60,12 +61,15 @@ export const isLong = (bytes: Uint8Array): boolean => bytes.length > INLINE_SIZE
 /** How many parts a long frame takes. */
 export const partsOf = (bytes: Uint8Array): number => Math.ceil(bytes.length / PART_SIZE);
 
-/** Stores a long frame's parts under a key of their own. */
+/** Stores a long frame's parts under a key of their own. @throws MeshError `nats_unavailable`, `closed` */
 export async function storeParts(bus: Bus, to: string, bytes: Uint8Array): Promise<Parts> {
   const key = randomUUID();
   const count = partsOf(bytes);
-  for (let n = 0; n < count; n++)
-    await bus.js.publish(partSubject(bus, to, key, n), bytes.subarray(n * PART_SIZE, (n + 1) * PART_SIZE));
+  for (let n = 0; n < count; n++) {
+    const part = bytes.subarray(n * PART_SIZE, (n + 1) * PART_SIZE);
+    const options = { msgID: `${key} ${n}`, timeout: ANSWER_WAIT_MS };
+    await patiently(bus, PUT_PATIENCE_MS, () => bus.js.publish(partSubject(bus, to, key, n), part, options));
+  }
   return { key, count };
 }
 

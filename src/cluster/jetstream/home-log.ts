@@ -12,6 +12,7 @@ import {
   HOME_PATIENCE_MS,
   RETRY_REST_MS,
 } from "./limits.ts";
+import { isFull, patiently } from "./patience.ts";
 
 // The log of a home as its one writer has it. Every message is published with the position of the last one that the writer
 // knows, and NATS takes it only when that is the last there is. So of two writers one is refused with its next word, and
@@ -22,9 +23,6 @@ const NANOSECONDS = 1_000_000;
 const WRONG_LAST_SEQUENCE = 10_071;
 
 const isWrongLast = (error: unknown) => error instanceof JetStreamApiError && error.code === WRONG_LAST_SEQUENCE;
-/** The stream is full, or NATS has no room for it. */
-const isFull = (error: unknown): boolean =>
-  error instanceof Error && /maximum (messages|bytes)|resource limits exceeded|insufficient/i.test(error.message);
 const noSpace = (cause: unknown) => Object.assign(new Error("NATS has no room", { cause }), { code: "ENOSPC" });
 
 const rest = () => new Promise((resolve) => setTimeout(resolve, RETRY_REST_MS));
@@ -77,14 +75,10 @@ export class HomeLog {
   async #fence(): Promise<number> {
     const fence: Operation = { op: "fence" };
     const message = { writer: this.#writer, number: ++this.#number, operation: fence, bytes: new Uint8Array() };
-    for (const deadline = Date.now() + HOME_PATIENCE_MS; ; await rest()) {
-      try {
-        const { seq } = await this.#bus.js.publish(this.#subject, encodeMessage(message), { timeout: ANSWER_WAIT_MS });
-        return seq;
-      } catch (error) {
-        if (isFull(error) || Date.now() > deadline || this.#bus.nats.isClosed()) throw unavailable(error);
-      }
-    }
+    const { seq } = await patiently(this.#bus, HOME_PATIENCE_MS, () =>
+      this.#bus.js.publish(this.#subject, encodeMessage(message), { timeout: ANSWER_WAIT_MS }),
+    );
+    return seq;
   }
 
   /** Reads on by a consumer that is made for it, up to that position or as far as it goes without a loss. */

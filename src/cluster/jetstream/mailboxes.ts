@@ -1,4 +1,4 @@
-import { DiscardPolicy } from "@nats-io/jetstream";
+import { DiscardPolicy, type PubAck } from "@nats-io/jetstream";
 import { headers } from "@nats-io/transport-node";
 import { MeshError } from "../../errors.ts";
 import { MAILBOX_AGE_MAX_MS } from "../../limits.ts";
@@ -24,6 +24,7 @@ import {
 } from "./frames.ts";
 import { FifoLanes } from "./lanes.ts";
 import { ANSWER_WAIT_MS, DEDUPE_WINDOW_MS, PAIRS_REMEMBERED_MAX, PARTS_MAX, PUT_PATIENCE_MS } from "./limits.ts";
+import { isFull, patiently } from "./patience.ts";
 
 // The mail in streams of NATS, a subject a recipient, as many streams as the cluster has shards. The stream itself knows a
 // repetition, keeps what waits to its number a mailbox and to its age; who serves the recipient hears of what was stored.
@@ -35,10 +36,6 @@ const NANOSECONDS = 1_000_000;
 
 /** How the live word of a stored frame begins: `<position> <the position before it of this sender here, or 0> <time>`. */
 export const LIVE_HEADER = "Kars-Live";
-
-/** The stream is full in one of its ways. */
-const isFull = (error: unknown): boolean =>
-  error instanceof Error && /maximum (messages|bytes)|resource limits exceeded|insufficient/i.test(error.message);
 
 export async function openJetStreamMailboxes(bus: Bus): Promise<Mailboxes> {
   const common = { max_age: MAILBOX_AGE_MAX_MS * NANOSECONDS, discard: DiscardPolicy.New, allow_direct: true };
@@ -64,27 +61,24 @@ export async function openJetStreamMailboxes(bus: Bus): Promise<Mailboxes> {
     return Object.keys(state.subjects ?? {}).length + count <= PARTS_MAX;
   }
 
+  /** Stores the parts that a long frame needs. */
+  async function partsFor(to: string, bytes: Uint8Array): Promise<Parts | "full" | undefined> {
+    if (!isLong(bytes)) return undefined;
+    const hasRoom = await patiently(bus, PUT_PATIENCE_MS, () => hasRoomForParts(to, partsOf(bytes)));
+    return hasRoom ? storeParts(bus, to, bytes) : "full";
+  }
+
   /** Publishes until NATS says what became of it. */
-  async function publish(to: string, from: string, id: string, bytes: Uint8Array, parts: Parts | undefined) {
+  function publish(to: string, from: string, id: string, bytes: Uint8Array, parts: Parts | undefined) {
     const head = headers();
     if (parts) head.set(PARTS_HEADER, `${parts.key} ${parts.count}`);
-    const deadline = Date.now() + PUT_PATIENCE_MS;
-    for (;;) {
-      const begun = Date.now();
-      try {
-        return await bus.js.publish(mailSubject(bus, to), parts ? new Uint8Array() : bytes, {
-          msgID: messageId(to, from, id),
-          headers: head,
-          timeout: ANSWER_WAIT_MS,
-        });
-      } catch (error) {
-        if (isFull(error)) return "full";
-        if (Date.now() > deadline || bus.nats.isClosed()) throw unavailable(error);
-        // What failed at once would fail at once again.
-        const rest = begun + 250 - Date.now();
-        if (rest > 0) await new Promise((resolve) => setTimeout(resolve, rest));
-      }
-    }
+    return patiently(bus, PUT_PATIENCE_MS, () =>
+      bus.js.publish(mailSubject(bus, to), parts ? new Uint8Array() : bytes, {
+        msgID: messageId(to, from, id),
+        headers: head,
+        timeout: ANSWER_WAIT_MS,
+      }),
+    );
   }
 
   /** What is stored already may be this very frame, whose first answer was lost: then its parts are needed. */
@@ -101,19 +95,15 @@ export async function openJetStreamMailboxes(bus: Bus): Promise<Mailboxes> {
   async function put(to: string, from: string, id: string, frame: FrameText) {
     if (bus.nats.isClosed()) throw new MeshError("closed");
     const bytes = bytesOf(frame);
-    let parts: Parts | undefined;
-    if (isLong(bytes)) {
-      try {
-        if (!(await hasRoomForParts(to, partsOf(bytes)))) return "full";
-        parts = await storeParts(bus, to, bytes);
-      } catch (error) {
-        if (isFull(error)) return "full";
-        throw unavailable(error);
-      }
-    }
-    const ack = await publish(to, from, id, bytes, parts);
-    if (ack === "full") {
-      if (parts) void dropParts(bus, to, parts);
+    let parts: Awaited<ReturnType<typeof partsFor>>;
+    let ack: PubAck;
+    try {
+      parts = await partsFor(to, bytes);
+      if (parts === "full") return "full";
+      ack = await publish(to, from, id, bytes, parts);
+    } catch (error) {
+      if (!isFull(error)) throw error;
+      if (parts && parts !== "full") void dropParts(bus, to, parts);
       return "full";
     }
     if (ack.duplicate) {

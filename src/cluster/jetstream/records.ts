@@ -2,8 +2,9 @@ import { randomUUID } from "node:crypto";
 import { JetStreamApiError, jetstreamManager, type StoredMsg } from "@nats-io/jetstream";
 import { headers } from "@nats-io/transport-node";
 import { MeshError } from "../../errors.ts";
-import { type Bus, unavailable } from "./bus.ts";
+import type { Bus } from "./bus.ts";
 import { ANSWER_WAIT_MS, CHANGE_JITTER_MS, CHANGE_PATIENCE_MS, CHANGE_TRIES_MAX } from "./limits.ts";
+import { patiently } from "./patience.ts";
 
 // Records in a bucket that many change at once: each change names the one that it stands on, and of two that stand on the
 // same one NATS takes one.
@@ -65,21 +66,11 @@ export async function openRecords(
   const subject = (key: string) => `$KV.${bus.name(name)}.${key}`;
 
   /** Asks NATS again while it elects and heals. @throws MeshError `nats_unavailable`, `closed` */
-  async function patiently<T>(ask: () => Promise<T>): Promise<T> {
-    const deadline = Date.now() + CHANGE_PATIENCE_MS;
-    for (;;) {
-      const begun = Date.now();
-      try {
-        return await ask();
-      } catch (error) {
-        if (bus.nats.isClosed()) throw new MeshError("closed", undefined, { cause: error });
-        if (Date.now() > deadline) throw unavailable(error);
-      }
-      // What failed at once would fail at once again.
-      await pause(Math.max(0, begun + ANSWER_WAIT_MS / 8 - Date.now()));
-      if (options.inMemory && bus.awayMs === 0) await begin().catch(() => undefined); // The next attempt tells.
-    }
-  }
+  const ask = <T>(question: () => Promise<T>): Promise<T> =>
+    patiently(bus, CHANGE_PATIENCE_MS, question, () =>
+      // The next attempt tells what comes of it.
+      options.inMemory && bus.awayMs === 0 ? begin().catch(() => undefined) : undefined,
+    );
 
   const last = (key: string) => streams.getMessage(stream, { last_by_subj: subject(key) });
   const recordOf = (message: Pick<StoredMsg, "data" | "seq" | "time"> | null): RecordAt =>
@@ -90,10 +81,10 @@ export async function openRecords(
   return {
     stream,
     subject,
-    read: (key) => patiently(async () => recordOf(await last(key))),
-    glance: (key) => patiently(async () => recordOf(await direct.getMessage(stream, { last_by_subj: subject(key) }))),
+    read: (key) => ask(async () => recordOf(await last(key))),
+    glance: (key) => ask(async () => recordOf(await direct.getMessage(stream, { last_by_subj: subject(key) }))),
     put: (key, value) =>
-      patiently(async () => {
+      ask(async () => {
         await bus.js.publish(subject(key), value, { timeout: ANSWER_WAIT_MS });
       }),
     async write(key, value, on) {
@@ -103,7 +94,7 @@ export async function openRecords(
       head.set("Nats-Expected-Last-Subject-Sequence", String(on));
       const msgID = on === 0 ? change : `${key} ${on}`;
       let isUncertain = false;
-      return patiently(async () => {
+      return ask(async () => {
         try {
           const { duplicate, seq } = await bus.js.publish(subject(key), value, {
             msgID,
@@ -124,7 +115,7 @@ export async function openRecords(
       });
     },
     erase: (revision) =>
-      patiently(async () => {
+      ask(async () => {
         try {
           await streams.deleteMessage(stream, revision, false);
         } catch (error) {

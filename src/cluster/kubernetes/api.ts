@@ -1,6 +1,6 @@
-import { STATUS_CODES } from "node:http";
 import type { KubeConfig, V1Job, V1NetworkPolicy, V1Secret } from "@kubernetes/client-node";
 import { MeshError } from "../../errors.ts";
+import { STATUS_CODES } from "../../http.ts";
 import { safeParse } from "../../parse.ts";
 import { API_TIMEOUT_MS, WATCH_MS } from "./limits.ts";
 import { podSelectorOf } from "./manifests.ts";
