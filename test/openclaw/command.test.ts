@@ -63,12 +63,7 @@ test("openclaw mesh, /mesh and the gateway's methods show one node", async (cont
   assert.match(wrong.stdout, /^\{"error":\{"code":"input_invalid",.*See openclaw mesh send --help\."\}\}$/m);
 
   const gateway = await openclaw.gateway();
-  const call = async (method: string, params: object): Promise<unknown> => {
-    const args = ["gateway", "call", method, "--json", "--params", JSON.stringify(params)];
-    const { code, stdout, stderr } = await openclaw.run(args);
-    assert.equal(code, 0, `${method}: ${stdout}\n${stderr}\n${gateway.log()}`);
-    return JSON.parse(stdout);
-  };
+  const call = openclaw.calls();
   const sessionKey = "agent:main:chat";
   let asked = 0;
   /** Types into a chat; the answer is there when the run has ended. */
@@ -100,7 +95,6 @@ test("openclaw mesh, /mesh and the gateway's methods show one node", async (cont
 
   const status = z.object({ did: z.string(), name: z.string(), link: z.object({ state: z.string() }) });
   assert.deepEqual(status.parse(await call("mesh.status", {})), { did, name: "alice", link: { state: "online" } });
-  assert.deepEqual(await call("mesh.offloads", {}), { offloads: [] });
 
   for (const message of ["/mesh status", "/mesh inbox all", "/mesh decline bob"]) await type(message);
   const [shown = "", listed = "", declined = ""] = await answers();
@@ -117,6 +111,8 @@ test("openclaw mesh, /mesh and the gateway's methods show one node", async (cont
   assert.match((await gateway.get("/kars-mesh/inspect/actors")).text, /^\{"actors":\[\{"stream":"pairing\//);
   assert.equal((await gateway.get("/kars-mesh/inspect", false)).status, 401);
 
+  const called = await openclaw.run(["gateway", "call", "mesh.offloads", "--json"]);
+  assert.deepEqual([called.code, JSON.parse(called.stdout)], [0, { offloads: [] }], called.stderr);
   const beside = await openclaw.run(["mesh", "whoami", "--json"]);
   assert.equal(beside.code, 0, beside.stderr);
   assert.equal(z.object({ did: z.string() }).parse(JSON.parse(beside.stdout)).did, did);

@@ -207,15 +207,21 @@ function isPromised(version) {
 const { values } = parseArgs({ options: { releases: { type: "string" }, check: { type: "boolean", default: false } } });
 const chosen = values.releases?.split(",") ?? RELEASES;
 layOutPackage();
+for (const version of chosen) install(version);
 const seen = [];
-for (const version of chosen) {
-  const row = await inScope((scope) => examine(scope, version)).catch((error) => {
-    const held = Object.fromEntries(Object.keys(CHECKS).map((name) => [name, firstLine(error.message)]));
-    return { version, built: "", held };
-  });
-  console.log([rowOf(row), ...reasonsOf(row)].join("\n"));
-  seen.push(row);
+const waiting = [...chosen.entries()];
+async function examineThem() {
+  for (let next = waiting.shift(); next; next = waiting.shift()) {
+    const [n, version] = next;
+    seen[n] = await inScope((scope) => examine(scope, version)).catch((error) => {
+      const held = Object.fromEntries(Object.keys(CHECKS).map((name) => [name, firstLine(error.message)]));
+      return { version, built: "", held };
+    });
+    console.log([rowOf(seen[n]), ...reasonsOf(seen[n])].join("\n"));
+  }
 }
+// One starts while the other waits.
+await Promise.all([examineThem(), examineThem()]);
 const broken = seen.filter(({ version, held }) => isPromised(version) && NEEDED.some((name) => held[name] !== true));
 for (const { version } of broken) console.error(`package.json promises ${version}, and it does not work there.`);
 let isStale = false;

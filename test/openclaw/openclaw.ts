@@ -3,7 +3,8 @@ import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { homedir, tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
 import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { openCluster } from "../../src/cluster/local.ts";
@@ -15,7 +16,8 @@ const cache = fileURLToPath(new URL("../../.cache/openclaw", import.meta.url));
 export const packageFolder = join(cache, "package");
 const NEWEST: Installation = { program: join(cache, "node_modules/openclaw/openclaw.mjs"), node: process.execPath };
 const GATEWAY_TOKEN = "test-gateway-token";
-const START_WAIT_MS = 60_000;
+const START_WAIT_MS = 120_000;
+const CALLS = fileURLToPath(new URL("calls.mjs", import.meta.url));
 const NETWORK =
   /^(?:npm_config_(?:registry|cafile|cache|userconfig)|node_extra_ca_certs|ssl_cert_(?:file|dir)|(?:https?|all|no)_proxy)$/i;
 
@@ -61,6 +63,8 @@ export interface OpenClaw {
   configure(extra: Extra): Promise<void>;
   /** Starts a gateway; `invoke` calls a tool in it. */
   gateway(): Promise<Gateway>;
+  /** Opens OpenClaw's client of the gateway, which calls its methods one by one. @throws what the gateway refuses */
+  calls(): (method: string, params: object) => Promise<unknown>;
 }
 
 export interface Gateway {
@@ -136,6 +140,11 @@ export async function openOpenClaw(test: Scope, extra: Extra = {}, options: Open
   const setting = Object.entries(env).map(([variable, value]) => `${variable}=${quoted(value ?? "")}`);
   const words = [...setting, quoted(installation.node), quoted(installation.program)];
   await writeFile(script, `cd ${quoted(folder)} && exec env -i ${words.join(" ")} "$@"\n`);
+  const endsWithTheTest = (child: ChildProcess) =>
+    test.after(async () => {
+      if (child.exitCode === null && child.signalCode === null) child.kill("SIGKILL");
+      await endOf(child);
+    });
   const start = (args: readonly string[]) => {
     const child = spawn(installation.node, [installation.program, ...args], {
       cwd: folder,
@@ -149,10 +158,7 @@ export async function openOpenClaw(test: Scope, extra: Extra = {}, options: Open
     child.stderr.setEncoding("utf8").on("data", (text: string) => {
       output.stderr += text;
     });
-    test.after(async () => {
-      if (child.exitCode === null && child.signalCode === null) child.kill("SIGKILL");
-      await endOf(child);
-    });
+    endsWithTheTest(child);
     return { child, output };
   };
 
@@ -165,6 +171,22 @@ export async function openOpenClaw(test: Scope, extra: Extra = {}, options: Open
       const { child, output } = start(args);
       await once(child, "close");
       return { code: child.exitCode, ...output };
+    },
+    calls() {
+      const child = spawn(installation.node, [CALLS, dirname(installation.program)], {
+        cwd: folder,
+        env,
+        stdio: ["pipe", "pipe", "inherit"],
+      });
+      endsWithTheTest(child);
+      const answers = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+      return async (method, params) => {
+        child.stdin.write(`${JSON.stringify([method, params])}\n`);
+        const { value } = await answers.next();
+        const { result, error } = JSON.parse(value ?? '{"error": "the client ended"}');
+        if (error !== undefined) throw new Error(`${method}: ${error}`);
+        return result;
+      };
     },
     async gateway() {
       const { child, output } = start(["gateway", "run"]);

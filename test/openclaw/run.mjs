@@ -9,4 +9,4 @@ layOutPackage();
 const SUITES = ["load", "command", "agent", "push", "peers", "runner", "restart", "install", "policy"];
 const chosen = process.argv.slice(2);
 const tests = (chosen.length > 0 ? chosen : SUITES).map((name) => `${root}test/openclaw/${name}.test.ts`);
-run(process.execPath, ["--test", "--test-concurrency=1", "--test-timeout=300000", ...tests]);
+run(process.execPath, ["--test", "--test-concurrency=2", "--test-timeout=300000", ...tests]);
