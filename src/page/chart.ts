@@ -12,10 +12,18 @@ export class Chart {
   #kind: string | undefined;
   #shown = "";
   #row = -1;
+  /** Of the place, in pixels. Whoever asks the document for it has all of it laid out at once. */
+  #room = { width: 0, height: 0 };
+  /** Whether all of the drawing is seen. */
+  #isWhole = false;
 
   constructor() {
     this.#charts = fetch("charts.json").then((response) => response.json());
-    new ResizeObserver(() => this.#fit()).observe(this.#place);
+    new ResizeObserver(() => {
+      this.#room = { width: this.#place.clientWidth - MARGIN, height: this.#place.clientHeight - MARGIN };
+      this.#fit();
+      this.#center();
+    }).observe(this.#place);
   }
 
   render(view: View): void {
@@ -84,14 +92,16 @@ export class Chart {
     const drawing = this.#place.querySelector("svg");
     if (!drawing) return;
     const { width, height } = drawing.viewBox.baseVal;
-    const room = Math.min((this.#place.clientWidth - MARGIN) / width, (this.#place.clientHeight - MARGIN) / height);
+    const room = Math.min(this.#room.width / width, this.#room.height / height);
     const scale = Math.max(SCALE_LEAST, Math.min(1, room));
+    this.#isWhole = scale <= room;
     drawing.setAttribute("width", String(width * scale));
     drawing.setAttribute("height", String(height * scale));
   }
 
   /** Brings the innermost active state into sight. */
   #center(): void {
+    if (this.#isWhole) return;
     const box = [...this.#place.querySelectorAll<SVGElement>(".state.active")].at(-1)?.getBoundingClientRect();
     if (!box) return;
     const place = this.#place.getBoundingClientRect();

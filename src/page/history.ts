@@ -23,6 +23,8 @@ export class History {
   /** By stream: the last row of all, and the last one at the moment. */
   readonly #newest: number[] = [];
   readonly #last: number[] = [];
+  /** By stream: the note that came last. */
+  readonly #noted: number[] = [];
   /** What peers are called, by DID. */
   readonly #names = new Map<string, string>();
   #moment: Moment = 0;
@@ -56,7 +58,8 @@ export class History {
   }
 
   #learn(stream: number, note: number): void {
-    if (note === 0) return;
+    if (note === 0 || this.#noted[stream] === note) return;
+    this.#noted[stream] = note;
     const name = this.words[stream] ?? "";
     if (name.startsWith("conversation/")) this.#names.set(name.slice("conversation/".length), this.words[note] ?? "");
   }

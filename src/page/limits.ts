@@ -5,4 +5,4 @@ export const STATE_PAUSE_MS = 60;
 /** How long it must before the address tells of it, since browsers let that be done only so often. */
 export const LINK_PAUSE_MS = 250;
 /** How long it waits with showing while what is recorded comes. */
-export const LOADING_PAUSE_MS = 200;
+export const LOADING_PAUSE_MS = 500;

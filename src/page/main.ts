@@ -3,6 +3,7 @@ import { Chart } from "./chart.ts";
 import { Details } from "./details.ts";
 import { clock, day, the, write } from "./dom.ts";
 import { Events } from "./events.ts";
+import { listen, token } from "./feed.ts";
 import { History } from "./history.ts";
 import { LINK_PAUSE_MS, LOADING_PAUSE_MS } from "./limits.ts";
 import { Offloads } from "./offloads.ts";
@@ -12,8 +13,6 @@ import { showElsewhere } from "./stately.ts";
 import type { Doing, View } from "./view.ts";
 
 // The inspector: everything on it shows one moment of the history. `#stream=…&at=…` is a link to an actor and a commit.
-
-const token = new URL(location.href).searchParams.get("token") ?? "";
 
 const history = new History();
 const live = new Map<string, Live>();
@@ -77,12 +76,10 @@ function render(): void {
   if (isLive) history.go(history.length);
   const view: View = { history, live, chosen, query, onlyChosen, isLive };
   actors.render(view);
-  if (chosen === undefined) {
-    chosen = actors.beside(undefined, 1);
-    if (chosen !== undefined) {
-      render();
-      return;
-    }
+  if (chosen === undefined && actors.first !== undefined) {
+    chosen = actors.first;
+    render();
+    return;
   }
   chart.render(view);
   details.render(view);
@@ -160,10 +157,11 @@ function say(state: "up" | "down", text: string): void {
   write(place, text);
 }
 
-const feed = new WebSocket(`ws://${location.host}/feed?${new URLSearchParams({ token })}`);
-feed.addEventListener("open", () => say("up", "connected"));
-feed.addEventListener("message", ({ data }) => hear(JSON.parse(String(data))));
-feed.addEventListener("close", ({ reason }) => say("down", reason || "the inspector has ended: this is what was seen"));
+listen(
+  (text) => hear(JSON.parse(text)),
+  () => say("up", "connected"),
+  (reason) => say("down", reason || "the inspector has ended: this is what was seen"),
+);
 
 // What a person does
 
