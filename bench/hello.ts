@@ -12,7 +12,8 @@ import { call, ports } from "./laptop.ts";
 
 const ROUNDS = 15;
 const GOAL_MS = 500;
-const program = fileURLToPath(new URL("../src/cli/kars-local.ts", import.meta.url));
+/** As it is installed: what is compiled needs no compiling when a sandbox starts. */
+const program = fileURLToPath(new URL("../dist/cli/kars-local.js", import.meta.url));
 
 const operator = (...args: readonly string[]): ChildProcess =>
   spawn(process.execPath, [program, ...args], { stdio: ["ignore", "pipe", "inherit"] });
