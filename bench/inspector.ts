@@ -21,6 +21,8 @@ const [REPLAY_GOAL, LOAD_GOAL_MS] = [20_000, 500];
 const [RATE, SECONDS, STEP_MS] = [500, 5, 20];
 const LAG_GOAL_MS = 500;
 const LOOK_EVERY_MS = 5;
+/** A new window of Chromium loads hundreds of modules of its own at first. */
+const WINDOW_MS = 1_500;
 
 /** A mesh of which nobody asks anything. */
 const silent: Parameters<typeof startInspector>[0] = {
@@ -65,6 +67,7 @@ async function isShown(page: Page, events: number): Promise<void> {
 async function load(browser: Browser, url: string, events: number): Promise<number> {
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 } });
   const page = await context.newPage();
+  await pause(WINDOW_MS);
   const begin = performance.now();
   await page.goto(url);
   await isShown(page, events);

@@ -12,6 +12,7 @@ function run(...words) {
 }
 run(tsc, "-p", "tsconfig.build.json");
 run(tsc, "-p", "tsconfig.page.json");
+run("scripts/page.mjs");
 for (const name of ["index.html", "style.css"]) cpSync(`${root}src/page/${name}`, `${root}dist/page/${name}`);
 run("--disable-warning=ExperimentalWarning", "scripts/charts.ts");
 for (const name of ["openclaw.plugin.json", "skills"]) {
