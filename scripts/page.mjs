@@ -4,6 +4,8 @@ import { fileURLToPath } from "node:url";
 import { rolldown } from "rolldown";
 
 const ENTRIES = ["feed", "main"];
+/** The inspector's server speaks it too. */
+const PROTOCOL = "protocol.js";
 
 const page = fileURLToPath(new URL("../dist/page/", import.meta.url));
 const bundle = await rolldown({
@@ -11,5 +13,5 @@ const bundle = await rolldown({
 });
 const { output } = await bundle.write({ dir: page, entryFileNames: "[name].js" });
 await bundle.close();
-const made = new Set(output.map(({ fileName }) => fileName));
-for (const name of readdirSync(page)) if (name.endsWith(".js") && !made.has(name)) rmSync(page + name);
+const kept = new Set([PROTOCOL, ...output.map(({ fileName }) => fileName)]);
+for (const name of readdirSync(page)) if (name.endsWith(".js") && !kept.has(name)) rmSync(page + name);
