@@ -1,5 +1,6 @@
 /**
- * What is used of `node:http`. Imported by name, Node would load everything that module gives, the whole of its fetch among it:
- * half of the time that a command takes to start.
+ * What is used of `node:http`. Imported by name, Node would load everything that module gives, the whole of its fetch among it,
+ * longer than Node itself takes to start. Where a Node is too old to have this call, the opening of a home says so.
  */
-export const { createServer, request, STATUS_CODES } = process.getBuiltinModule("node:http");
+export const { createServer, request, STATUS_CODES }: typeof import("node:http") =
+  process.getBuiltinModule?.("node:http") ?? {};

@@ -20,9 +20,11 @@ export class Chart {
   constructor() {
     this.#charts = fetch("charts.json").then((response) => response.json());
     new ResizeObserver(() => {
+      const isFirst = this.#room.width === 0;
       this.#room = { width: this.#place.clientWidth - MARGIN, height: this.#place.clientHeight - MARGIN };
       this.#fit();
-      this.#center();
+      // Later it stays where the person has scrolled it.
+      if (isFirst) this.#center();
     }).observe(this.#place);
   }
 
