@@ -99,7 +99,7 @@ export const EARLY_SIZE_MAX = 64 * MiB;
 /** Frames of one peer that wait their turn in memory: further ones are left at the relay, which gives them again. */
 export const INBOUND_FRAMES_MAX = 1_000;
 export const INBOUND_SIZE_MAX = 256 * MiB;
-/** Peers of whom a knock could not be judged that are remembered, so that what comes behind it waits: the oldest is forgotten. */
+/** Peers that are remembered for what could not be judged, or came out of order, just now: the oldest is forgotten. */
 export const UNJUDGED_PEERS_MAX = 4_096;
 /** What is kept ready of frames that are sealed and not yet on the wire: any other is built again from its message key. */
 export const SEALED_FRAMES_SIZE_KEPT = 4 * MiB;
@@ -152,6 +152,15 @@ export const UNREADABLE_DELAY_MS = SECOND_MS;
 export const UNREADABLE_EVERY_MS = 30 * SECOND_MS;
 /** Messages that were sealed more than once whose last frame's id is remembered, to know them by: the oldest is forgotten. */
 export const REFRAMED_KEPT = 256;
+/** Messages that one arrival notice names: further ones are named by the next notice. */
+export const ARRIVALS_MAX = 256;
+/** How long arrivals are gathered before a peer is told of them over a plain relay: one notice names many. */
+export const ARRIVAL_DELAY_MS = 100;
+/** How often a peer is told, and listened to, that messages are missing: each time it sends all of them again. */
+export const MISSING_EVERY_MS = SECOND_MS;
+/** When a message that a peer has not confirmed is sent again over a plain relay: doubled from the first to the last, which repeats. */
+export const RESEND_MIN_MS = 5 * SECOND_MS;
+export const RESEND_MAX_MS = 5 * MINUTE_MS;
 /** How long receipts are gathered before they are sent: one message tells of many. */
 export const RECEIPT_DELAY_MS = SECOND_MS;
 /** Messages of which a peer is told at once when so many are owed; and that may be owed while it is away: the oldest are forgotten. */

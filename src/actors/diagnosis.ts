@@ -47,7 +47,9 @@ export function standingOf(states: Iterable<readonly [stream: string, state: Act
   const state = pairings.find(({ snapshot }) => snapshot.context === pairing);
   const prekeys = contexts<PreKeysContext>("prekeys").find(({ controller }) => controller === pairing?.controller);
   const conversations = contexts<ConversationContext>("conversation");
-  const bodies = conversations.flatMap(({ outbox, handling }) => [...outbox, ...handling].map(({ body }) => body));
+  const bodies = conversations.flatMap(({ outbox, unconfirmed, handling }) =>
+    [...outbox, ...unconfirmed, ...handling].map(({ body }) => body),
+  );
   return {
     pairing: pairing
       ? {

@@ -3,6 +3,7 @@ import { EARLY_FRAMES_MAX, INBOUND_FRAMES_MAX, INBOUND_SIZE_MAX, RETRY_MIN_MS, U
 import { release } from "../memory.ts";
 import type { Knock, Message, RoutedFrame } from "../wire/frame.ts";
 import type { Admission } from "./admission.ts";
+import type { Arrivals } from "./arrivals.ts";
 import type { Core } from "./core.ts";
 import { EarlyFrames } from "./early.ts";
 import type { Knocks } from "./knocks.ts";
@@ -35,6 +36,7 @@ export class IncomingMail {
   readonly #admission: Admission;
   readonly #reception: Reception;
   readonly #unreadable: Unreadable;
+  readonly #arrivals: Arrivals;
   /** Frames that came before a session that could read them. */
   readonly #early = new EarlyFrames();
   /** Frames that came and are not taken over yet, by peer: a plain relay has them no more. */
@@ -51,8 +53,16 @@ export class IncomingMail {
   /** Peers whose knock is left at the relay: what follows it comes again behind it, and is not taken before. */
   readonly #behindKnock = new Set<string>();
 
-  constructor(core: Core, sessions: Sessions, knocks: Knocks, admission: Admission, unreadable: Unreadable) {
+  constructor(
+    core: Core,
+    sessions: Sessions,
+    knocks: Knocks,
+    admission: Admission,
+    unreadable: Unreadable,
+    arrivals: Arrivals,
+  ) {
     this.#core = core;
+    this.#arrivals = arrivals;
     this.#knocks = knocks;
     this.#admission = admission;
     this.#unreadable = unreadable;
@@ -156,11 +166,25 @@ export class IncomingMail {
   /** The frame is dealt with, durably: until then a disk that refuses has it taken again. */
   #done(frame: RoutedFrame): void {
     this.#drop(frame);
-    if (frame.type === "message") release(frame.ciphertext);
+    if (frame.type === "message") {
+      release(frame.ciphertext);
+      this.#confirm(frame);
+    }
     this.#core.link.ack(frame);
     const left = this.#left.get(frame.from);
     if (left) left.progress = true;
     this.#fetchLeft(frame.from);
+  }
+
+  /** A peer that sends again what is not confirmed is told what is here. One that is held is told nothing. */
+  #confirm({ from: peer, id, message_id = id, after }: Message): void {
+    if (after !== undefined && !this.#admission.isHeld(peer) && this.#reception.knows(peer, message_id))
+      this.#arrivals.confirm(peer, message_id);
+  }
+
+  /** Whether a message was sent after another one that is not here. Its sender sends both again. */
+  #isAhead({ from: peer, after }: Message): boolean {
+    return typeof after === "string" && !this.#reception.knows(peer, after);
   }
 
   /** A failure is told, unless it is the end of the node or a disk that refuses: then the frame is taken again. */
@@ -205,7 +229,13 @@ export class IncomingMail {
           this.#heldBack.add(frame.from);
           return;
         }
-        const durable = this.#reception.take(frame, this.#untakenKnocks.has(frame.from));
+        if (this.#isAhead(frame) && this.#early.count(frame.from) === 0 && this.#reception.canRead(frame.from)) {
+          this.#arrivals.missing(frame.from);
+          break;
+        }
+        const durable = this.#isAhead(frame)
+          ? "later"
+          : this.#reception.take(frame, this.#untakenKnocks.has(frame.from));
         if (durable === "later") this.#keepForLater(frame);
         // The next message need not wait for the disk: it shares the next sync. The ack does wait.
         else

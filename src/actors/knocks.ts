@@ -14,6 +14,7 @@ import type { SessionContext } from "../machines/session/events.ts";
 import type { SecretPatch } from "../store/secrets.ts";
 import { type Knock, type KnockAccept, type KnockReject, knockText } from "../wire/frame.ts";
 import type { Admission } from "./admission.ts";
+import type { Arrivals } from "./arrivals.ts";
 import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
 import { Keyring } from "./keyring.ts";
 import type { Membership } from "./membership.ts";
@@ -40,9 +41,18 @@ export class Knocks {
   readonly #sessions: Sessions;
   readonly #admission: Admission;
   readonly #unreadable: Unreadable;
+  readonly #arrivals: Arrivals;
 
-  constructor(core: Core, membership: Membership, sessions: Sessions, admission: Admission, unreadable: Unreadable) {
+  constructor(
+    core: Core,
+    membership: Membership,
+    sessions: Sessions,
+    admission: Admission,
+    unreadable: Unreadable,
+    arrivals: Arrivals,
+  ) {
     this.#core = core;
+    this.#arrivals = arrivals;
     this.#unreadable = unreadable;
     this.#membership = membership;
     this.#sessions = sessions;
@@ -179,6 +189,7 @@ export class Knocks {
   }
 
   async onAccept(frame: KnockAccept): Promise<void> {
+    if (frame.arrived) return this.#arrivals.onNotice(frame);
     const context = this.#contextOf(frame.knock_id);
     if (context?.peer !== frame.from || context.role !== "initiator") return;
     const session = frame.knock_id;

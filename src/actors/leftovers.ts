@@ -13,22 +13,23 @@ export async function removeLeftovers(disk: Disk, home: string): Promise<void> {
   }
 }
 
-/** Only what waits to be sent or handed over lies in blobs. */
+/** Only what may have to be sent, or handed over, lies in blobs. */
 export function blobsInUse(system: ActorSystem): Set<string> {
   const used = new Set<string>();
   for (const [, state] of system.streams("conversation")) {
-    const { outbox, handling }: ConversationContext = state.snapshot.context;
-    for (const { body } of [...outbox, ...handling]) if ("blob" in body) used.add(body.blob);
+    const { outbox, unconfirmed, handling }: ConversationContext = state.snapshot.context;
+    for (const { body } of [...outbox, ...unconfirmed, ...handling]) if ("blob" in body) used.add(body.blob);
   }
   return used;
 }
 
-/** Only frames that the relay does not have need their message keys: those of each peer's outbox, by peer and id. */
+/** Only frames that may have to be sent need their message keys, by peer and id of the message. */
 export function framesInUse(system: ActorSystem): Map<string, Set<string>> {
   const used = new Map<string, Set<string>>();
   for (const [, state] of system.streams("conversation")) {
-    const { peer, outbox }: ConversationContext = state.snapshot.context;
-    if (outbox.length > 0) used.set(peer, new Set(outbox.map(({ id }) => id)));
+    const { peer, outbox, unconfirmed }: ConversationContext = state.snapshot.context;
+    const kept = [...unconfirmed.filter(({ resend }) => resend), ...outbox];
+    if (kept.length > 0) used.set(peer, new Set(kept.map(({ id }) => id)));
   }
   return used;
 }

@@ -74,6 +74,10 @@ export class Link {
   get online(): boolean {
     return this.#online;
   }
+  /** Whether the link is up, at a relay that does not say what it has on disk. */
+  get isPlain(): boolean {
+    return this.#online && !this.#acknowledges;
+  }
 
   /** What the live machine shows. */
   get context(): LinkContext | undefined {
@@ -129,16 +133,19 @@ export class Link {
     for (const resolve of this.#waiting.splice(0)) resolve();
   }
 
-  /** Puts a frame on the wire if the link is up. `taken` is called when the relay has it; never, if the link goes down before. */
-  transmit(frame: RoutedFrame | { readonly id: string }, taken: (proof: Proof) => void): void {
+  /**
+   * Puts a frame on the wire if the link is up. `taken` is called when the relay has it; never, if the link goes down before.
+   * @param isHeld whether it counts as on the wire until it is disowned, also when the relay has it
+   */
+  transmit(frame: RoutedFrame | { readonly id: string }, taken: (proof: Proof) => void, isHeld = false): void {
     if (!this.#online) return;
     const { id } = frame;
-    if (this.#acknowledges) this.#awaiting.set(id, taken);
+    if (this.#acknowledges || isHeld) this.#awaiting.set(id, taken);
     this.#socket?.send(writeFrame(frame));
     if (!this.#acknowledges) taken("written");
   }
 
-  /** Whether a frame is on the wire, and the relay has not said yet what became of it. */
+  /** Whether a frame is on the wire, and nobody has said yet what became of it. */
   awaits(id: string): boolean {
     return this.#awaiting.has(id);
   }

@@ -4,6 +4,7 @@ import type { Body } from "../machines/definition.ts";
 import type { Journal } from "../store/journal.ts";
 import type { Protection, StoreKey, Wish } from "../store/key.ts";
 import { Admission } from "./admission.ts";
+import { Arrivals } from "./arrivals.ts";
 import { Bodies } from "./bodies.ts";
 import type { Core } from "./core.ts";
 import type { Performers } from "./effects.ts";
@@ -60,6 +61,7 @@ export class MeshNode {
   readonly sessions: Sessions;
   readonly knocks: Knocks;
   readonly receipts: Receipts;
+  readonly arrivals: Arrivals;
   readonly outgoing: OutgoingMail;
   readonly incoming: IncomingMail;
   readonly plaintext: Plaintext;
@@ -99,6 +101,7 @@ export class MeshNode {
       // Knocks go before the messages that need them.
       onUp: () => {
         system.resume("session");
+        this.arrivals.onUp();
         system.resume("conversation");
         // A disk that refuses is told of already, and the effect is asked for again.
         this.membership.asking
@@ -125,9 +128,12 @@ export class MeshNode {
     this.sessions = new Sessions(this.core, this.admission);
     const unreadable = new Unreadable(this.core, journal);
     this.#unreadable = unreadable;
-    this.knocks = new Knocks(this.core, this.membership, this.sessions, this.admission, unreadable);
-    this.receipts = new Receipts(this.core);
     this.outgoing = new OutgoingMail(this.core);
+    const arrivals = new Arrivals(this.core, this.sessions, this.outgoing);
+    this.outgoing.watcher = arrivals;
+    this.arrivals = arrivals;
+    this.knocks = new Knocks(this.core, this.membership, this.sessions, this.admission, unreadable, arrivals);
+    this.receipts = new Receipts(this.core);
     const onWork = async (work: Work): Promise<Verdict> =>
       (await options.onWork?.(work)) ??
       (await sandboxes.handle(work)) ??
@@ -147,7 +153,7 @@ export class MeshNode {
       const isOver = stream.startsWith("offload/") && !snapshot.matches("active");
       if (isOver && snapshot.context.sandbox.did !== null) handling.again(snapshot.context.sandbox.did);
     });
-    this.incoming = new IncomingMail(this.core, this.sessions, this.knocks, this.admission, unreadable);
+    this.incoming = new IncomingMail(this.core, this.sessions, this.knocks, this.admission, unreadable, arrivals);
     this.plaintext = new Plaintext(this.core, this.membership.asking, {
       current: () => this.membership.current,
       isDeclined: (peer) => this.admission.isDeclined(peer),
@@ -171,6 +177,7 @@ export class MeshNode {
       },
       forget: ({ peer }: { peer: string }) => {
         this.outgoing.forget(peer);
+        arrivals.forget(peer);
         handling.forget(peer);
       },
       discard: ({ bodies: gone }: { bodies: readonly Body[] }) => bodies.discard(gone),
@@ -268,6 +275,7 @@ export class MeshNode {
     // What is under way comes to its end; what waits behind a frame that can no more be judged must not overtake it.
     this.incoming.pause();
     this.receipts.close();
+    this.arrivals.close();
     this.#unreadable.close();
     link.disconnect();
     system.stop();

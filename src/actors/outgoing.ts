@@ -109,8 +109,25 @@ export function compose(core: Core, peer: string, payload: PayloadInput, id = uu
 const contextOf = (core: Core, peer: string): ConversationContext | undefined =>
   core.system.decided(conversationOf(peer))?.snapshot.context;
 
+/** Messages that a relay may have lost and the peer has not confirmed, oldest first. */
+export const resendable = (context: ConversationContext | undefined): readonly Outgoing[] =>
+  context?.unconfirmed.filter(({ resend }) => resend) ?? [];
+
+/** All that may have to be put on the wire, in its order. */
+export const lineOf = (context: ConversationContext | undefined): readonly Outgoing[] => [
+  ...resendable(context),
+  ...(context?.outbox ?? []),
+];
+
+/** Who is told that a message which the peer is to confirm is on the wire. */
+export interface Watcher {
+  watch(peer: string): void;
+}
+
 export class OutgoingMail {
   readonly #core: Core;
+  /** Watches for messages to be confirmed. */
+  watcher: Watcher | undefined;
   readonly #frames = new SealedFrames();
   /** What the relay has just said that it has, by peer. */
   readonly #taken = new Map<string, string[]>();
@@ -266,18 +283,25 @@ export class OutgoingMail {
       ciphertext,
       ...(item.sealed.frame !== undefined && { message_id: id }),
     };
-    const outbox = contextOf(this.#core, peer)?.outbox ?? [];
-    const after = outbox[outbox.findIndex((candidate) => candidate.id === id) + 1]?.id;
+    const context = contextOf(this.#core, peer);
+    const line = lineOf(context);
+    const index = line.findIndex((candidate) => candidate.id === id);
+    // A plain relay may lose it: a peer that confirms what arrives is sent it until it does.
+    const isConfirmed = link.isPlain && context?.extensions.includes("arrivals") === true;
     const { nonce } = item.sealed;
-    link.transmit(frame, (proof) => {
+    const taken = (proof: Proof) => {
       // Sealed anew meanwhile, it goes in another frame: of that the relay has said nothing.
       const now = contextOf(this.#core, peer)?.outbox.find((candidate) => candidate.id === id);
       if (now?.sealed?.nonce !== nonce) return;
       this.#frames.delete(peer, id);
       if (proof === "accepted") this.#accepted(peer, id);
-      else this.#transmitted(peer, [id], proof);
-    });
-    return after;
+      else this.#transmitted(peer, [id], proof, isConfirmed);
+    };
+    if (isConfirmed) {
+      link.transmit({ ...frame, after: line[index - 1]?.id ?? null }, taken, true);
+      this.watcher?.watch(peer);
+    } else link.transmit(frame, taken);
+    return line[index + 1]?.id;
   }
 
   /** The relay has a message: what it says in one go becomes one event. */
@@ -295,10 +319,11 @@ export class OutgoingMail {
     });
   }
 
-  #transmitted(peer: string, ids: readonly string[], proof: Proof): void {
+  #transmitted(peer: string, ids: readonly string[], proof: Proof, isConfirmed = false): void {
     const { system, note } = this.#core;
-    const { durable } = system.commit([{ stream: conversationOf(peer), event: { type: "TRANSMITTED", ids, proof } }], {
-      forgotten: Keyring.sentNames(peer, ids),
+    const event = { type: "TRANSMITTED", ids, proof, ...(isConfirmed && { resend: true }) };
+    const { durable } = system.commit([{ stream: conversationOf(peer), event }], {
+      forgotten: isConfirmed ? [] : Keyring.sentNames(peer, ids),
       // A crash before it is durable sends the identical frame again: a relay that says so much knows it, and so does the peer.
       lazy: proof === "accepted",
     });
@@ -314,12 +339,12 @@ export class OutgoingMail {
     const { system, link } = this.#core;
     const isUnderway = ({ id, sealed }: Outgoing) =>
       link.awaits(sealed?.frame ?? id) || this.#taken.get(peer)?.includes(id) === true;
-    const outbox = contextOf(this.#core, peer)?.outbox ?? [];
-    const index = outbox.findIndex((candidate) => candidate.id === id);
-    const [before, item] = [outbox[index - 1], outbox[index]];
+    const line = lineOf(contextOf(this.#core, peer));
+    const index = line.findIndex((candidate) => candidate.id === id);
+    const [before, item] = [line[index - 1], line[index]];
     if (!link.online || !item?.sealed || isUnderway(item) || (before && !isUnderway(before))) return undefined;
     const durable: ConversationContext | undefined = system.state(conversationOf(peer))?.snapshot.context;
-    const written = durable?.outbox.find((candidate) => candidate.id === id);
+    const written = lineOf(durable).find((candidate) => candidate.id === id);
     return written?.sealed?.session === item.sealed.session ? item : undefined;
   }
 

@@ -8,7 +8,7 @@ import { type Payload, parsePayload } from "../wire/payload.ts";
 import type { Admission } from "./admission.ts";
 import { type Core, conversationOf, sessionOf } from "./core.ts";
 import { Keyring, type Ratchet } from "./keyring.ts";
-import { type Draft, entriesOnly, kindOf } from "./outgoing.ts";
+import { type Draft, kindOf } from "./outgoing.ts";
 import { closing } from "./session-end.ts";
 import type { Sessions } from "./sessions.ts";
 import type { Unreadable } from "./unreadable.ts";
@@ -22,6 +22,12 @@ export interface PeerCounters {
   unreadable: number;
   /** Frames of a peer that was declined. */
   refused: number;
+}
+
+/** What a message tells. */
+interface News extends Draft {
+  /** Messages of ours of which it says that they arrived. */
+  readonly delivered?: readonly string[];
 }
 
 interface Opened {
@@ -52,6 +58,16 @@ export class Reception {
     const counters = this.counters.get(peer) ?? { duplicates: 0, unreadable: 0, refused: 0 };
     counters[counter]++;
     this.counters.set(peer, counters);
+  }
+
+  /** Whether there is a session with a peer. */
+  canRead(peer: string): boolean {
+    return this.#sessions.known.of(peer).length > 0;
+  }
+
+  /** Whether a message of a peer is here, or on its way to the disk. */
+  knows(peer: string, id: string): boolean {
+    return this.#arriving.has(`${peer} ${id}`) || this.#core.messages.wasReceived(peer, id);
   }
 
   /**
@@ -94,7 +110,7 @@ export class Reception {
     }
     const conversation = conversationOf(peer);
     if (isKnown) this.count(peer, "duplicates");
-    const news: Draft = isKnown ? { entries: [], secrets: {} } : this.#newsOf(frame, id, session, result.plaintext);
+    const news: News = isKnown ? { entries: [], secrets: {} } : this.#newsOf(frame, id, session, result.plaintext);
     release(result.plaintext);
     const disproved = kdf && this.#sessions.endDisproved(peer, kdf);
     const { accepted, durable } = system.commit(
@@ -120,6 +136,8 @@ export class Reception {
       {
         atomic: true,
         before: news.before,
+        // What the peer has is not sent again.
+        forgotten: Keyring.sentNames(peer, news.delivered ?? []),
         secrets: {
           ...news.secrets,
           ...disproved?.secrets,
@@ -147,14 +165,15 @@ export class Reception {
   }
 
   /** What a message tells the conversation: its words, or what became of ours. */
-  #newsOf(frame: Message, id: string, session: string, plaintext: Uint8Array): Draft {
+  #newsOf(frame: Message, id: string, session: string, plaintext: Uint8Array): News {
     const stream = conversationOf(frame.from);
     const text = isFileChunk(plaintext) ? undefined : decodeText(plaintext);
     const payload: Payload | undefined = text === undefined ? undefined : parsePayload(text);
     // Who was never written to has nothing to acknowledge: of one that is held it is kept, and bounded, with all it says.
     if (payload?.type === "mesh:receipt" && !this.#admission.isHeld(frame.from)) {
       const { delivered, read } = payload;
-      return entriesOnly({ stream, event: { type: "ACKNOWLEDGED", id, session, delivered, read } });
+      const entries = [{ stream, event: { type: "ACKNOWLEDGED", id, session, delivered, read } }];
+      return { entries, secrets: {}, delivered: [...delivered, ...read] };
     }
     const kind = text === undefined ? "part" : payload ? kindOf(payload) : "work";
     const { body, size, secrets, before } = this.#core.bodies.seal(frame.from, text ?? plaintext, kind !== "chat");

@@ -17,9 +17,10 @@ export function closing(
   const context: ConversationContext | undefined = core.system.decided(stream)?.snapshot.context;
   const { outbox = [], unconfirmed = [] } = context ?? {};
   const inVain = outbox.filter((item) => item.sealed?.session === session);
-  const sealed = inVain.map(({ id }) => id);
+  const again = unconfirmed.filter((item) => item.resend && item.sealed?.session === session);
+  const sealed = [...inVain, ...again].map(({ id }) => id);
   // The relay may still say that it has one of these frames: that is not the frame in which the message goes then.
-  core.link.disown(inVain.map((item) => item.sealed?.frame ?? item.id));
+  core.link.disown([...inVain, ...again].map((item) => item.sealed?.frame ?? item.id));
   const unread = unconfirmed.filter((item) => item.sealed?.session === session).map(({ id }) => id);
   const ids = refused ? [...unread, ...outbox.map(({ id }) => id)] : unread;
   const event = refused ? { type: "UNDELIVERABLE", ids, code } : { type: "UNSENT", ids };

@@ -58,6 +58,7 @@ export async function settle(node: MeshNode, waitMs: number, signal: AbortSignal
     // What asks a registry that does not answer runs for as long as that lasts.
     await noLaterThan(ports.clock, deadline, lanes.idle());
     await node.journal.drained();
+    node.arrivals.flush();
     if (!node.receipts.flush() && isSettled()) return;
   }
 }

@@ -4,6 +4,7 @@ import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { Entry, Journal } from "../store/journal.ts";
 import { type KnockReject, unreadableText } from "../wire/frame.ts";
 import { type Core, conversationOf, isoNow } from "./core.ts";
+import { lineOf, resendable } from "./outgoing.ts";
 import { identityOf } from "./peer-keys.ts";
 import { closing } from "./session-end.ts";
 import { wordedAt } from "./words.ts";
@@ -87,7 +88,7 @@ export class Unreadable {
     const { from: peer, frames = [], signature = "" } = report;
     const now = ports.clock.now();
     if (now - (this.#healedAt.get(peer) ?? Number.NEGATIVE_INFINITY) < UNREADABLE_EVERY_MS) return;
-    if (this.#lost(peer, frames).length === 0) return;
+    if (this.#lost(peer, frames).length + this.#sealedIn(peer, frames).length === 0) return;
     const { key } = await identityOf(registry(), peer);
     if (!verify(key, utf8.encode(unreadableText(report)), base64.decode(signature))) return;
     this.#healedAt.set(peer, now);
@@ -97,14 +98,25 @@ export class Unreadable {
       const found = entry && !entry.forgotten ? await wordedAt(this.#core, this.#journal, entry) : undefined;
       if (found) returned.push({ stream: conversationOf(peer), event: { type: "RETURNED", ...found } });
     }
-    if (returned.length === 0) return;
-    const session = this.#contextOf(peer)?.session;
-    const closed = session
-      ? closing(this.#core, session, peer, { reason: "the peer could not read what it sealed", code: "peer_refused" })
-      : undefined;
+    const sessions = new Set(this.#sealedIn(peer, frames));
+    if (returned.length + sessions.size === 0) return;
+    const current = this.#contextOf(peer)?.session ?? null;
+    if (current !== null) sessions.add(current);
+    const closed = [...sessions].map((session) =>
+      closing(this.#core, session, peer, { reason: "the peer could not read what it sealed", code: "peer_refused" }),
+    );
     // Each goes before all that is queued: the oldest last, so that it is the first.
-    await system.commit([...returned.reverse(), ...(closed?.entries ?? [])], { secrets: closed?.secrets }).durable;
-    if (session) keyring.forgot(session);
+    await system.commit([...returned.reverse(), ...closed.flatMap(({ entries }) => entries)], {
+      secrets: Object.assign({}, ...closed.map(({ secrets }) => secrets)),
+    }).durable;
+    for (const session of sessions) keyring.forgot(session);
+  }
+
+  /** The sessions of those of these frames that are sent until they are confirmed: what they sealed goes again when they end. */
+  #sealedIn(peer: string, frames: readonly string[]): string[] {
+    return resendable(this.#contextOf(peer)).flatMap(({ id, sealed }) =>
+      sealed && frames.includes(sealed.frame ?? id) ? [sealed.session] : [],
+    );
   }
 
   /** Ids of messages whose last frame is among these, and that are not known to have arrived; the oldest first. */
@@ -115,6 +127,7 @@ export class Unreadable {
       if (found) return [found.id];
       return reframed.some(({ id }) => id === frame) ? [] : [frame];
     });
-    return ids.filter((id) => this.#core.messages.outgoing(peer, id)?.state === "sent");
+    const isKept = new Set(lineOf(this.#contextOf(peer)).map(({ id }) => id));
+    return ids.filter((id) => !isKept.has(id) && this.#core.messages.outgoing(peer, id)?.state === "sent");
   }
 }

@@ -1,11 +1,11 @@
 import { z } from "zod";
-import { FRAME_SIZE_MAX, UNREADABLE_FRAMES_MAX } from "../limits.ts";
+import { ARRIVALS_MAX, FRAME_SIZE_MAX, UNREADABLE_FRAMES_MAX } from "../limits.ts";
 import { base64Exact, Did, Id, KeyId, Timestamp, U32 } from "./text.ts";
 
 // The relay's frames: JSON text over a WebSocket, standard base64 with padding. Unknown extra fields are kept, because the
 // relay forwards them and extensions live there.
 
-const version = z.literal(1);
+const version = z.literal(1).optional();
 
 /** The features that a side announces in `extensions`; the other uses only what was announced. */
 export const EXTENSIONS = ["accepted"] as const;
@@ -62,7 +62,25 @@ export const Knock = z.looseObject({
 export const knockText = ({ from, to, id, establishment: { ik, ek, spk, otk } }: Knock): string =>
   ["kars-knock-v1", from, to, id, ik, ek, spk ?? "", otk ?? ""].join("|");
 
-export const KnockAccept = z.looseObject({ ...routed, type: z.literal("knock_accept"), knock_id: Id });
+export const KnockAccept = z.looseObject({
+  ...routed,
+  type: z.literal("knock_accept"),
+  knock_id: Id,
+  /**
+   * Extension, for peers that announce `arrivals`: ids of messages of theirs that are on this side's disk, with Ed25519 over
+   * `arrivedText` by the key that `public_key` is. `missing`: messages before another one have not come; they are to be sent again.
+   */
+  arrived: z.array(Id).max(ARRIVALS_MAX).optional(),
+  missing: z.boolean().optional(),
+  /** The sender's Ed25519 key, whose hash is its DID. */
+  public_key: base64Exact(32).optional(),
+  signature: base64Exact(64).optional(),
+});
+
+/** What the signature of an arrival notice covers: utf8(`kars-arrived-v1|<from>|<to>|<ts>|<true or false>|<JSON of the ids>`). */
+export const arrivedText = ({ from, to, ts, missing = false, arrived = [] }: KnockAccept): string =>
+  ["kars-arrived-v1", from, to, ts ?? "", missing, JSON.stringify(arrived)].join("|");
+
 export const KnockReject = z.looseObject({
   ...routed,
   type: z.literal("knock_reject"),
@@ -91,6 +109,11 @@ export const Message = z.looseObject({
    * holds the first frame would take a second one of the same id for a repetition.
    */
   message_id: Id.optional(),
+  /**
+   * Extension, to peers that announce `arrivals`, over a relay that does not say `accepted`: the sender sends this message again
+   * until the peer confirms it. The id of the message before it that is not confirmed yet; null when there is none.
+   */
+  after: Id.nullable().optional(),
 });
 
 /** Extension: `sender` says whose frame it is, since ids are the sender's own and two may choose the same. */

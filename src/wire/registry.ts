@@ -56,7 +56,7 @@ export type PreKeysResponse = z.infer<typeof PreKeysResponse>;
 export const PreKeysCount = z.looseObject({ one_time_count: z.int().min(0) });
 
 /** The extensions that an agent announces in its record, as one metadata entry: names with spaces between them. */
-export const AGENT_EXTENSIONS = ["signed-knocks", "receipts", "resends", "files"] as const;
+export const AGENT_EXTENSIONS = ["signed-knocks", "receipts", "resends", "files", "arrivals"] as const;
 export const EXTENSIONS_ENTRY = "extensions";
 
 /**

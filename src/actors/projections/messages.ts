@@ -18,6 +18,7 @@ const Event = z.discriminatedUnion("type", [
   z.object({ type: z.literal("RETURNED"), id: z.string() }),
   z.object({ type: z.literal("UNSENT"), ids: z.array(z.string()) }),
   z.object({ type: z.literal("UNDELIVERABLE"), ids: z.array(z.string()) }),
+  z.object({ type: z.literal("ARRIVED"), ids: z.array(z.string()) }),
   z.object({
     type: z.literal("ACKNOWLEDGED"),
     id: z.string(),
@@ -92,6 +93,9 @@ export class MessagesProjection implements Projection {
         this.#remember(keyOf(peer, event.id));
         this.#mark(peer, event.delivered, "delivered");
         this.#mark(peer, event.read, "read");
+        return;
+      case "ARRIVED":
+        this.#mark(peer, event.ids, "delivered");
         return;
       case "HELD":
       case "DECLINED":

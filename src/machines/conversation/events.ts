@@ -34,7 +34,15 @@ export const ConversationEventSchema = z.discriminatedUnion("type", [
     frame: Id.optional(),
   }),
   /** The relay has it: it said so (`accepted`), or it took the bytes and cannot say more (`written`). */
-  z.object({ type: z.literal("TRANSMITTED"), ids: z.array(Id), proof: z.enum(["accepted", "written"]) }),
+  z.object({
+    type: z.literal("TRANSMITTED"),
+    ids: z.array(Id),
+    proof: z.enum(["accepted", "written"]),
+    /** The relay may lose them, and the peer confirms what it gets: they are kept, and sent again until it does. */
+    resend: z.literal(true).optional(),
+  }),
+  /** The peer said, signed, that these messages are on its disk. */
+  z.object({ type: z.literal("ARRIVED"), ids: z.array(Id) }),
   /** The peer has shown that it holds the session: what was sealed in it can be read there. */
   z.object({ type: z.literal("CONFIRMED"), session: Id }),
   /** The relay took these in a session that the peer never had: they are to be sealed anew. */
@@ -101,6 +109,8 @@ export interface Outgoing {
   };
   /** It was encrypted before, in a session that is lost: the relay may hold that frame under the message's id. */
   readonly again?: true;
+  /** A relay that may lose it took it: it is sent again until the peer confirms it. */
+  readonly resend?: true;
 }
 
 export interface ConversationContext {
@@ -124,7 +134,10 @@ export interface ConversationContext {
   readonly proved: readonly string[];
   /** It speaks plaintext, and is the one peer from which that is taken. Never again when it was heard sealed. */
   readonly plain: boolean;
-  /** What the relay took in other sessions, oldest first: if such a one is lost, nobody could read them. */
+  /**
+   * What the relay took and the peer may not have, oldest first: sealed in a session that the peer has not shown to hold, so
+   * that nobody could read it if that session is lost; or taken by a relay that may lose it (`resend`).
+   */
   readonly unconfirmed: readonly Outgoing[];
   /** The last frames of messages that were sealed more than once. */
   readonly reframed: readonly { readonly id: string; readonly frame: string }[];

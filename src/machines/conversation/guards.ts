@@ -33,7 +33,7 @@ export const guards = {
     (!context.proved.includes(event.session) ||
       context.unconfirmed.some(({ sealed }) => sealed?.session === event.session)),
   isKept: ({ context, event }: Args) =>
-    (event.type === "UNSENT" || event.type === "UNDELIVERABLE") &&
+    (event.type === "UNSENT" || event.type === "UNDELIVERABLE" || event.type === "ARRIVED") &&
     [...context.unconfirmed, ...context.outbox].some((item) => event.ids.includes(item.id)),
   /** No session ever was with it that it has shown to hold. */
   isUnsealed: ({ context }: Args) => context.session === null && context.proved.length === 0,

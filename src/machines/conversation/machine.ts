@@ -10,6 +10,7 @@ import {
 } from "./events.ts";
 import { guards } from "./guards.ts";
 import {
+  arrived,
   blobsOf,
   givenUp,
   idsOf,
@@ -50,6 +51,9 @@ const discard = (enqueue: Enqueue, bodies: readonly Body[]) => {
 
 const waitingFor = (outbox: readonly Outgoing[], sealed: boolean) =>
   idsOf(outbox.filter((item) => (item.sealed !== undefined) === sealed));
+
+/** What a relay may have lost, and the peer has not confirmed. */
+const doubtful = ({ unconfirmed }: ConversationContext) => idsOf(unconfirmed.filter(({ resend }) => resend));
 
 const transmitPlain = {
   type: "transmitPlain",
@@ -137,8 +141,18 @@ const conversation = setup({
     ),
     takeOut: enqueueActions(({ context, event, enqueue }) => {
       if (event.type !== "TRANSMITTED") return;
-      discard(enqueue, transmittedBodies(context, event.ids));
-      enqueue.assign(transmitted(context, event.ids));
+      const resend = event.resend === true;
+      discard(enqueue, transmittedBodies(context, event.ids, resend));
+      enqueue.assign(transmitted(context, event.ids, resend));
+    }),
+    takeArrival: enqueueActions(({ context, event, enqueue }) => {
+      if (event.type !== "ARRIVED") return;
+      discard(enqueue, blobsOf([...context.unconfirmed, ...context.outbox], event.ids));
+      enqueue.assign(arrived(context, event.ids));
+    }),
+    sendAgain: enqueueActions(({ context, enqueue }) => {
+      const ids = doubtful(context);
+      if (ids.length > 0) enqueue({ type: "transmit", params: { peer: context.peer, ids } });
     }),
     giveUp: enqueueActions(({ context, event, enqueue }) => {
       if (event.type !== "UNDELIVERABLE") return;
@@ -221,6 +235,7 @@ const conversation = setup({
       actions: assign(({ context, event }) => ({ owed: paid(context, event) })),
     },
     TRANSMITTED: { guard: "isWaiting", actions: "takeOut" },
+    ARRIVED: { guard: "isKept", actions: "takeArrival" },
     UNDELIVERABLE: { guard: "isKept", actions: "giveUp" },
     SESSION_LOST: { actions: "unseal" },
     NAMED: {
@@ -247,7 +262,7 @@ const conversation = setup({
     VERIFIED: { actions: assign(({ event }) => ({ verified: event.at })) },
     UNVERIFIED: { actions: assign({ verified: null }) },
     FORGOTTEN: { actions: "loseWords" },
-    RESUMED: { actions: "attend" },
+    RESUMED: { actions: ["attend", "sendAgain"] },
   },
   states: {
     closed: {
@@ -282,7 +297,9 @@ const conversation = setup({
           { guard: "isFinal", target: "closed" },
           { target: "waiting", actions: assign(({ context }) => ({ attempts: context.attempts + 1 })) },
         ],
-        RESUMED: { actions: ["attend", { type: "establish", params: ({ context }) => ({ peer: context.peer }) }] },
+        RESUMED: {
+          actions: ["attend", "sendAgain", { type: "establish", params: ({ context }) => ({ peer: context.peer }) }],
+        },
       },
     },
     waiting: {
@@ -327,8 +344,10 @@ const conversation = setup({
         RESUMED: {
           actions: [
             "attend",
-            enqueueActions(({ context: { peer, outbox }, enqueue }) => {
-              const [sealed, unsealed] = [waitingFor(outbox, true), waitingFor(outbox, false)];
+            enqueueActions(({ context, enqueue }) => {
+              const { peer, outbox } = context;
+              const sealed = [...doubtful(context), ...waitingFor(outbox, true)];
+              const unsealed = waitingFor(outbox, false);
               if (sealed.length > 0) enqueue({ type: "transmit", params: { peer, ids: sealed } });
               if (unsealed.length > 0) enqueue({ type: "seal", params: { peer, ids: unsealed } });
             }),

@@ -54,13 +54,18 @@ function prepended(items: readonly Outgoing[], back: readonly Outgoing[]): Outgo
 const isProved = ({ proved }: Context, { sealed }: Outgoing) => sealed !== undefined && proved.includes(sealed.session);
 
 /** It is sealed once more, by another session. */
-const anew = ({ sealed, ...item }: Outgoing): Outgoing => ({ ...item, again: true });
+const anew = ({ sealed, resend, ...item }: Outgoing): Outgoing => ({ ...item, again: true });
 
-/** The relay has these. */
-export function transmitted(context: Context, ids: readonly string[]): Partial<Context> {
+/**
+ * The relay has these.
+ * @param resend it may lose them: they are kept until the peer confirms them
+ */
+export function transmitted(context: Context, ids: readonly string[], resend: boolean): Partial<Context> {
   // What was unsealed meanwhile goes again: it is of the frame that was lost that the relay speaks.
   const gone = context.outbox.filter(({ id, sealed }) => sealed && ids.includes(id));
-  const unconfirmed = gone.filter((item) => !isProved(context, item));
+  const unconfirmed = resend
+    ? gone.map((item) => ({ ...item, resend }))
+    : gone.filter((item) => !isProved(context, item));
   return {
     outbox: without(context.outbox, idsOf(gone)),
     unconfirmed: unconfirmed.length > 0 ? appended(context.unconfirmed, unconfirmed) : context.unconfirmed,
@@ -75,11 +80,22 @@ export const written = (context: Context, ids: readonly string[]): Partial<Conte
 };
 
 /** Of what the relay has now, the bodies that nobody needs any more. */
-export const transmittedBodies = (context: Context, ids: readonly string[]): readonly Body[] =>
+export const transmittedBodies = (context: Context, ids: readonly string[], resend: boolean): readonly Body[] =>
   blobsOf(
-    context.outbox.filter((item) => isProved(context, item)),
+    context.outbox.filter((item) => !resend && isProved(context, item)),
     ids,
   );
+
+/** The peer has these. One of them may wait to be sealed anew, since the session in which it arrived was lost since. */
+export function arrived(context: Context, ids: readonly string[]): Partial<Context> {
+  const outbox = without(context.outbox, ids);
+  return {
+    outbox,
+    unconfirmed: without(context.unconfirmed, ids),
+    sent: context.sent + counted(context.outbox) - counted(outbox),
+    attempts: 0,
+  };
+}
 
 /** These will not arrive. */
 export function givenUp(context: Context, ids: readonly string[]): Partial<Context> {
@@ -94,11 +110,14 @@ export const proved = (context: Context, session: string): Partial<Context> => (
   proved: context.proved.includes(session)
     ? context.proved
     : [...context.proved, session].slice(-SESSIONS_PER_PEER_MAX),
-  unconfirmed: context.unconfirmed.filter(({ sealed }) => sealed?.session !== session),
+  unconfirmed: context.unconfirmed.filter((item) => !isSettledBy(item, session)),
 });
 
+/** Whether nothing of a message is in doubt when the peer has shown that it holds a session. */
+const isSettledBy = ({ sealed, resend }: Outgoing, session: string) => sealed?.session === session && !resend;
+
 export const provedBodies = (context: Context, session: string): readonly Body[] => {
-  const gone = context.unconfirmed.filter(({ sealed }) => sealed?.session === session);
+  const gone = context.unconfirmed.filter((item) => isSettledBy(item, session));
   return blobsOf(gone, idsOf(gone));
 };
 
