@@ -82,6 +82,8 @@ export interface Diagnosis extends Standing {
   readonly epoch: Epoch;
   readonly one_time_prekeys: number;
   readonly link: string;
+  /** Why the relay let go of the link, while it is down. */
+  readonly link_reason: string | null;
 }
 
 export const diagnose = (node: MeshNode): Diagnosis => ({
@@ -91,4 +93,5 @@ export const diagnose = (node: MeshNode): Diagnosis => ({
   epoch: node.epoch,
   one_time_prekeys: node.core.keyring.oneTimePreKeys,
   link: node.core.link.value,
+  link_reason: node.core.link.context?.closed?.reason || null,
 });

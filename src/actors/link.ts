@@ -2,11 +2,13 @@ import { base64, type Identity, sign, utf8 } from "../crypto/index.ts";
 import { LINK_BUFFER_SIZE_MAX, RELAY_IDLE_MS, RELAY_RETRY_MS } from "../limits.ts";
 import type { LinkContext } from "../machines/link/machine.ts";
 import { safeParse } from "../parse.ts";
-import { CLOSE, ClientFrame, Envelope, EXTENSIONS, type RoutedFrame } from "../wire/frame.ts";
+import { CLOSE, ClientFrame, type ErrorFrame, EXTENSIONS, type RoutedFrame } from "../wire/frame.ts";
 import { type FrameText, readFrame, writeFrame } from "../wire/frame-text.ts";
-import { PlainMessage } from "../wire/legacy.ts";
+import { Addressed, PlainMessage } from "../wire/legacy.ts";
 import type { Ports, Socket } from "./ports.ts";
+import { blamesClock, CLOCK_ADVICE, quoted } from "./refusal-words.ts";
 import type { ActorSystem } from "./system.ts";
+import { UnknownKinds } from "./unknown-kinds.ts";
 
 // The relay link: performs what the link machine asks for, and carries frames both ways.
 
@@ -35,6 +37,19 @@ const FINAL_CODES: ReadonlySet<number> = new Set([CLOSE.possessionUnproved, CLOS
 /** What a relay says that does not know a frame of ours. */
 const UNKNOWN = /unknown/i;
 
+/** What an error frame says, in the field in which this relay puts it. */
+const wordsOf = ({ code, message, detail }: ErrorFrame): string => message ?? detail ?? code ?? "an error";
+
+/** Why the relay let go of us, for a person: its own words, or what they ask the person to do. */
+function explained(code: number, words: string): string {
+  if (blamesClock(words)) return CLOCK_ADVICE;
+  if (code === CLOSE.tokenRefused)
+    return `this relay asks for an access token; ask the operator. It says ${quoted(words)}`;
+  if (code === CLOSE.replaced)
+    return "another process connected with this laptop's identity: end it, and start this one again";
+  return words;
+}
+
 const RELAY_WORDS: ReadonlySet<string> = new Set(["connected", "accepted", "error"]);
 
 export class Link {
@@ -57,9 +72,13 @@ export class Link {
   #waiting: (() => void)[] = [];
   /** Frames that came and were not in a form that is understood. */
   malformed = 0;
+  readonly #unknown: UnknownKinds;
+  /** What the relay complained about last, so that each attempt to connect does not say it again. */
+  #complaint = "";
 
   constructor(options: LinkOptions) {
     this.#options = options;
+    this.#unknown = new UnknownKinds(options.onNote);
     options.system.perform("link", {
       open: ({ url }: { url: string }) => this.#open(url),
       close: () => this.#socket?.close(),
@@ -200,7 +219,9 @@ export class Link {
 
   #closed(code: number, reason: string): void {
     const chance = (this.#options.ports.random(1)[0] ?? 0) / 255;
-    this.#tell({ type: "CLOSED", code, reason: reason.slice(0, 200), final: FINAL_CODES.has(code), chance });
+    // A clock that is set right lets the very same laptop in.
+    const final = FINAL_CODES.has(code) && !blamesClock(reason);
+    this.#tell({ type: "CLOSED", code, reason: explained(code, reason).slice(0, 200), final, chance });
   }
 
   #send(frame: object): void {
@@ -227,9 +248,13 @@ export class Link {
     this.#fell();
     const { ports, identity, token } = this.#options;
     let connected = false;
+    /** The last error before we were let in. The reference relay gives its reason there, and none with the close. */
+    let refusal = "";
     const up = (extensions: readonly string[], pending: number) => {
       if (this.#socket !== socket || connected) return;
       connected = true;
+      refusal = "";
+      this.#complaint = "";
       this.#online = true;
       this.#acknowledges = extensions.includes("accepted");
       this.#expected = pending;
@@ -264,19 +289,25 @@ export class Link {
       received: (text) => {
         if (this.#dropped.has(socket)) return;
         this.#heard();
-        this.#received(text, up);
+        this.#received(text, up, (words) => {
+          if (!connected) refusal = words;
+        });
       },
       closed: (code, reason) => {
         if (this.#socket !== socket) return;
         this.#socket = undefined;
         this.#fell();
-        this.#closed(code, reason);
+        this.#closed(code, refusal || reason);
       },
     });
     this.#socket = socket;
   }
 
-  #received(text: FrameText, up: (extensions: readonly string[], pending: number) => void): void {
+  #received(
+    text: FrameText,
+    up: (extensions: readonly string[], pending: number) => void,
+    refuse: (words: string) => void,
+  ): void {
     const json = readFrame(text);
     const parsed = safeParse(ClientFrame, json);
     const frame = parsed.data;
@@ -301,13 +332,21 @@ export class Link {
           return;
         }
         if (frame.id !== undefined && this.#awaiting.delete(frame.id)) this.#offerAgain();
-        this.#options.onNote(`The relay reports: ${frame.message ?? frame.detail ?? frame.code ?? "an error"}`);
+        if (frame.id === undefined) refuse(wordsOf(frame));
+        this.#complain(wordsOf(frame));
         return;
       default:
         if (frame.to === this.#options.identity().did) this.#options.onFrame(frame, text.length);
         else this.malformed++;
         this.#came();
     }
+  }
+
+  #complain(words: string): void {
+    if (words === this.#complaint) return;
+    this.#complaint = words;
+    const advice = blamesClock(words) ? `: ${CLOCK_ADVICE}` : "";
+    this.#options.onNote(`The relay reports ${quoted(words)}${advice}.`);
   }
 
   /** One more of what waited at the relay has come. */
@@ -327,8 +366,9 @@ export class Link {
       return;
     }
     this.malformed++;
-    const { data } = safeParse(Envelope, json);
-    if (data?.from === undefined || data.to !== this.#options.identity().did) return;
+    this.#unknown.tell(json);
+    const { data } = safeParse(Addressed, json);
+    if (data?.to !== this.#options.identity().did) return;
     this.ack({ id: data.id, from: data.from });
     this.#came();
   }

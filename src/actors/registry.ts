@@ -19,9 +19,11 @@ import {
   PreKeysResponse,
   type PreKeysUpload,
   type RegisterRequest,
+  RegistryRefusal,
 } from "../wire/registry.ts";
 import type { Clock, Network } from "./ports.ts";
 import { POLICY_ADVICE, ProxyError } from "./proxy.ts";
+import { blamesClock, CLOCK_ADVICE, quoted } from "./refusal-words.ts";
 
 // What the node asks over HTTP: the registry, and the controller's `POST /v1/pair`. Every answer is parsed with bounds.
 
@@ -123,10 +125,18 @@ function parsed<T>(parser: Parser<T>, json: unknown, what: string): T {
   }
 }
 
+/** What a server of the reference's kind says about a refusal, quoted, with what a person can do about it. */
+function referenceRefusal(status: number, json: unknown): string {
+  const { detail } = safeParse(RegistryRefusal, json).data ?? {};
+  if (detail === undefined) return `The server answered ${status}.`;
+  const words = typeof detail === "string" ? detail : detail.map(({ msg }) => msg).join(", ");
+  return `The server answered ${status} and says ${quoted(words)}${blamesClock(words) ? `: ${CLOCK_ADVICE}` : ""}.`;
+}
+
 /** A refusal as an error: by its own code if it names one of ours. */
 function refusal(status: number, json: unknown, fallback: ErrorCode): MeshError {
   const problem = safeParse(ErrorResponse, json);
-  if (!problem.success) return new MeshError(fallback, `Answered ${status}.`);
+  if (!problem.success) return new MeshError(fallback, referenceRefusal(status, json));
   const { code, message } = problem.data.error;
   if (isErrorCode(code)) return new MeshError(code);
   return new MeshError(fallback, message);
@@ -248,6 +258,11 @@ export class Registry {
     if (status !== 200) throw refusal(status, json, "cluster_refused");
     const answer = parsed(PreKeysResponse, json, "The registry");
     const oneTime = answer.one_time_pre_key;
+    if (!answer.identity_key_ed)
+      throw new MeshError(
+        "peer_without_prekeys",
+        "The peer's prekeys do not name its Ed25519 key, so nobody can check that they are the peer's own. It has to update its client.",
+      );
     return {
       did,
       identityKey: base64url.decode(answer.identity_key),

@@ -2,14 +2,14 @@ import { timingSafeEqual } from "node:crypto";
 import { z } from "zod";
 import { sha256, utf8 } from "../crypto/index.ts";
 import { safeParse } from "../parse.ts";
-import { CLOSE, Connect, UnprovenConnect } from "../wire/frame.ts";
+import { CLOSE, Connect, UnprovenConnect, Version } from "../wire/frame.ts";
 import { firstIssue } from "./issue.ts";
 import { connectRefusal } from "./proof.ts";
 
 // Who is let in to the relay, and why others are not.
 
 /** What every frame has, before its type says more. */
-export const Head = z.looseObject({ v: z.literal(1), type: z.string(), from: z.unknown().optional() });
+export const Head = z.looseObject({ v: Version, type: z.string(), from: z.unknown().optional() });
 
 /** Whom a connect lets in. */
 export interface Admission extends Pick<z.infer<typeof Connect>, "from" | "token" | "extensions"> {

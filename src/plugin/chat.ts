@@ -55,8 +55,9 @@ export function statusInChat(
 ): string {
   const running = offloads.filter(isRunning).length;
   const where = clusters.map(({ cluster }) => code(cluster ?? "unnamed")).join(", ");
+  const reason = link.state !== "online" && link.closed?.reason ? `: ${code(link.closed.reason, 200)}` : "";
   return paragraphs(
-    `${code(name ?? "unnamed")} on ${where}: ${LINKS[link.state] ?? "offline"}.`,
+    `${code(name ?? "unnamed")} on ${where}: ${LINKS[link.state] ?? "offline"}${reason}.`,
     did === null ? undefined : `Identity: ${code(did)}`,
     `Inbox: ${inbox.unread} unread. See /mesh inbox`,
     waitingInChat(inbox.strangers),

@@ -1,18 +1,28 @@
 import { z } from "zod";
-import { ARRIVALS_MAX, FRAME_SIZE_MAX, UNREADABLE_FRAMES_MAX } from "../limits.ts";
+import {
+  ARRIVALS_MAX,
+  CONNECT_TOKEN_LENGTH_MAX,
+  FRAME_SIZE_MAX,
+  RELAY_WORDS_LENGTH_MAX,
+  UNREADABLE_FRAMES_MAX,
+} from "../limits.ts";
 import { base64Exact, Did, Id, KeyId, Timestamp, U32 } from "./text.ts";
 
 // The relay's frames: JSON text over a WebSocket, standard base64 with padding. Unknown extra fields are kept, because the
 // relay forwards them and extensions live there.
 
-const version = z.literal(1).optional();
+/**
+ * The protocol version, where a frame names one. Our frames always do. The reference relay's own frames and those of deployed
+ * controllers never do, and a relay passes frames on as they were sent.
+ */
+export const Version = z.literal(1).optional();
 
 /** The features that a side announces in `extensions`; the other uses only what was announced. */
 export const EXTENSIONS = ["accepted"] as const;
 const Extensions = z.array(z.string().max(32)).max(16);
 
 export const Connect = z.looseObject({
-  v: version,
+  v: Version,
   type: z.literal("connect"),
   from: Did,
   /** The Ed25519 key whose hash the DID is. */
@@ -20,7 +30,7 @@ export const Connect = z.looseObject({
   timestamp: Timestamp,
   /** Ed25519 over the timestamp string. */
   signature: base64Exact(64),
-  token: z.string().max(4096).optional(),
+  token: z.string().max(CONNECT_TOKEN_LENGTH_MAX).optional(),
   extensions: Extensions.optional(),
 });
 
@@ -33,13 +43,13 @@ export const UnprovenConnect = Connect.extend({
 
 /** Extension: the relay's answer to a connect that announced extensions. The reference relay answers nothing. */
 export const Connected = z.looseObject({
-  v: version,
+  v: Version,
   type: z.literal("connected"),
   extensions: Extensions,
   /** Frames that wait in the mailbox and come next. */ pending: z.int().min(0).optional(),
 });
 
-const routed = { v: version, from: Did, to: Did, id: Id, ts: Timestamp.optional() };
+const routed = { v: Version, from: Did, to: Did, id: Id, ts: Timestamp.optional() };
 
 export const Knock = z.looseObject({
   ...routed,
@@ -117,19 +127,24 @@ export const Message = z.looseObject({
 });
 
 /** Extension: `sender` says whose frame it is, since ids are the sender's own and two may choose the same. */
-export const Ack = z.looseObject({ v: version, type: z.literal("ack"), id: Id, sender: Did.optional() });
+export const Ack = z.looseObject({ v: Version, type: z.literal("ack"), id: Id, sender: Did.optional() });
 /** Extension: the relay has the frame of this id on disk. */
-export const Accepted = z.looseObject({ v: version, type: z.literal("accepted"), id: Id });
+export const Accepted = z.looseObject({ v: Version, type: z.literal("accepted"), id: Id });
+
+/** A relay's sentence. A longer one is cut, because an error that is too long to read is still an answer. */
+const RelayWords = z.string().transform((text) => text.slice(0, RELAY_WORDS_LENGTH_MAX));
+
 export const ErrorFrame = z.looseObject({
-  v: version,
+  v: Version,
   type: z.literal("error"),
   code: z.string().max(64).optional(),
   /** The frame that it is about. */
   id: Id.optional(),
-  message: z.string().max(500).optional(),
+  message: RelayWords.optional(),
   /** Where the reference relay has its text. */
-  detail: z.string().max(500).optional(),
+  detail: RelayWords.optional(),
 });
+export type ErrorFrame = z.infer<typeof ErrorFrame>;
 
 /** What a client may receive from a relay. */
 export const ClientFrame = z.discriminatedUnion("type", [
@@ -149,7 +164,7 @@ export type Message = z.infer<typeof Message>;
 export type RoutedFrame = Knock | KnockAccept | KnockReject | Message;
 
 /** What a relay reads of a frame that it forwards: it knows the envelope and is blind to the rest. */
-export const Envelope = z.looseObject({ v: version, type: z.string().max(32), from: Did.optional(), to: Did, id: Id });
+export const Envelope = z.looseObject({ v: Version, type: z.string().max(32), from: Did.optional(), to: Did, id: Id });
 export type Envelope = z.infer<typeof Envelope>;
 
 export const CLOSE = {

@@ -4,6 +4,7 @@ import { base64, base64url, CryptoError, didOfAmid, isDid, utf8 } from "../crypt
 import { type ErrorCode, MeshError } from "../errors.ts";
 import { FRAME_SIZE_MAX, NAME_LENGTH_MAX, SLOTS_MAX, TOKEN_LENGTH_MAX } from "../limits.ts";
 import { safeParse } from "../parse.ts";
+import { Envelope, Version } from "./frame.ts";
 import { OffloadError, OffloadStatus } from "./payload.ts";
 import { base64Text, Capabilities, Did, Id, Timestamp, withoutNulls } from "./text.ts";
 
@@ -72,32 +73,42 @@ export function decodeLegacyToken(text: string): LegacyToken {
   };
 }
 
+/** A frame of a peer, by either name of the peer: enough to ack it, whatever else it says. */
+export const Addressed = Envelope.extend({ from: z.union([Did, Amid]) });
+
+const Base64Words = base64Text(FRAME_SIZE_MAX);
+
 /**
- * A message that is not sealed. The words stand in `ciphertext`, as base64 of JSON, or in `payload`, as JSON, or in both. Who
- * sends it may be named by its DID or its AMID; nothing proves either but that the relay passes it on.
+ * A message that is not sealed. The words are base64 of JSON: older controllers write them into `payload` and nothing else, newer
+ * ones into `payload` and `ciphertext`, with `plaintext: true`. The sender is named by its DID or its AMID; only the relay vouches
+ * for either.
  */
-export const PlainMessage = z.looseObject({
-  v: z.literal(1),
-  type: z.literal("message"),
-  from: z.union([Did, Amid]),
-  to: Did,
-  id: Id,
-  ts: Timestamp.optional(),
-  plaintext: z.literal(true),
-  ciphertext: base64Text(FRAME_SIZE_MAX).optional(),
-  payload: z.unknown().optional(),
-});
+export const PlainMessage = z
+  .looseObject({
+    v: Version,
+    type: z.literal("message"),
+    from: z.union([Did, Amid]),
+    to: Did,
+    id: Id,
+    ts: Timestamp.optional(),
+    plaintext: z.literal(true).optional(),
+    ciphertext: Base64Words.optional(),
+    payload: Base64Words.optional(),
+  })
+  .refine(
+    ({ plaintext, payload }) => plaintext || payload !== undefined,
+    "is neither marked as plaintext nor has a payload",
+  );
 export type PlainMessage = z.infer<typeof PlainMessage>;
 
-/** Both forms of the same words: which of them a controller reads depends on its build. */
-export const plainForms = (words: object) => ({
-  plaintext: true as const,
-  ciphertext: base64.encode(utf8.encode(JSON.stringify(words))),
-  payload: words,
-});
+/** The fields that carry words in plaintext: `payload` for every controller's build, the other two for the newer ones. */
+export function plainForms(words: object) {
+  const text = base64.encode(utf8.encode(JSON.stringify(words)));
+  return { payload: text, ciphertext: text, plaintext: true as const };
+}
 
 /** @throws CryptoError, SyntaxError */
-const jsonOf = (ciphertext: string): unknown => JSON.parse(utf8.decode(base64.decode(ciphertext)));
+const jsonOf = (text: string): unknown => JSON.parse(utf8.decode(base64.decode(text)));
 
 /** All that is said to a controller in plaintext, but for the question that pairs. */
 const LaptopWords = z.looseObject({ type: z.enum(["offload_request", "offload_cleanup"]) });
@@ -107,7 +118,7 @@ export const isForController = (words: unknown): words is object => safeParse(La
 function wordsOf({ ciphertext, payload }: PlainMessage): unknown {
   try {
     const first = ciphertext === undefined ? undefined : jsonOf(ciphertext);
-    const second: unknown = typeof payload === "string" ? JSON.parse(payload) : payload;
+    const second = payload === undefined ? undefined : jsonOf(payload);
     if (first === undefined || second === undefined) return first ?? second;
     return isDeepStrictEqual(first, second) ? first : undefined;
   } catch (error) {

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { DISCOVER_AGENTS_MAX, ONE_TIME_PREKEYS } from "../limits.ts";
+import { safeParse } from "../parse.ts";
 import { base64urlExact, Capabilities, Capability, Did, KeyId, Timestamp } from "./text.ts";
 
 // The registry's HTTP API: JSON bodies, base64url without padding, DIDs percent-encoded in paths.
@@ -46,7 +47,8 @@ export type PreKeysUpload = z.infer<typeof PreKeysUpload>;
 /** `GET /v1/agents/{did}/prekeys`: consumes one one-time prekey. */
 export const PreKeysResponse = z.looseObject({
   identity_key: PublicKey,
-  identity_key_ed: PublicKey,
+  /** The reference registry gives null for a client that published none. */
+  identity_key_ed: PublicKey.nullish(),
   signed_pre_key: SignedPreKey,
   one_time_pre_key: OneTimePreKey.nullish(),
 });
@@ -87,21 +89,27 @@ export const DiscoverQuery = z.object({
   capability: Capability,
   limit: z.coerce.number().int().min(1).max(DISCOVER_AGENTS_MAX).default(50),
 });
+const DiscoveredAgent = z.looseObject({
+  did: Did,
+  capabilities: z.array(z.string()).default([]),
+  reputation_score: z.number().nullish(),
+  last_seen: z.string().nullish(),
+});
 export const DiscoverResponse = z.looseObject({
+  /** An agent that is not registered as agents are here (old registries took any name for a DID) does not hide the others. */
   results: z
-    .array(
-      z.looseObject({
-        did: Did,
-        capabilities: z.array(z.string()).default([]),
-        reputation_score: z.number().optional(),
-        last_seen: z.string().nullish(),
-      }),
-    )
-    .max(DISCOVER_AGENTS_MAX),
+    .array(z.unknown())
+    .max(DISCOVER_AGENTS_MAX)
+    .transform((results) => results.flatMap((result) => safeParse(DiscoveredAgent, result).data ?? [])),
   total: z.number().optional(),
 });
 
 export const ReputationRequest = z.object({ score: z.number().min(0).max(1), reason: z.string().max(500).default("") });
+
+/** Why the reference registry refuses a request: a sentence, or a list of what is wrong with which field. */
+export const RegistryRefusal = z.looseObject({
+  detail: z.union([z.string(), z.array(z.looseObject({ msg: z.string() })).min(1)]),
+});
 
 /** `Ed25519-Timestamp <did> <ISO time> <base64url Ed25519(time string)>`, valid five minutes either way. */
 export const AUTH_SCHEME = "Ed25519-Timestamp";

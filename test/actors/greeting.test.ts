@@ -3,7 +3,7 @@ import { Link } from "../../src/actors/link.ts";
 import { type Ports, realPorts, type SocketEvents } from "../../src/actors/ports.ts";
 import { ActorSystem } from "../../src/actors/system.ts";
 import { identityFromSeed } from "../../src/crypto/index.ts";
-import { LINK_BUFFER_SIZE_MAX } from "../../src/limits.ts";
+import { LINK_BUFFER_SIZE_MAX, UNKNOWN_KINDS_MAX } from "../../src/limits.ts";
 import { linkDefinition } from "../../src/machines/link/machine.ts";
 import { VirtualClock } from "../simulation/clock.ts";
 
@@ -14,6 +14,7 @@ function linked({ closesAtOnce = true, buffered = 0 } = {}) {
   const clock = new VirtualClock();
   let relay: SocketEvents | undefined;
   const sent: { readonly type: string }[] = [];
+  const notes: string[] = [];
   const waiting = { bytes: buffered };
   const network: Ports["network"] = {
     dial: (_, events) => {
@@ -45,7 +46,7 @@ function linked({ closesAtOnce = true, buffered = 0 } = {}) {
     onFrame: () => undefined,
     onPlain: () => undefined,
     onUp: () => undefined,
-    onNote: () => undefined,
+    onNote: (text) => notes.push(text),
   });
   system.start();
   link.connect("ws://relay");
@@ -54,8 +55,22 @@ function linked({ closesAtOnce = true, buffered = 0 } = {}) {
     waiting.bytes -= bytes;
     relay?.sent?.();
   };
-  return { clock, link, sent, leave, say: (frame: object) => relay?.received(JSON.stringify({ v: 1, ...frame })) };
+  const saySomething = (text: string) => relay?.received(text);
+  return {
+    clock,
+    link,
+    sent,
+    notes,
+    leave,
+    saySomething,
+    /** What a relay of ours says: its frames carry a version. */
+    say: (frame: object) => saySomething(JSON.stringify({ v: 1, ...frame })),
+    close: (code: number) => relay?.closed(code, ""),
+  };
 }
+
+/** What the reference relay says to a frame that it does not know, as it was recorded. */
+const UNKNOWN_TYPE = '{"type": "error", "detail": "Unknown frame type: fetch_pending"}';
 
 it("a relay that is slow to greet is not taken for a plain one: what it has not accepted is not transmitted", async () => {
   const { clock, link, say } = linked();
@@ -71,9 +86,10 @@ it("a relay that is slow to greet is not taken for a plain one: what it has not 
 });
 
 it("a plain relay shows that it is one by not knowing what is asked of it", async () => {
-  const { link, say, sent } = linked();
+  const { link, notes, saySomething, sent } = linked();
   expect(sent.map(({ type }) => type)).toEqual(["connect", "fetch_pending"]);
-  say({ type: "error", detail: "Unknown frame type: fetch_pending" });
+  saySomething(UNKNOWN_TYPE);
+  expect([link.malformed, notes]).toEqual([0, []]);
   expect(link.online).toBe(true);
   const proofs: string[] = [];
   link.transmit(FRAME, (proof) => proofs.push(proof));
@@ -84,6 +100,42 @@ it("a relay that refuses the connect is not taken for a plain one", () => {
   const { link, say } = linked();
   say({ type: "error", code: "connect_refused", message: "Proof of possession failed." });
   expect(link.online).toBe(false);
+});
+
+it.each([
+  ["DID proof failed: invalid signature", 4005, "refused", "DID proof failed: invalid signature"],
+  ["DID proof failed: DID does not match public_key (sha256 mismatch)", 4005, "refused", "sha256 mismatch"],
+  // A clock that was set right is let in without a new start.
+  ["DID proof failed: timestamp outside replay window", 4005, "waiting", "set it by the network"],
+  ["Authentication failed", 4003, "refused", "access token"],
+  ["First frame must be 'connect'", 4001, "waiting", "First frame must be 'connect'"],
+])("a refused connect tells the person what the relay said: %s", (detail, code, state, reason) => {
+  const { close, link, notes, saySomething } = linked();
+  saySomething(JSON.stringify({ type: "error", detail }));
+  close(code);
+  expect([link.value, link.malformed]).toEqual([state, 0]);
+  expect(link.context?.closed).toEqual({ code, reason: expect.stringContaining(reason) });
+  expect(notes).toEqual([expect.stringContaining(detail)]);
+});
+
+it("an error that is too long to be quoted is an answer all the same", () => {
+  const { link, saySomething } = linked();
+  saySomething(JSON.stringify({ type: "error", detail: `Unknown frame type: ${"x".repeat(10_000)}` }));
+  expect([link.online, link.malformed]).toEqual([true, 0]);
+});
+
+it("frames in no known form are told of once for each kind, with their type and none of their words", () => {
+  const { link, notes, saySomething } = linked();
+  saySomething(UNKNOWN_TYPE);
+  const unknown = [{ type: "typing", text: "secret" }, { type: "message", v: 2, text: "secret" }, { type: "a secret" }];
+  for (const frame of [...unknown, ...unknown]) saySomething(JSON.stringify(frame));
+  saySomething("secret");
+  expect(link.malformed).toBe(7);
+  expect(notes).toHaveLength(4);
+  expect(notes.join()).toMatch(/type typing .*type message .*without a readable type .*not JSON/s);
+  expect(notes.join()).not.toContain("secret");
+  for (let kind = 0; kind < 3 * UNKNOWN_KINDS_MAX; kind++) saySomething(JSON.stringify({ type: `kind-${kind}` }));
+  expect(notes).toHaveLength(UNKNOWN_KINDS_MAX + 1);
 });
 
 it("a link that was let go of has nothing on the wire, also while its socket is still closing", () => {

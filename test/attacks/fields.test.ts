@@ -92,7 +92,7 @@ it("from a relay: what is not understood is counted as malformed, and nothing mo
   expect(
     notes.filter(
       (note) =>
-        !/^(?:The relay reports|A knock from .* came a second time|A knock in the name of .* was not signed by it)/.test(
+        !/^(?:The relay reports|The relay passed on a frame|A knock from .* came a second time|A knock in the name of .* was not signed by it)/.test(
           note,
         ),
     ),
@@ -113,9 +113,11 @@ function readJson(text: string): unknown {
 
 it("as the first frame to a relay: it ends the connection, whatever is wrong with it", async () => {
   const { server } = await openWorld();
-  const connect = { v: 1, ...connectFrame(mallory, new Date().toISOString()) };
+  const connect = connectFrame(mallory, new Date().toISOString());
+  // Clients of the reference relay may leave the version out: without it this one is let in.
+  const spoiltOnes = [...spoilt({ v: 1, ...connect })].filter((text) => text !== JSON.stringify(connect));
   const codes = new Set<number>();
-  for (const text of [...spoilt(connect), ...NOTHING]) {
+  for (const text of [...spoiltOnes, ...NOTHING]) {
     const socket = await openSocket(server);
     socket.send(text);
     codes.add(await socket.ended);

@@ -7,7 +7,7 @@ import {
   RELAY_RETRY_MS,
 } from "../../src/limits.ts";
 import { HeldDisk, killedAt } from "./disks.ts";
-import { ACCEPTED, agent, connect, type Frame, ids, message, world } from "./world.ts";
+import { ACCEPTED, agent, connect, connectFrame, type Frame, ids, message, openSocket, world } from "./world.ts";
 
 const alice = agent("alice");
 const bob = agent("bob");
@@ -33,6 +33,32 @@ describe("routing", () => {
       expect(await receiver.next()).toEqual(frame);
     },
   );
+
+  test("a client that writes no version is let in, and its frames pass as they were sent", async () => {
+    const server = await world();
+    const receiver = await connect(server, bob);
+    const sender = await openSocket(server);
+    sender.send(JSON.stringify(connectFrame(alice, server.clock.iso())));
+    const frame = { type: "message", to: bob.did, from: alice.did, id: "without-v", payload: "eyJ0eXBlIjoieCJ9" };
+    sender.send(JSON.stringify(frame));
+    expect(await receiver.next()).toEqual(frame);
+    receiver.send(JSON.stringify({ type: "ack", id: frame.id }));
+    await receiver.close();
+    const again = await connect(server, bob);
+    expect(await again.received()).toEqual([]);
+  });
+
+  test("a frame of another version is not taken", async () => {
+    const server = await world();
+    const sender = await connect(server, alice);
+    const receiver = await connect(server, bob);
+    sender.send(JSON.stringify({ ...message(bob, "2"), v: 2 }));
+    sender.send(JSON.stringify({ ...message(bob, "1"), v: 1 }));
+    expect(ids(await receiver.take(1))).toEqual(["1"]);
+    const stranger = await openSocket(server);
+    stranger.send(JSON.stringify({ ...connectFrame(carol, server.clock.iso()), v: 2 }));
+    expect(await stranger.ended).toBe(4001);
+  });
 
   test("a frame keeps every byte that it had", async () => {
     const server = await world();

@@ -45,6 +45,7 @@ const frames: readonly unknown[] = [
   { ...routed, type: "message", header: { dh: key, pn: 1, n: 2 }, ciphertext: signature, message_id: ID },
   { v: 1, type: "accepted", id: ID },
   { v: 1, type: "error", code: "full", id: ID, message: "full", detail: "full" },
+  { type: "error", detail: "Unknown frame type: fetch_pending" },
 ];
 
 const offload = { request_id: ID, timestamp: TIME };
@@ -173,7 +174,7 @@ const legacyTokenBodies: Target = {
   samples: [legacyBody, { ...legacyBody, controller_amid: DID }],
   take: (text) => attempt(() => legacy.decodeLegacyToken(`azcp_1_${Buffer.from(text).toString("base64url")}`)),
 };
-const plainFrame = { v: 1, type: "message", from: DID, to: OTHER, id: ID, plaintext: true };
+const plainFrame = { type: "message", from: DID, to: OTHER, id: ID };
 const controllerWords: readonly object[] = [
   {
     type: "pair_response",
@@ -194,16 +195,16 @@ const plainMessages = schemaTarget(
   "plain-message",
   legacy.PlainMessage,
   controllerWords.flatMap((words) => {
-    const { ciphertext } = legacy.plainForms(words);
+    const { payload, ciphertext } = legacy.plainForms(words);
     return [
-      { ...plainFrame, ciphertext },
-      { ...plainFrame, from: AMID, payload: words },
+      { ...plainFrame, ciphertext, payload, plaintext: true },
+      { ...plainFrame, from: AMID, payload },
     ];
   }),
   (value) => {
     const words = legacy.readControllerWords(legacy.PlainMessage.parse(value));
     if (!words) return;
-    const again = legacy.readControllerWords({ ...legacy.PlainMessage.parse(plainFrame), ...legacy.plainForms(words) });
+    const again = legacy.readControllerWords(legacy.PlainMessage.parse({ ...plainFrame, ...legacy.plainForms(words) }));
     assertEqual(again, words, "words that do not come back");
   },
 );

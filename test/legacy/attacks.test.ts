@@ -16,15 +16,19 @@ const stranger = identityFromSeed(new Uint8Array(32).fill(9));
 
 /** What a plaintext frame is made of; who sent it is for the relay to say. */
 const plainFrame = (from: string, to: string, words: unknown, more: object = {}) => ({
-  v: 1,
   type: "message",
-  from,
   to,
+  from,
   id: randomUUID(),
+  payload: base64Of(words),
+  ciphertext: base64Of(words),
   plaintext: true,
-  ciphertext: Buffer.from(JSON.stringify(words)).toString("base64"),
   ...more,
 });
+
+const base64Of = (words: unknown) => Buffer.from(JSON.stringify(words)).toString("base64");
+/** The fields that the older build does not write. */
+const PAYLOAD_ALONE = { ciphertext: undefined, plaintext: undefined };
 
 /** The relay gives a frame, and the laptop has dealt with it. */
 async function comes({ servers }: Deployed, frame: ReturnType<typeof plainFrame>): Promise<void> {
@@ -52,7 +56,7 @@ describe("plaintext of somebody who is not the controller", () => {
     for (const from of [stranger.did, amidOf(stranger.publicKey)])
       for (const words of said) {
         await comes(world, plainFrame(from, laptop.did, words));
-        await comes(world, plainFrame(from, laptop.did, words, { ciphertext: undefined, payload: words }));
+        await comes(world, plainFrame(from, laptop.did, words, PAYLOAD_ALONE));
       }
     expect(laptop.node.core.link.malformed).toBe(16);
     expect(laptop.notes.filter((line) => line.includes("plaintext"))).toHaveLength(2);
@@ -95,9 +99,10 @@ describe("the plaintext controller itself", () => {
       [{ type: "offload_hello", request_id: id }],
       [{ ...status, phase: "done" }],
       [{ ...status, request_id: "x".repeat(1_000) }],
-      [status, { payload: other }],
-      [status, { ciphertext: undefined }],
-      [status, { ciphertext: "bm90IGpzb24=" }],
+      [status, { payload: base64Of(other) }],
+      [status, { payload: undefined, ciphertext: undefined }],
+      [status, { payload: undefined, ciphertext: "bm90IGpzb24=" }],
+      [status, { ...PAYLOAD_ALONE, payload: "bm90IGpzb24=" }],
       // Nobody asked any more.
       [granted],
       [{ type: "pair_response", success: false, error: "revoked" }],
@@ -107,7 +112,7 @@ describe("the plaintext controller itself", () => {
     expect((await call(laptop.node, "inbox", { all: true })).messages).toEqual([]);
     expect(await laptop.view(id)).toMatchObject({ sandbox: null, files: [] });
     expect(laptop.node.membership.current).toMatchObject({ cluster: "prod-kars-1", grant: { slots: 2 } });
-    await comes(world, plainFrame(from, laptop.did, status, { payload: status }));
+    await comes(world, plainFrame(from, laptop.did, status, PAYLOAD_ALONE));
     await laptop.node.core.lanes.idle();
     expect((await laptop.view(id)).sandbox).toBe("box");
   });
@@ -306,9 +311,7 @@ describe("what a plaintext controller costs", () => {
     await expect(call(laptop.node, "send", { to, message: "and this" })).rejects.toMatchObject({
       code: "peer_refused",
     });
-    const seen = servers.relay.passed.all.map(({ ciphertext = "" }) =>
-      Buffer.from(String(ciphertext), "base64").toString(),
-    );
+    const seen = servers.relay.passed.all.map(({ payload = "" }) => Buffer.from(String(payload), "base64").toString());
     expect(seen.some((words) => words.includes("for your eyes only"))).toBe(false);
     expect(controller.heard.all.map(({ type }) => type)).toEqual(["pair_request"]);
   });
@@ -322,7 +325,9 @@ describe("what a plaintext controller costs", () => {
     controller.ready(laptop.did, id, "box");
     await sandbox.say(laptop.did, sandbox.hello(id), { ...done(id), summary: "the secret result" });
     await laptop.ended(id);
-    const seen = servers.relay.passed.all.map((frame) => JSON.stringify(frame)).join("\n");
+    const seen = servers.relay.passed.all
+      .flatMap((frame) => [JSON.stringify(frame), Buffer.from(String(frame.payload ?? ""), "base64").toString()])
+      .join("\n");
     expect(seen).toContain("the secret task");
     expect(seen).not.toContain("the secret result");
   });

@@ -33,8 +33,8 @@ export interface Record {
 export interface Build {
   /** Under which name it connects: by its DID, with a proof, or, as an old build, by its AMID, without one. */
   readonly as?: "did" | "amid";
-  /** Which of the two forms of words it writes; an old one reads `ciphertext` alone. */
-  readonly forms?: "ciphertext" | "payload" | "both";
+  /** What it writes: `payload` alone, or `ciphertext` and `plaintext` too. */
+  readonly forms?: "payload" | "both";
   /** What its tokens name. */
   readonly tokens?: "did" | "amid";
 }
@@ -92,10 +92,10 @@ export class Controller {
       timestamp,
       signature: base64.encode(sign(this.identity, utf8.encode(timestamp))),
     };
-    socket.send(JSON.stringify({ v: 1, type: "connect", from: this.name, ...(this.#build.as === "did" && proof) }));
+    socket.send(JSON.stringify({ type: "connect", from: this.name, ...(this.#build.as === "did" && proof) }));
     // A relay says nothing to a connect; of a frame that it does not know it says so.
     const answered = once(socket, "message");
-    socket.send(JSON.stringify({ v: 1, type: "fetch_pending", from: this.name }));
+    socket.send(JSON.stringify({ type: "fetch_pending", from: this.name }));
     await answered;
     return this;
   }
@@ -132,16 +132,14 @@ export class Controller {
   say(to: string, words: object, more: object = {}): string {
     const { forms } = this.#build;
     const id = randomUUID();
+    const payload = Buffer.from(JSON.stringify(words)).toString("base64");
     const frame = {
-      v: 1,
       type: "message",
-      from: this.name,
       to,
+      from: this.name,
       id,
-      ts: new Date().toISOString(),
-      plaintext: true,
-      ...(forms !== "payload" && { ciphertext: Buffer.from(JSON.stringify(words)).toString("base64") }),
-      ...(forms !== "ciphertext" && { payload: words }),
+      payload,
+      ...(forms === "both" && { ciphertext: payload, plaintext: true }),
       ...more,
     };
     this.#socket?.send(JSON.stringify(frame));
@@ -149,14 +147,9 @@ export class Controller {
   }
 
   #received(frame: Frame): void {
-    if (frame.type !== "message" || frame.plaintext !== true) return;
-    this.#socket?.send(JSON.stringify({ v: 1, type: "ack", id: frame.id }));
-    const { ciphertext, payload } = frame as { ciphertext?: string; payload?: Words };
-    const words: Words | undefined =
-      this.#build.forms === "ciphertext" || payload === undefined
-        ? JSON.parse(Buffer.from(ciphertext ?? "", "base64").toString("utf8"))
-        : payload;
-    if (words === undefined) return;
+    if (frame.type !== "message" || typeof frame.payload !== "string") return;
+    this.#socket?.send(JSON.stringify({ type: "ack", id: frame.id }));
+    const words: Words = JSON.parse(Buffer.from(frame.payload, "base64").toString("utf8"));
     const from = frame.from ?? "";
     this.heard.add({ ...words, from, frame: frame.id ?? "" });
     if (!this.answers(words)) return;

@@ -21,7 +21,7 @@ const withBody = (body: unknown) => `azcp_1_${Buffer.from(JSON.stringify(body)).
 describe("a token of a deployed cluster", () => {
   const builds: readonly Build[] = [
     { as: "did", forms: "both", tokens: "amid" },
-    { as: "did", forms: "ciphertext", tokens: "amid" },
+    { as: "did", forms: "payload", tokens: "amid" },
     { as: "did", forms: "payload", tokens: "did" },
   ];
   it.each(builds)("pairs with a controller of this build: $as $forms $tokens", async (build) => {
@@ -292,9 +292,7 @@ describe("one cluster at a time", () => {
     await laptop.until(() => laptop.node.core.link.online);
     await laptop.node.core.lanes.idle();
     expect(laptop.node.membership.current?.controller).toBe(controller.identity.did);
-    const seen = other.relay.passed.all.map(({ ciphertext = "" }) =>
-      Buffer.from(String(ciphertext), "base64").toString(),
-    );
+    const seen = other.relay.passed.all.map(({ payload = "" }) => Buffer.from(String(payload), "base64").toString());
     expect(seen.some((words) => words.includes("pair_request"))).toBe(true);
     expect(seen.some((words) => words.includes(secretOf(token)))).toBe(false);
   });

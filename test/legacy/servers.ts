@@ -91,7 +91,7 @@ export class ReferenceRelay {
     }
     if (frame.type === "heartbeat" || frame.type === "disconnect") return;
     if (!ROUTED.has(frame.type)) {
-      socket.send(JSON.stringify({ v: 1, type: "error", detail: `Unknown frame type: ${frame.type}` }));
+      socket.send(JSON.stringify({ type: "error", detail: `Unknown frame type: ${frame.type}` }));
       return;
     }
     if ((frame.from ?? self) !== self || frame.to === undefined || frame.id === undefined || this.#seen.has(frame.id))

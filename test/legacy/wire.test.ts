@@ -32,45 +32,41 @@ describe("a refusal without a code", () => {
 });
 
 describe("plaintext words", () => {
-  const frame = {
-    v: 1,
-    type: "message",
-    from: `did:mesh:${"a".repeat(32)}`,
-    to: `did:mesh:${"b".repeat(32)}`,
-    id: "1",
-  };
+  const frame = { type: "message", from: `did:mesh:${"a".repeat(32)}`, to: `did:mesh:${"b".repeat(32)}`, id: "1" };
   const read = (more: object) => {
-    const { data } = PlainMessage.safeParse({ ...frame, plaintext: true, ...more });
+    const { data } = PlainMessage.safeParse({ ...frame, ...more });
     return data && readControllerWords(data);
   };
+  const base64 = (words: unknown) => Buffer.from(JSON.stringify(words)).toString("base64");
   const status = { type: "offload_status", request_id: "r", phase: "spawning" };
 
-  it("are read in either form, or in both when they say the same, in whatever order", () => {
-    const { ciphertext, payload } = plainForms(status);
-    for (const form of [{ ciphertext }, { payload }, { payload: JSON.stringify(status) }, { ciphertext, payload }])
+  it("are read from the payload alone, as older controllers write them, and from what newer ones write", () => {
+    const { payload, ciphertext, plaintext } = plainForms(status);
+    expect(payload).toBe(base64(status));
+    for (const form of [{ payload }, { payload, ciphertext, plaintext }, { ciphertext, plaintext }, { v: 1, payload }])
       expect(read(form)).toEqual(status);
     const reversed = Object.fromEntries(Object.entries(status).reverse());
-    expect(read({ ciphertext, payload: reversed })).toEqual(status);
-    expect(read({ ciphertext, payload: { ...status, phase: "ready" } })).toBeUndefined();
-    expect(read({})).toBeUndefined();
+    expect(read({ ciphertext, payload: base64(reversed), plaintext })).toEqual(status);
+    expect(read({ ciphertext, payload: base64({ ...status, phase: "ready" }), plaintext })).toBeUndefined();
+    expect(read({ plaintext })).toBeUndefined();
   });
 
   it("say nothing where they say null, and nothing that only sealed ones may say", () => {
-    expect(read({ payload: { ...status, sandbox_name: null, message: null, sandbox_did: frame.from } })).toEqual(
-      status,
-    );
+    const said = { ...status, sandbox_name: null, message: null, sandbox_did: frame.from };
+    expect(read({ payload: base64(said) })).toEqual(status);
     const refusal = { type: "offload_error", request_id: "r", error: "no" };
-    expect(read({ payload: { ...refusal, code: "token_used" } })).toEqual(refusal);
+    expect(read({ payload: base64({ ...refusal, code: "token_used" }) })).toEqual(refusal);
   });
 
-  it("are no plaintext when the frame does not say so, or names nobody", () => {
-    for (const more of [
-      { plaintext: false },
-      { plaintext: "true" },
-      { from: "somebody" },
-      { from: "did:mesh:1" },
-      { to: "x" },
-    ])
-      expect(read({ payload: status, ...more })).toBeUndefined();
-  });
+  it.each([
+    ["an object, which no controller writes", { payload: status }],
+    ["JSON that is not base64", { payload: JSON.stringify(status) }],
+    ["a ciphertext that is not marked as plaintext", { ciphertext: base64(status) }],
+    ["marked as anything else", { payload: base64(status), plaintext: false }],
+    ["marked by a text", { payload: base64(status), plaintext: "true" }],
+    ["of another version", { payload: base64(status), v: 2 }],
+    ["from nobody", { payload: base64(status), from: "somebody" }],
+    ["from half a DID", { payload: base64(status), from: "did:mesh:1" }],
+    ["to nobody", { payload: base64(status), to: "x" }],
+  ])("are none when they are %s", (_, more) => expect(read(more)).toBeUndefined());
 });

@@ -79,7 +79,7 @@ async function examineHome({ home, network, clock, unlock, places = {} }: Doctor
   // Of a home that belongs to no cluster there is nothing to reach.
   const relay = relay_url && (places.relayUrl ?? relay_url);
   const registry = registry_url && (places.registryUrl ?? registry_url);
-  const found = await reach({ network, clock }, { relay, registry }, said?.link);
+  const found = await reach({ network, clock }, { relay, registry }, said);
   for (const name of ["registry", "relay", "clock"] as const) checks.push({ name, ...found[name] });
   return checks;
 }

@@ -1,3 +1,4 @@
+import type { Diagnosis } from "../../actors/diagnosis.ts";
 import type { Clock, Network } from "../../actors/ports.ts";
 import { ProxyError } from "../../actors/proxy.ts";
 import { AUTH_SKEW_MAX_MS } from "../../limits.ts";
@@ -63,11 +64,11 @@ export interface NetworkFindings {
   readonly clock: Finding;
 }
 
-/** @param link how the owner's own link stands, where there is an owner */
+/** @param owner how the owner's own link stands, where there is an owner */
 export async function reach(
   ports: Reach,
   addresses: { readonly relay: string | null; readonly registry: string | null },
-  link?: string,
+  owner?: Pick<Diagnosis, "link" | "link_reason">,
 ): Promise<NetworkFindings> {
   const nowhere = note("Not paired, so there is none to reach.");
   const base = (url: string) => url.replace(/\/+$/, "");
@@ -75,16 +76,17 @@ export async function reach(
     addresses.registry === null ? undefined : get(ports, `${base(addresses.registry)}/health`),
     addresses.relay === null ? undefined : dial(ports, `${base(addresses.relay)}/ws`),
   ]);
-  const online = link === undefined ? "" : ` The owner's link is ${link}.`;
+  const reason = owner?.link_reason ? ` (${owner.link_reason})` : "";
+  const link = owner === undefined ? "" : ` The owner's link is ${owner.link}${reason}.`;
   return {
     registry: health && addresses.registry !== null ? registryFinding(health, placeOf(addresses.registry)) : nowhere,
     relay:
       addresses.relay === null
         ? nowhere
         : refusal === undefined
-          ? ok(`${placeOf(addresses.relay)} answers.${online}`)
+          ? (owner?.link === "refused" ? problem : ok)(`${placeOf(addresses.relay)} answers.${link}`)
           : problem(
-              `${placeOf(addresses.relay)} cannot be reached (${refusal}): check the network. What is queued goes out when it is back.${online}`,
+              `${placeOf(addresses.relay)} cannot be reached (${refusal}): check the network. What is queued goes out when it is back.${link}`,
             ),
     clock: clockFinding(health),
   };

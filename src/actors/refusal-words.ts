@@ -1,0 +1,22 @@
+// The sentences with which a relay or a registry refuses this laptop. They are a stranger's words, so they are quoted, and what a
+// person can mend is said beside them.
+
+/** The longest quotation of a server's words in a sentence of ours. */
+const QUOTE_LENGTH_MAX = 120;
+
+/** A server's words in quotation marks: printable characters alone, cut to QUOTE_LENGTH_MAX. */
+export const quoted = (words: string): string =>
+  JSON.stringify(
+    words
+      .replaceAll(/[^\x20-\x7e]+/g, " ")
+      .trim()
+      .slice(0, QUOTE_LENGTH_MAX),
+  );
+
+const CLOCK = /outside replay window|too far from the \w+'s clock/i;
+
+/** Whether a server refused a signature because of the time in it: then the machine's clock and the server's differ. */
+export const blamesClock = (words: string): boolean => CLOCK.test(words);
+
+export const CLOCK_ADVICE =
+  "this machine's clock differs from the server's by more than 5 minutes: set it by the network";
