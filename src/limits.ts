@@ -163,6 +163,15 @@ export const MISSING_EVERY_MS = SECOND_MS;
 /** When a message that a peer has not confirmed is sent again over a plain relay: doubled from the first to the last, which repeats. */
 export const RESEND_MIN_MS = 5 * SECOND_MS;
 export const RESEND_MAX_MS = 5 * MINUTE_MS;
+/** After which silence a plain peer may have lost its sessions and is knocked at anew: doubled up to the second while it stays silent. */
+export const RENEW_AFTER_MS = MINUTE_MS;
+export const RENEW_EVERY_MAX_MS = HOUR_MS;
+/** How long a plain client keeps frames that came before a knock (3 s): a new knock to it waits until those are gone. */
+export const RENEW_QUIET_MS = 4 * SECOND_MS;
+/** For how long frames that were under way may cross a knock of ours: later ones were sent by a peer that does not have it. */
+export const SUPERSEDED_LATE_MS = 15 * SECOND_MS;
+/** Messages in sessions that a plain peer never answered that are kept to be sealed anew: the oldest count as sent for good. */
+export const PLAIN_UNCONFIRMED_KEPT = 1_000;
 /** How long receipts are gathered before they are sent: one message tells of many. */
 export const RECEIPT_DELAY_MS = SECOND_MS;
 /** Messages of which a peer is told at once when so many are owed; and that may be owed while it is away: the oldest are forgotten. */

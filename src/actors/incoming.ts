@@ -32,6 +32,7 @@ function bounded(peers: Pick<Set<string>, "size" | "keys" | "delete">): void {
 
 export class IncomingMail {
   readonly #core: Core;
+  readonly #sessions: Sessions;
   readonly #knocks: Knocks;
   readonly #admission: Admission;
   readonly #reception: Reception;
@@ -62,6 +63,7 @@ export class IncomingMail {
     arrivals: Arrivals,
   ) {
     this.#core = core;
+    this.#sessions = sessions;
     this.#arrivals = arrivals;
     this.#knocks = knocks;
     this.#admission = admission;
@@ -284,7 +286,10 @@ export class IncomingMail {
   #keepForLater(frame: Message): void {
     const size = this.#untaken.get(frame.from)?.frames.get(keyOf(frame))?.size ?? 0;
     // Its session may have been closed here: then no knock is on its way.
-    if (!this.#untakenKnocks.has(frame.from)) this.#unreadable.came(frame.from, frame.id);
+    if (!this.#untakenKnocks.has(frame.from)) {
+      this.#unreadable.came(frame.from, frame.id);
+      this.#sessions.renewal.unread(frame.from);
+    }
     // Un-acked, so that the relay still has them.
     for (const gone of this.#early.keep(frame, size)) this.#drop(gone);
   }

@@ -183,6 +183,7 @@ export class Knocks {
       },
     ).durable;
     for (const id of surplus) keyring.forgot(id);
+    this.#sessions.renewal.knocked(peer, knock.id);
     const { current } = this.#membership;
     if (oneTimePreKey && current) await this.#membership.preKeys.used(current);
     return "taken";
@@ -193,6 +194,16 @@ export class Knocks {
     const context = this.#contextOf(frame.knock_id);
     if (context?.peer !== frame.from || context.role !== "initiator") return;
     const session = frame.knock_id;
+    if (this.#sessions.renewal.wasPassedOver(frame.from, session)) {
+      if (context.closed !== null || context.lastHeard !== null) return;
+      const { entries, secrets } = closing(this.#core, session, frame.from, {
+        reason: "the peer had knocked at the same time",
+        code: "peer_refused",
+      });
+      await this.#core.system.commit(entries, { secrets }).durable;
+      this.#core.keyring.forgot(session);
+      return;
+    }
     await this.#core.system.commit([
       { stream: sessionOf(session), event: { type: "CONFIRMED", by: "knock_accept" } },
       { stream: conversationOf(frame.from), event: { type: "CONFIRMED", session } },

@@ -128,7 +128,7 @@ export class MeshNode {
     this.sessions = new Sessions(this.core, this.admission);
     const unreadable = new Unreadable(this.core, journal);
     this.#unreadable = unreadable;
-    this.outgoing = new OutgoingMail(this.core);
+    this.outgoing = new OutgoingMail(this.core, this.sessions.renewal);
     const arrivals = new Arrivals(this.core, this.sessions, this.outgoing);
     this.outgoing.watcher = arrivals;
     this.arrivals = arrivals;
@@ -276,6 +276,7 @@ export class MeshNode {
     this.incoming.pause();
     this.receipts.close();
     this.arrivals.close();
+    this.sessions.renewal.close();
     this.#unreadable.close();
     link.disconnect();
     system.stop();

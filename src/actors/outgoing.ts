@@ -11,6 +11,7 @@ import type { Payload, PayloadInput, PayloadOf } from "../wire/payload.ts";
 import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
 import { Keyring, type Ratchet } from "./keyring.ts";
 import type { Proof } from "./link.ts";
+import type { Renewal } from "./renewal.ts";
 import { SealedFrames } from "./sealed-frames.ts";
 import type { Outcome } from "./system.ts";
 import { uuidFrom } from "./uuid.ts";
@@ -128,12 +129,14 @@ export class OutgoingMail {
   readonly #core: Core;
   /** Watches for messages to be confirmed. */
   watcher: Watcher | undefined;
+  readonly #renewal: Renewal;
   readonly #frames = new SealedFrames();
   /** What the relay has just said that it has, by peer. */
   readonly #taken = new Map<string, string[]>();
 
-  constructor(core: Core) {
+  constructor(core: Core, renewal: Renewal) {
     this.#core = core;
+    this.#renewal = renewal;
   }
 
   /** The words of a peer were destroyed: frames that were kept of them go. */
@@ -147,7 +150,8 @@ export class OutgoingMail {
    */
   send(peer: string, draft: Draft, more: readonly Entry[] = []): Outcome {
     const { system } = this.#core;
-    const sealing = this.#sealAtOnce(peer, draft);
+    const renewing = this.#renewal.beforeSending(peer);
+    const sealing = renewing.length === 0 ? this.#sealAtOnce(peer, draft) : undefined;
     if (sealing) {
       const { entries, secrets, before } = join(draft, sealing.draft, entriesOnly(...more));
       const { accepted, durable } = system.commit(entries, { atomic: true, secrets, before });
@@ -157,7 +161,8 @@ export class OutgoingMail {
       }
     }
     const { entries, secrets, before } = draft;
-    return system.commit([...entries, ...more], { secrets, before });
+    const { accepted, durable } = system.commit([...renewing, ...entries, ...more], { secrets, before });
+    return { accepted: accepted.slice(renewing.length), durable };
   }
 
   #sealAtOnce(peer: string, { messages = [] }: Draft): Sealing | undefined {
@@ -300,7 +305,10 @@ export class OutgoingMail {
     if (isConfirmed) {
       link.transmit({ ...frame, after: line[index - 1]?.id ?? null }, taken, true);
       this.watcher?.watch(peer);
-    } else link.transmit(frame, taken);
+    } else {
+      link.transmit(frame, taken);
+      this.#renewal.sent(peer);
+    }
     return line[index + 1]?.id;
   }
 

@@ -1,7 +1,10 @@
 import type { Kdf } from "../crypto/index.ts";
 import { SESSIONS_PER_PEER_MAX } from "../limits.ts";
+import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { SessionContext } from "../machines/session/events.ts";
-import { type Core, sessionOf } from "./core.ts";
+import type { Entry } from "../store/journal.ts";
+import { type Core, conversationOf, sessionOf } from "./core.ts";
+import type { MessageEntry } from "./projections/messages.ts";
 
 // Which sessions there are with a peer, and what they show of it.
 
@@ -58,6 +61,24 @@ export class PeerSessions {
   /** When the last knock of a peer was taken, in epoch milliseconds; long ago when not since this process began. */
   lastKnock(peer: string): number {
     return this.#knocked.get(peer) ?? Number.NEGATIVE_INFINITY;
+  }
+
+  /** When a message of a peer was last read, in epoch milliseconds; long ago when none was. */
+  lastHeard(peer: string): number {
+    return Math.max(Number.NEGATIVE_INFINITY, ...this.all(peer).map((id) => this.#context(id)?.lastHeard ?? 0));
+  }
+
+  /**
+   * The event that tells of a plain peer's lost sessions: nobody knows whether it got what it was sent since it was heard last.
+   * @param sent messages of ours, to any peer
+   */
+  uncertain(peer: string, sent: Iterable<MessageEntry>): Entry[] {
+    const stream = conversationOf(peer);
+    const context: ConversationContext | undefined = this.#core.system.decided(stream)?.snapshot.context;
+    const heard = this.lastHeard(peer);
+    const ids = new Set(context?.unconfirmed.map(({ id }) => id));
+    for (const { id, peer: to, state, at } of sent) if (to === peer && state === "sent" && at >= heard) ids.add(id);
+    return ids.size === 0 ? [] : [{ stream, event: { type: "UNCERTAIN", ids: [...ids] } }];
   }
 
   /** The KDF that a peer spoke last, as its messages proved it. */

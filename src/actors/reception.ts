@@ -1,7 +1,9 @@
 import { applySkipped, base64, CryptoError, type Decrypted, decrypt, type Kdf, utf8 } from "../crypto/index.ts";
 import { MeshError } from "../errors.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
+import type { SessionContext } from "../machines/session/events.ts";
 import { release } from "../memory.ts";
+import type { Entry } from "../store/journal.ts";
 import { isFileChunk } from "../wire/file-chunk.ts";
 import type { Message } from "../wire/frame.ts";
 import { type Payload, parsePayload } from "../wire/payload.ts";
@@ -9,6 +11,7 @@ import type { Admission } from "./admission.ts";
 import { type Core, conversationOf, sessionOf } from "./core.ts";
 import { Keyring, type Ratchet } from "./keyring.ts";
 import { type Draft, kindOf } from "./outgoing.ts";
+import { isPlain } from "./renewal.ts";
 import { closing } from "./session-end.ts";
 import type { Sessions } from "./sessions.ts";
 import type { Unreadable } from "./unreadable.ts";
@@ -95,6 +98,7 @@ export class Reception {
       this.count(peer, opened === "duplicate" ? "duplicates" : "unreadable");
       // Also one whose key was used, when the message is new: its sender went back to what it was before.
       if (!isKnown) this.#unreadable.came(peer, frame.id);
+      if (!isKnown && opened === "unreadable") this.#sessions.renewal.unread(peer);
       return arriving ?? Promise.resolve();
     }
     const { session, ratchet, result, kdf } = opened;
@@ -131,6 +135,7 @@ export class Reception {
         ...(this.#becomesCurrent(peer, session, disproved?.ids)
           ? [{ stream: conversation, event: { type: "ESTABLISHED", session, role: "responder" } }]
           : []),
+        ...this.#doubts(peer, session),
         ...news.entries,
       ],
       {
@@ -164,6 +169,22 @@ export class Reception {
     });
   }
 
+  /**
+   * The first message of a plain peer in a session settles what is doubtful. One that knocked had lost the sessions before, and what
+   * it was sent since it was heard last may have been lost with them; one that was knocked at may have missed what went in others.
+   */
+  #doubts(peer: string, session: string): Entry[] {
+    const { system, messages } = this.#core;
+    const stream = conversationOf(peer);
+    const context: ConversationContext | undefined = system.decided(stream)?.snapshot.context;
+    const opened: SessionContext | undefined = system.decided(sessionOf(session))?.snapshot.context;
+    const { known, renewal } = this.#sessions;
+    if (!context || !isPlain(context) || opened?.lastHeard !== null || renewal.isCrossed(peer)) return [];
+    if (opened.role === "responder") return known.uncertain(peer, messages.sent());
+    const ids = context.unconfirmed.filter(({ sealed }) => sealed?.session !== session).map(({ id }) => id);
+    return ids.length === 0 ? [] : [{ stream, event: { type: "UNCERTAIN", ids } }];
+  }
+
   /** What a message tells the conversation: its words, or what became of ours. */
   #newsOf(frame: Message, id: string, session: string, plaintext: Uint8Array): News {
     const stream = conversationOf(frame.from);
@@ -189,8 +210,15 @@ export class Reception {
     const current = context?.session ?? null;
     if (current === session) return false;
     if (current !== null && ended.includes(current)) return true;
-    const newestFirst = this.#sessions.known.of(peer);
+    const { known, renewal } = this.#sessions;
+    const newestFirst = known.of(peer);
     const age = newestFirst.indexOf(current ?? "");
+    if (isPlain(context)) {
+      // A plain peer has one session: the one that was opened last, unless it goes on in another long after.
+      if (renewal.isCrossed(peer)) return false;
+      if (age !== -1 && newestFirst.indexOf(session) > age)
+        return !this.#sessions.isConfirmed(current ?? "") && renewal.outlived(peer);
+    }
     return age === -1 || newestFirst.indexOf(session) < age || !this.#sessions.isConfirmed(current ?? "");
   }
 

@@ -6,12 +6,23 @@ import type { Draft } from "./outgoing.ts";
 /**
  * The end of a session: its secrets go with it, and what it had sealed in vain is sealed anew by another.
  * @param refused the peer wants nothing of us: what is queued, and what it cannot have read, is given up instead
+ * @param unread what becomes of messages that the peer has not shown to have read: they go again, or count as uncertain
  */
 export function closing(
   core: Core,
   session: string,
   peer: string,
-  { reason, code, refused = false }: { readonly reason: string; readonly code: ErrorCode; readonly refused?: boolean },
+  {
+    reason,
+    code,
+    refused = false,
+    unread: fate = "again",
+  }: {
+    readonly reason: string;
+    readonly code: ErrorCode;
+    readonly refused?: boolean;
+    readonly unread?: "again" | "uncertain";
+  },
 ): Draft {
   const stream = conversationOf(peer);
   const context: ConversationContext | undefined = core.system.decided(stream)?.snapshot.context;
@@ -23,7 +34,9 @@ export function closing(
   core.link.disown([...inVain, ...again].map((item) => item.sealed?.frame ?? item.id));
   const unread = unconfirmed.filter((item) => item.sealed?.session === session).map(({ id }) => id);
   const ids = refused ? [...unread, ...outbox.map(({ id }) => id)] : unread;
-  const event = refused ? { type: "UNDELIVERABLE", ids, code } : { type: "UNSENT", ids };
+  const event = refused
+    ? { type: "UNDELIVERABLE", ids, code }
+    : { type: fate === "again" ? "UNSENT" : "UNCERTAIN", ids };
   return {
     entries: [
       { stream: sessionOf(session), event: { type: "CLOSED", reason } },

@@ -13,13 +13,14 @@ import { asMeshError, type ErrorCode, MeshError } from "../errors.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { SessionContext } from "../machines/session/events.ts";
 import type { Entry } from "../store/journal.ts";
-import { type Knock, type KnockAccept, knockText } from "../wire/frame.ts";
+import { type Knock, type KnockAccept, type KnockReject, knockText } from "../wire/frame.ts";
 import type { Admission } from "./admission.ts";
 import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
 import { Keyring } from "./keyring.ts";
 import { type Draft, join } from "./outgoing.ts";
 import { bundleOf } from "./peer-keys.ts";
 import { PeerSessions } from "./peer-sessions.ts";
+import { isPlain, Renewal } from "./renewal.ts";
 import { closing } from "./session-end.ts";
 import { uuidFrom } from "./uuid.ts";
 
@@ -51,10 +52,12 @@ export class Sessions {
   readonly #core: Core;
   readonly #admission: Admission;
   readonly known: PeerSessions;
+  readonly renewal: Renewal;
 
   constructor(core: Core, admission: Admission) {
     this.#core = core;
     this.known = new PeerSessions(core);
+    this.renewal = new Renewal(core, this.known);
     this.#admission = admission;
   }
 
@@ -86,6 +89,7 @@ export class Sessions {
     const { system, keyring, ports, registry } = this.#core;
     const conversation = conversationOf(peer);
     try {
+      await this.renewal.quiet(peer);
       const { bundle, kdf, extensions } = await bundleOf(registry(), peer, this.known.spokenBy(peer));
       if (!system.decided(conversation)?.snapshot.matches("opening")) return;
       const ephemeral = x25519KeyPair(ports.random(32));
@@ -96,6 +100,14 @@ export class Sessions {
         random: ports.random,
       });
       const id = uuidFrom(ports.random);
+      const surplus = extensions.length === 0 ? this.known.surplus(peer) : [];
+      const closed = surplus.map((each) =>
+        closing(this.#core, each, peer, {
+          reason: "too many sessions with this peer",
+          code: "peer_refused",
+          unread: "uncertain",
+        }),
+      );
       const initiated = {
         type: "INITIATED",
         peer,
@@ -105,18 +117,27 @@ export class Sessions {
         spk: bundle.signedPreKey.keyId,
         otk: agreement.oneTimeKeyId ?? null,
         kdf,
+        spk_key: base64.encode(bundle.signedPreKey.publicKey),
       };
-      await system.commit(
+      const { durable } = system.commit(
         [
           { stream: sessionOf(id), event: initiated },
           ...announcement(this.#core, peer, extensions),
+          ...(extensions.length === 0 ? this.#uncertain(peer, initiated.spk_key) : []),
+          ...closed.flatMap(({ entries }) => entries),
           { stream: conversation, event: { type: "ESTABLISHED", session: id, role: "initiator" } },
         ],
         {
           atomic: true,
-          secrets: Keyring.ratchetPatch(id, { state, associatedData: agreement.associatedData }, undefined),
+          secrets: {
+            ...Object.assign({}, ...closed.map(({ secrets }) => secrets)),
+            ...Keyring.ratchetPatch(id, { state, associatedData: agreement.associatedData }, undefined),
+          },
         },
-      ).durable;
+      );
+      this.renewal.opened(peer);
+      for (const each of surplus) keyring.forgot(each);
+      await durable;
     } catch (error) {
       const failure =
         error instanceof CryptoError && IMPERSONATION.has(error.code)
@@ -132,6 +153,18 @@ export class Sessions {
         { stream: conversation, event: { type: "ESTABLISH_FAILED", code, final } },
       ]).durable;
     }
+  }
+
+  /**
+   * A plain client makes another signed prekey when it starts, and has lost its sessions then. What it was sent since it was heard
+   * last may have reached it before, or not.
+   */
+  #uncertain(peer: string, spkKey: string): Entry[] {
+    const last = this.known
+      .all(peer)
+      .map((id) => this.#core.system.decided(sessionOf(id))?.snapshot.context)
+      .findLast((context: SessionContext | undefined) => context?.spkKey);
+    return last === undefined || last.spkKey === spkKey ? [] : this.known.uncertain(peer, this.#core.messages.sent());
   }
 
   #queuedFor(conversation: string): string[] {
@@ -156,7 +189,29 @@ export class Sessions {
       establishment: { ik, ek, ...(otk === null ? {} : { otk }), spk },
     };
     const signature = base64.encode(sign(identity, utf8.encode(knockText(frame))));
+    this.#resetAt(context.peer, session);
     this.#send(session, { ...frame, establishment: { ...frame.establishment, signature } });
+  }
+
+  /**
+   * A plain client that has a session passes over the keys of a knock. A reject ends that session, and means nothing to a client
+   * that has none.
+   */
+  #resetAt(peer: string, session: string): void {
+    const { keyring, link, ports, system } = this.#core;
+    const before = this.known.all(peer).findLast((id) => id !== session);
+    if (before === undefined || !isPlain(system.decided(conversationOf(peer))?.snapshot.context)) return;
+    const frame: KnockReject = {
+      v: 1,
+      type: "knock_reject",
+      from: keyring.identity.did,
+      to: peer,
+      id: uuidFrom(ports.random),
+      knock_id: before,
+      reason: "session_replaced",
+      ts: isoNow(this.#core),
+    };
+    link.transmit(frame, () => undefined);
   }
 
   /** Answers the knock of a session that we accepted; of a peer that is held, once it is admitted. */

@@ -34,7 +34,8 @@ export function addMessages(program: Command): void {
       "after",
       `
 queued: it has not left yet. sent: the relay has it. delivered: it is on the peer's disk. read: the peer's person or agent was shown
-it. undeliverable: it will not arrive. A peer that knows no receipts says neither delivered nor read.`,
+it. uncertain: the peer lost its sessions around then, and nobody knows whether it arrived: send it again if it matters.
+undeliverable: it will not arrive. A peer that knows no receipts says neither delivered nor read.`,
     )
     .action(action(sent));
   program

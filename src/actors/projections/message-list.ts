@@ -2,8 +2,17 @@ import type { Place } from "../../store/journal.ts";
 
 // Messages of one direction, in the order of the journal: all that somebody still waits for, and the newest of the others.
 
-/** in: held (its sender is not admitted) | unread | read. out: queued | sent | delivered | read | undeliverable. */
-export const MESSAGE_STATES = ["held", "unread", "read", "queued", "sent", "delivered", "undeliverable"] as const;
+/** in: held (its sender is not admitted) | unread | read. out: queued | sent | uncertain | delivered | read | undeliverable. */
+export const MESSAGE_STATES = [
+  "held",
+  "unread",
+  "read",
+  "queued",
+  "sent",
+  "uncertain",
+  "delivered",
+  "undeliverable",
+] as const;
 export type MessageState = (typeof MESSAGE_STATES)[number];
 
 export interface MessageEntry {

@@ -18,7 +18,7 @@ const Event = z.discriminatedUnion("type", [
   z.object({ type: z.literal("RETURNED"), id: z.string() }),
   z.object({ type: z.literal("UNSENT"), ids: z.array(z.string()) }),
   z.object({ type: z.literal("UNDELIVERABLE"), ids: z.array(z.string()) }),
-  z.object({ type: z.literal("ARRIVED"), ids: z.array(z.string()) }),
+  z.object({ type: z.enum(["ARRIVED", "UNCERTAIN"]), ids: z.array(z.string()) }),
   z.object({
     type: z.literal("ACKNOWLEDGED"),
     id: z.string(),
@@ -30,13 +30,13 @@ const Event = z.discriminatedUnion("type", [
 
 const PREFIX = "conversation/";
 /** How a sent message may go on: never back. What nobody delivers was given up before anybody could say more. */
-const PROGRESS: readonly MessageState[] = ["queued", "sent", "undeliverable", "delivered", "read"];
+const PROGRESS: readonly MessageState[] = ["queued", "sent", "uncertain", "undeliverable", "delivered", "read"];
 export const hasReached = (state: MessageState, wanted: MessageState): boolean =>
   PROGRESS.indexOf(state) >= PROGRESS.indexOf(wanted);
 
 export class MessagesProjection implements Projection {
   readonly name = "messages";
-  readonly version = 3;
+  readonly version = 4;
   readonly #incoming: MessageList;
   readonly #outgoing: MessageList;
   /** Keys of work, and of messages that have left the list, the oldest first. */
@@ -96,6 +96,9 @@ export class MessagesProjection implements Projection {
         return;
       case "ARRIVED":
         this.#mark(peer, event.ids, "delivered");
+        return;
+      case "UNCERTAIN":
+        this.#mark(peer, event.ids, "uncertain");
         return;
       case "HELD":
       case "DECLINED":

@@ -41,6 +41,10 @@ export const ConversationEventSchema = z.discriminatedUnion("type", [
     /** The relay may lose them, and the peer confirms what it gets: they are kept, and sent again until it does. */
     resend: z.literal(true).optional(),
   }),
+  /** The peer may have lost the session that sends: another one is opened, whether something waits or not. */
+  z.object({ type: z.literal("RENEW") }),
+  /** These were sent in a session that the peer has lost since: nobody knows whether they arrived before that. */
+  z.object({ type: z.literal("UNCERTAIN"), ids: z.array(Id) }),
   /** The peer said, signed, that these messages are on its disk. */
   z.object({ type: z.literal("ARRIVED"), ids: z.array(Id) }),
   /** The peer has shown that it holds the session: what was sealed in it can be read there. */

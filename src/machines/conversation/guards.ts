@@ -20,6 +20,7 @@ export const guards = {
   isCurrent: ({ context, event }: Args) => event.type === "SESSION_LOST" && event.session === context.session,
   isCurrentAndBusy: ({ context, event }: Args) =>
     event.type === "SESSION_LOST" && event.session === context.session && context.outbox.length > 0,
+  isIdle: ({ context }: Args) => context.outbox.length === 0,
   isBusy: ({ context }: Args) => context.outbox.length > 0,
   isWork: ({ event }: Args) => event.type === "RECEIVED" && event.kind !== "chat",
   awaitsSeal: ({ context, event }: Args) =>

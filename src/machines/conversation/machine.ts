@@ -150,6 +150,12 @@ const conversation = setup({
       discard(enqueue, blobsOf([...context.unconfirmed, ...context.outbox], event.ids));
       enqueue.assign(arrived(context, event.ids));
     }),
+    letGo: enqueueActions(({ context, event, enqueue }) => {
+      if (event.type !== "UNCERTAIN") return;
+      discard(enqueue, blobsOf(context.unconfirmed, event.ids));
+      enqueue.assign({ unconfirmed: without(context.unconfirmed, event.ids) });
+    }),
+    abandon: assign(({ context }) => (context.session === null ? {} : unsealed(context, context.session))),
     sendAgain: enqueueActions(({ context, enqueue }) => {
       const ids = doubtful(context);
       if (ids.length > 0) enqueue({ type: "transmit", params: { peer: context.peer, ids } });
@@ -236,6 +242,7 @@ const conversation = setup({
     },
     TRANSMITTED: { guard: "isWaiting", actions: "takeOut" },
     ARRIVED: { guard: "isKept", actions: "takeArrival" },
+    UNCERTAIN: { actions: "letGo" },
     UNDELIVERABLE: { guard: "isKept", actions: "giveUp" },
     SESSION_LOST: { actions: "unseal" },
     NAMED: {
@@ -269,6 +276,7 @@ const conversation = setup({
       on: {
         SEND: { guard: "hasRoom", target: "opening", actions: "enqueue" },
         RETURNED: { guard: "hasRoom", target: "opening", actions: "takeReturned" },
+        RENEW: "opening",
         // Of a session that did not send any more: what it had sealed goes again, so another one is opened.
         SESSION_LOST: [{ guard: "isBusy", target: "waiting", actions: "unseal" }, { actions: "unseal" }],
       },
@@ -295,6 +303,8 @@ const conversation = setup({
         FORGOTTEN: { target: "closed", actions: "loseWords" },
         ESTABLISH_FAILED: [
           { guard: "isFinal", target: "closed" },
+          // It was opened for nothing that waits: the next message tries again.
+          { guard: "isIdle", target: "closed" },
           { target: "waiting", actions: assign(({ context }) => ({ attempts: context.attempts + 1 })) },
         ],
         RESUMED: {
@@ -331,6 +341,7 @@ const conversation = setup({
             { type: "transmit", params: ({ context, event }) => ({ peer: context.peer, ids: [event.id] }) },
           ],
         },
+        RENEW: { target: "opening", actions: "abandon" },
         SESSION_LOST: [
           {
             guard: "isCurrentAndBusy",

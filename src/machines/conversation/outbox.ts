@@ -1,4 +1,4 @@
-import { REFRAMED_KEPT, SESSIONS_PER_PEER_MAX } from "../../limits.ts";
+import { PLAIN_UNCONFIRMED_KEPT, REFRAMED_KEPT, SESSIONS_PER_PEER_MAX } from "../../limits.ts";
 import type { Body } from "../definition.ts";
 import type { ConversationContext as Context, ConversationEvent, Outgoing } from "./events.ts";
 
@@ -68,10 +68,15 @@ export function transmitted(context: Context, ids: readonly string[], resend: bo
     : gone.filter((item) => !isProved(context, item));
   return {
     outbox: without(context.outbox, idsOf(gone)),
-    unconfirmed: unconfirmed.length > 0 ? appended(context.unconfirmed, unconfirmed) : context.unconfirmed,
+    unconfirmed:
+      unconfirmed.length > 0 ? kept(context, appended(context.unconfirmed, unconfirmed)) : context.unconfirmed,
     sent: context.sent + counted(gone),
   };
 }
+
+/** A plain peer may never answer, and is written to all the same. */
+const kept = ({ extensions }: Context, unconfirmed: Outgoing[]): Outgoing[] =>
+  extensions.length > 0 ? unconfirmed : unconfirmed.slice(-PLAIN_UNCONFIRMED_KEPT);
 
 /** The relay has these as they are: there is no session that could be lost. */
 export const written = (context: Context, ids: readonly string[]): Partial<Context> => {

@@ -21,7 +21,13 @@ const agreement = {
 
 export const SessionEventSchema = z.discriminatedUnion("type", [
   /** X3DH as the initiator: the knock is to be sent. */
-  z.object({ type: z.literal("INITIATED"), ...agreement, kdf: Kdf.optional() }),
+  z.object({
+    type: z.literal("INITIATED"),
+    ...agreement,
+    kdf: Kdf.optional(),
+    /** The responder's signed prekey. A plain client makes another one when it starts. */
+    spk_key: base64Exact(32).optional(),
+  }),
   /**
    * X3DH as the responder, from a knock whose keys belong to its sender. A knock does not say which KDF it means: `kdf` is
    * null, and the first message settles it. Sessions from before this was so have none, and are `current`.
@@ -60,6 +66,8 @@ export interface SessionContext {
   readonly ek: string;
   readonly spk: number;
   readonly otk: number | null;
+  /** The peer's signed prekey, when we opened the session and knew it. */
+  readonly spkKey: string | null;
   /** Null while the responder does not know which the initiator used. */
   readonly kdf: Kdf | null;
   readonly encrypted: number;

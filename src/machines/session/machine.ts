@@ -25,6 +25,7 @@ const session = setup({
             ek: event.ek,
             spk: event.spk,
             otk: event.otk,
+            spkKey: event.type === "INITIATED" ? (event.spk_key ?? null) : null,
             kdf: event.kdf === undefined ? ("current" as const) : event.kdf,
           }
         : {},
@@ -54,6 +55,7 @@ const session = setup({
     ek: "",
     spk: 0,
     otk: null,
+    spkKey: null,
     kdf: null,
     encrypted: 0,
     decrypted: 0,
@@ -112,7 +114,7 @@ const session = setup({
 
 export const sessionDefinition: MachineDefinition = {
   kind: "session",
-  version: 2,
+  version: 3,
   machine: session,
   events: SessionEventSchema,
 };

@@ -7,6 +7,8 @@ import { defineTool } from "../tool.ts";
 
 const SENT: Readonly<Record<string, string>> = {
   queued: "Queued: it goes out by itself as soon as it can. Do not send it again.",
+  uncertain:
+    "Nobody knows whether it arrived: the peer lost its sessions around then, as after a restart. Send it again if it matters.",
   undeliverable: "It could not be delivered: the peer cannot be reached under this identity.",
 };
 
