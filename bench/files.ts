@@ -1,11 +1,11 @@
 import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { open, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { type Draft, entriesOnly } from "../src/actors/drafts.ts";
 import { offer, pieces } from "../src/actors/file-offers.ts";
 import type { FileTaker } from "../src/actors/file-transfers.ts";
 import { type FileToSend, inspectFiles } from "../src/actors/files.ts";
 import { MeshNode, type NodeOptions } from "../src/actors/node.ts";
-import { type Draft, entriesOnly } from "../src/actors/outgoing.ts";
 import { FILE_CHUNK_SIZE } from "../src/limits.ts";
 import { type Contender, compare, type Subject, withDirectory } from "./harness.ts";
 import { joinMesh, PATIENCE_MS, ports, type Servers } from "./laptop.ts";

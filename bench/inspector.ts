@@ -1,8 +1,8 @@
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import type { Browser, Page } from "playwright-core";
+import { sending } from "../src/actors/drafts.ts";
 import { MeshNode } from "../src/actors/node.ts";
-import { sending } from "../src/actors/outgoing.ts";
 import { foldJournal } from "../src/inspect/fold.ts";
 import { checkReplay } from "../src/inspect/replay.ts";
 import { startInspector } from "../src/inspect/server.ts";

@@ -1,16 +1,10 @@
 import { base64, didOf, sign, utf8, verify } from "../crypto/index.ts";
-import {
-  ARRIVAL_DELAY_MS,
-  ARRIVALS_MAX,
-  MISSING_EVERY_MS,
-  RESEND_MAX_MS,
-  RESEND_MIN_MS,
-  UNJUDGED_PEERS_MAX,
-} from "../limits.ts";
+import { ARRIVALS_MAX, UNJUDGED_PEERS_MAX } from "../limits.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import { arrivedText, type KnockAccept } from "../wire/frame.ts";
 import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
 import { Keyring } from "./keyring.ts";
+import { ARRIVAL_DELAY_MS, MISSING_EVERY_MS, RESEND_MAX_MS, RESEND_MIN_MS } from "./limits.ts";
 import { lineOf, type OutgoingMail, resendable } from "./outgoing.ts";
 import type { Sessions } from "./sessions.ts";
 import { uuidFrom } from "./uuid.ts";

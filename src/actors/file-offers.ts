@@ -4,8 +4,8 @@ import { release } from "../memory.ts";
 import { encodeFileChunk } from "../wire/file-chunk.ts";
 import type { PayloadOf } from "../wire/payload.ts";
 import { type Core, conversationOf } from "./core.ts";
+import { compose, type Draft, join, sending } from "./drafts.ts";
 import { type FileToSend, readPieces } from "./files.ts";
-import { compose, type Draft, join, sending } from "./outgoing.ts";
 
 // Files that we offer and a peer pulls. Nothing of them is kept but what was pulled and is not at the relay yet.
 

@@ -7,8 +7,8 @@ import { release } from "../memory.ts";
 import { type FileChunk, parseFileChunk } from "../wire/file-chunk.ts";
 import type { PayloadInput, PayloadOf } from "../wire/payload.ts";
 import { type Core, conversationOf } from "./core.ts";
+import { compose, type Draft, entriesOnly, join } from "./drafts.ts";
 import { isPassing, nameFile, PART, type SavedFile } from "./files.ts";
-import { compose, type Draft, entriesOnly, join } from "./outgoing.ts";
 import type { Follow } from "./work.ts";
 
 // Files that a peer offers and we pull. The pieces stay in their conversation, sealed and unhandled, until all of them are

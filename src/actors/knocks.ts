@@ -19,6 +19,7 @@ import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
 import { Keyring } from "./keyring.ts";
 import type { Membership } from "./membership.ts";
 import { identityOf, type Shown } from "./peer-keys.ts";
+import { isPlain } from "./renewal.ts";
 import { closing } from "./session-end.ts";
 import { announcement, type Sessions } from "./sessions.ts";
 import type { Unreadable } from "./unreadable.ts";
@@ -204,9 +205,12 @@ export class Knocks {
       this.#core.keyring.forgot(session);
       return;
     }
+    const stream = conversationOf(frame.from);
+    // A plain client accepts knocks whose keys it passes over, or derives another key from: its first message is what proves it.
+    const isProof = !isPlain(this.#core.system.decided(stream)?.snapshot.context);
     await this.#core.system.commit([
       { stream: sessionOf(session), event: { type: "CONFIRMED", by: "knock_accept" } },
-      { stream: conversationOf(frame.from), event: { type: "CONFIRMED", session } },
+      ...(isProof ? [{ stream, event: { type: "CONFIRMED", session } }] : []),
     ]).durable;
   }
 

@@ -4,13 +4,13 @@ import { FILE_SIZE_MAX, FILES_MAX } from "../limits.ts";
 import type { UntimedOffloadEvent as Event, OffloadContext } from "../machines/offload/events.ts";
 import type { PayloadOf } from "../wire/payload.ts";
 import { type Core, isoNow } from "./core.ts";
+import { compose, type Draft, entriesOnly, join } from "./drafts.ts";
 import { offer, type Pull, pieces, pullsFiles, sentBefore } from "./file-offers.ts";
 import { RAISE_HERE, SENT_WHOLE, tooLarge } from "./file-size.ts";
 import type { FileTaker, Offer } from "./file-transfers.ts";
 import { type FileToSend, problemWith, readInspected, type SavedFile } from "./files.ts";
 import { told } from "./offload-news.ts";
 import { offloadOf, requestOf, viewOffload } from "./offload-view.ts";
-import { compose, type Draft, entriesOnly, join } from "./outgoing.ts";
 
 // The files of offloads as the laptop sends and takes them. To a sandbox that pulls they are offered; to another they are sent
 // whole, one after the other.

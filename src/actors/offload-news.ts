@@ -7,10 +7,10 @@ import { offloadRefusal } from "../wire/legacy.ts";
 import type { Payload, PayloadOf } from "../wire/payload.ts";
 import type { Admission } from "./admission.ts";
 import type { Core } from "./core.ts";
+import { compose, type Draft, entriesOnly, join } from "./drafts.ts";
 import { isPassing, type SavedFile, saveFile } from "./files.ts";
 import type { OffloadFiles } from "./offload-files.ts";
 import { offloadOf, viewOffload } from "./offload-view.ts";
-import { compose, type Draft, entriesOnly, join } from "./outgoing.ts";
 import type { Work } from "./work.ts";
 
 // What a cluster says about an offload, as events of its machine.

@@ -5,13 +5,13 @@ import { FILE_SIZE_MAX, OFFLOAD_TIMEOUT_MINUTES, TASK_SIZE_MAX } from "../limits
 import type { UntimedOffloadEvent as Event, OffloadContext } from "../machines/offload/events.ts";
 import type { Admission } from "./admission.ts";
 import { type Core, isoNow } from "./core.ts";
+import { compose, type Draft, entriesOnly, join } from "./drafts.ts";
 import type { Performers } from "./effects.ts";
 import { inspectFiles } from "./files.ts";
 import { asking } from "./news.ts";
 import { OffloadFiles } from "./offload-files.ts";
 import { OffloadNews, told } from "./offload-news.ts";
 import { type OffloadView, offloadOf, queueOf, type Request, requestOf, viewOffload } from "./offload-view.ts";
-import { compose, type Draft, entriesOnly, join } from "./outgoing.ts";
 import { uuidFrom } from "./uuid.ts";
 import type { Work } from "./work.ts";
 

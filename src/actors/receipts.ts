@@ -1,7 +1,7 @@
 import { RECEIPT_DELAY_MS, RECEIPT_IDS } from "../limits.ts";
 import { type ConversationContext, isHeld } from "../machines/conversation/events.ts";
 import { type Core, conversationOf } from "./core.ts";
-import { compose } from "./outgoing.ts";
+import { compose } from "./drafts.ts";
 
 // Receipts: peers that know what they are learn what became of their messages. What is owed to one is gathered for a while and
 // told in one message, end-to-end encrypted like any other.

@@ -1,8 +1,7 @@
-import { RENEW_AFTER_MS, RENEW_EVERY_MAX_MS, RENEW_QUIET_MS, SUPERSEDED_LATE_MS } from "../limits.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
-import type { SessionContext } from "../machines/session/events.ts";
 import type { Entry } from "../store/journal.ts";
 import { type Core, conversationOf, sessionOf } from "./core.ts";
+import { RENEW_AFTER_MS, RENEW_EVERY_MAX_MS, RENEW_QUIET_MS, SUPERSEDED_LATE_MS } from "./limits.ts";
 import type { PeerSessions } from "./peer-sessions.ts";
 
 // Sessions with plain peers, which keep them in memory, lose them without a word, and let two knocks that cross each other
@@ -77,10 +76,6 @@ export class Renewal {
     return Math.max(this.#byPeer.get(peer)?.knockedAt ?? NEVER, this.#known.lastHeard(peer));
   }
 
-  #session(id: string): SessionContext | undefined {
-    return this.#core.system.decided(sessionOf(id))?.snapshot.context;
-  }
-
   /** How long a silence is doubtful: longer after each knock that changed nothing. */
   #patience(peer: string): number {
     return Math.min(RENEW_EVERY_MAX_MS, RENEW_AFTER_MS * 2 ** Math.min(this.#byPeer.get(peer)?.renewals ?? 0, 16));
@@ -131,13 +126,13 @@ export class Renewal {
     this.#renew(peer);
   }
 
-  /** Our session that the peer has not shown to hold, when we knocked with it lately. */
+  /** Our session whose knock went to the peer lately and was not answered. */
   #crossing(peer: string): string | undefined {
     const { clock } = this.#core.ports;
     if (clock.now() - (this.#byPeer.get(peer)?.knockedAt ?? NEVER) > SUPERSEDED_LATE_MS) return undefined;
     return this.#known.of(peer).find((id) => {
-      const session = this.#session(id);
-      return session?.role === "initiator" && session.lastHeard === null;
+      const snapshot = this.#core.system.decided(sessionOf(id))?.snapshot;
+      return snapshot?.matches({ open: "knocking" }) || snapshot?.matches({ open: "knocked" });
     });
   }
 

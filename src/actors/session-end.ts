@@ -1,7 +1,7 @@
 import type { ErrorCode } from "../errors.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import { type Core, conversationOf, sessionOf } from "./core.ts";
-import type { Draft } from "./outgoing.ts";
+import type { Draft } from "./drafts.ts";
 
 /**
  * The end of a session: its secrets go with it, and what it had sealed in vain is sealed anew by another.

@@ -5,8 +5,9 @@ import { release } from "../memory.ts";
 import { isFileChunk } from "../wire/file-chunk.ts";
 import { type Payload, parsePayload } from "../wire/payload.ts";
 import { type Core, conversationOf } from "./core.ts";
+import { type Draft, entriesOnly } from "./drafts.ts";
 import { type BodyOf, type FileTaker, FileTransfers } from "./file-transfers.ts";
-import { type Draft, entriesOnly, type OutgoingMail } from "./outgoing.ts";
+import type { OutgoingMail } from "./outgoing.ts";
 import { Transfers } from "./transfers.ts";
 
 // Work that was received: it stays in its conversation until whom it concerns has taken it over.

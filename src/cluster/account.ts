@@ -1,7 +1,7 @@
 import { conversationOf } from "../actors/core.ts";
+import { compose, type Draft } from "../actors/drafts.ts";
 import { until } from "../actors/inbox.ts";
 import type { MeshNode } from "../actors/node.ts";
-import { compose, type Draft } from "../actors/outgoing.ts";
 import { asMeshError } from "../errors.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { TaskNews } from "../wire/payload.ts";

@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import type { Core } from "../actors/core.ts";
+import { type Draft, entriesOnly, join } from "../actors/drafts.ts";
 import { until } from "../actors/inbox.ts";
 import type { MeshNode } from "../actors/node.ts";
-import { type Draft, entriesOnly, join } from "../actors/outgoing.ts";
 import type { Work } from "../actors/work.ts";
 import { asMeshError, MeshError } from "../errors.ts";
 import { SETTLE_MS } from "../limits.ts";

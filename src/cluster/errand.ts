@@ -1,7 +1,7 @@
 import { join as joinPath } from "node:path";
 import type { Core } from "../actors/core.ts";
+import { compose, type Draft, entriesOnly } from "../actors/drafts.ts";
 import type { MeshNode } from "../actors/node.ts";
-import { compose, type Draft, entriesOnly } from "../actors/outgoing.ts";
 import { type Clock, repeat } from "../actors/ports.ts";
 import type { Follow, Work } from "../actors/work.ts";
 import { asMeshError, MeshError } from "../errors.ts";

@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import type { Core } from "../actors/core.ts";
+import { compose, type Draft, entriesOnly, join } from "../actors/drafts.ts";
 import { RAISE_THERE } from "../actors/file-size.ts";
 import { until } from "../actors/inbox.ts";
 import type { MeshNode } from "../actors/node.ts";
-import { compose, type Draft, entriesOnly, join } from "../actors/outgoing.ts";
 import { type ErrorCode, MeshError } from "../errors.ts";
 import { OFFLOAD_TIMEOUT_MINUTES } from "../limits.ts";
 import type { PayloadInput, PayloadOf } from "../wire/payload.ts";

@@ -1,10 +1,10 @@
 import { hash } from "node:crypto";
 import type { Core } from "../actors/core.ts";
+import { compose, type Draft, entriesOnly, join } from "../actors/drafts.ts";
 import { offer, type Pull, pieces, pullsFiles } from "../actors/file-offers.ts";
 import { RAISE_THERE, SENT_WHOLE, tooLarge } from "../actors/file-size.ts";
 import type { Offer } from "../actors/file-transfers.ts";
 import { type FileToSend, inspectFiles, readInspected, saveFile } from "../actors/files.ts";
-import { compose, type Draft, entriesOnly, join } from "../actors/outgoing.ts";
 import type { Follow } from "../actors/work.ts";
 import { MeshError } from "../errors.ts";
 import { FILE_SIZE_MAX, FILES_MAX } from "../limits.ts";

@@ -1,8 +1,8 @@
 import { join as joinPath } from "node:path";
+import { entriesOnly } from "../actors/drafts.ts";
 import type { FileTaker, Offer } from "../actors/file-transfers.ts";
 import { MeshNode } from "../actors/node.ts";
 import type { StoreLimits } from "../actors/opening.ts";
-import { entriesOnly } from "../actors/outgoing.ts";
 import type { Ports } from "../actors/ports.ts";
 import { noLaterThan } from "../actors/settling.ts";
 import { SANDBOX_STOP_WAIT_MS } from "../limits.ts";

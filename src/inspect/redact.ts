@@ -133,6 +133,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
   session: {
     context: {
       ...agreement,
+      spkKey: key,
       id,
       role,
       encrypted: count,
@@ -144,7 +145,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       closed: hidden,
     },
     events: {
-      INITIATED: agreement,
+      INITIATED: { ...agreement, spk_key: key },
       ACCEPTED: agreement,
       CONFIRMED: { by: oneOf("knock_accept", "message") },
       ENCRYPTED: { message: id, header },
@@ -181,7 +182,10 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       ESTABLISH_FAILED: { code, final: flag },
       SESSION_LOST: { session: id, code },
       SEALED: { id, session: id, header, nonce: hidden, frame: id },
-      TRANSMITTED: { ids: list(id), proof: oneOf("accepted", "written") },
+      TRANSMITTED: { ids: list(id), proof: oneOf("accepted", "written"), resend: flag },
+      ARRIVED: { ids: list(id) },
+      RENEW: {},
+      UNCERTAIN: { ids: list(id) },
       CONFIRMED: { session: id },
       UNSENT: { ids: list(id) },
       RETURNED: { id, kind, body, size: count },

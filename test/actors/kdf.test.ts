@@ -177,7 +177,9 @@ it("what a peer has spoken ends the sessions in which it understood nothing, and
   const old = await OldClient.open(world, node, true);
   const to = old.identity.did;
   await call(node, "send", { to, message: "in the wrong tongue" });
+  const ours = await old.next("knock");
   await old.next("message");
+  old.send(did, { type: "knock_accept", knock_id: ours.id });
   const session = await old.knock(did);
   old.say(did, "hello");
   expect(await next(node, to)).toBe("hello");

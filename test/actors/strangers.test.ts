@@ -2,11 +2,11 @@
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { isVouchedFor } from "../../src/actors/admission.ts";
+import { compose } from "../../src/actors/drafts.ts";
 import { until } from "../../src/actors/inbox.ts";
 import { openMesh } from "../../src/actors/mesh.ts";
 import { realNetwork } from "../../src/actors/network.ts";
 import type { MeshNode } from "../../src/actors/node.ts";
-import { compose } from "../../src/actors/outgoing.ts";
 import { realPorts } from "../../src/actors/ports.ts";
 import { openCluster } from "../../src/cluster/local.ts";
 import { base64url, identityFromSeed, sign, utf8 } from "../../src/crypto/index.ts";

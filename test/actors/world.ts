@@ -92,7 +92,13 @@ export const plain = (ports: Ports): Ports => ({
         close: () => socket.close(),
       };
     },
-    fetch: (url, init) => {
+    fetch: async (url, init) => {
+      if ((init?.method ?? "GET") === "GET" && /\/v1\/agents\/[^/]+$/.test(url)) {
+        const response = await ports.network.fetch(url, init);
+        // It knows of nothing that others announce either.
+        const record = await response.json();
+        return Response.json({ ...record, metadata: {} }, { status: response.status });
+      }
       if (!url.endsWith("/v1/agents")) return ports.network.fetch(url, init);
       const body = JSON.parse(String(init?.body));
       return ports.network.fetch(url, { ...init, body: JSON.stringify({ ...body, metadata: {} }) });

@@ -2,9 +2,9 @@
 import { cp, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { compose } from "../../src/actors/drafts.ts";
 import { MeshNode } from "../../src/actors/node.ts";
 import { offloadOf } from "../../src/actors/offloads.ts";
-import { compose } from "../../src/actors/outgoing.ts";
 import { realDisk } from "../../src/store/disk.ts";
 import { call, offline, openNode, openWorld, type World } from "../actors/world.ts";
 import { killedAt, temporaryDirectory } from "../store/disks.ts";

@@ -5,7 +5,7 @@ import { createInspector, createWebSocketReceiver, type StatelyInspectionEvent }
 import { describe, expect, onTestFinished, test } from "vitest";
 import { createActor } from "xstate";
 import { attach } from "../../src/actors/caller.ts";
-import { compose } from "../../src/actors/outgoing.ts";
+import { compose } from "../../src/actors/drafts.ts";
 import { definitionOf } from "../../src/inspect/definitions.ts";
 import { commitsOf } from "../../src/inspect/fold.ts";
 import { readHistory } from "../../src/inspect/history.ts";

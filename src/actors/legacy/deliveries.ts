@@ -5,9 +5,9 @@ import type { OffloadContext } from "../../machines/offload/events.ts";
 import type { PairingContext } from "../../machines/pairing/events.ts";
 import type { PayloadOf } from "../../wire/payload.ts";
 import { type Core, isoNow } from "../core.ts";
+import { compose, type Draft, entriesOnly, join, sending } from "../drafts.ts";
 import { type FileToSend, readInspected } from "../files.ts";
 import { offloadOf, Request } from "../offload-view.ts";
-import { compose, type Draft, entriesOnly, join, sending } from "../outgoing.ts";
 import { RESENDS_MAX } from "./limits.ts";
 
 // What a sandbox of a deployed cluster gets: the files, and one that did not say hello the task behind them. One that said

@@ -1,7 +1,7 @@
 import type { ConversationContext } from "../../machines/conversation/events.ts";
 import { parsePayload } from "../../wire/payload.ts";
 import { type Core, conversationOf } from "../core.ts";
-import { compose, type Draft, join } from "../outgoing.ts";
+import { compose, type Draft, join } from "../drafts.ts";
 
 // Chunks that never came. A reference relay keeps nothing that it gives to a live connection, so what was on its way when the
 // laptop died is lost; the sandbox still has it.

@@ -6,10 +6,10 @@ import type { OffloadContext, UntimedOffloadEvent } from "../../machines/offload
 import { PROBE_EVERY_MS } from "../../machines/offload/limits.ts";
 import type { PayloadOf } from "../../wire/payload.ts";
 import { type Core, conversationOf } from "../core.ts";
+import { compose, type Draft, entriesOnly, join } from "../drafts.ts";
 import type { Performers } from "../effects.ts";
 import { told } from "../offload-news.ts";
 import { offloadOf } from "../offload-view.ts";
-import { compose, type Draft, entriesOnly, join } from "../outgoing.ts";
 import type { Agent } from "../registry.ts";
 import type { Follow, Verdict, Work } from "../work.ts";
 import { Deliveries } from "./deliveries.ts";

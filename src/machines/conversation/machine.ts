@@ -1,17 +1,13 @@
 import { assign, enqueueActions, setup } from "xstate";
 import { RECEIPT_IDS, RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
 import { type Body, effect, type MachineDefinition } from "../definition.ts";
-import {
-  type ConversationContext,
-  type ConversationEvent,
-  ConversationEventSchema,
-  isHeld,
-  type Outgoing,
-} from "./events.ts";
+import { type ConversationContext, type ConversationEvent, ConversationEventSchema, isHeld } from "./events.ts";
 import { guards } from "./guards.ts";
 import {
   arrived,
   blobsOf,
+  discard,
+  doubtful,
   givenUp,
   idsOf,
   movedTo,
@@ -24,6 +20,7 @@ import {
   transmittedBodies,
   unsealed,
   unsent,
+  waitingFor,
   without,
   written,
 } from "./outbox.ts";
@@ -43,17 +40,6 @@ import { NOTHING_OWED, owesReceipt, owing, paid } from "./receipts.ts";
 //
 // A peer that knocked and may not is held: what it says is kept, and nothing is done with it or said of it, until the person
 // admits or declines it.
-
-type Enqueue = (action: { readonly type: "discard"; readonly params: { readonly bodies: readonly Body[] } }) => void;
-const discard = (enqueue: Enqueue, bodies: readonly Body[]) => {
-  if (bodies.length > 0) enqueue({ type: "discard", params: { bodies } });
-};
-
-const waitingFor = (outbox: readonly Outgoing[], sealed: boolean) =>
-  idsOf(outbox.filter((item) => (item.sealed !== undefined) === sealed));
-
-/** What a relay may have lost, and the peer has not confirmed. */
-const doubtful = ({ unconfirmed }: ConversationContext) => idsOf(unconfirmed.filter(({ resend }) => resend));
 
 const transmitPlain = {
   type: "transmitPlain",

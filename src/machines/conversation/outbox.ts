@@ -174,3 +174,16 @@ export const unsealed = (context: Context, session: string): Partial<Context> =>
     sealed === undefined ? item : sealed.session === session ? { ...item, again: true as const } : { ...item, sealed },
   ),
 });
+
+type Enqueue = (action: { readonly type: "discard"; readonly params: { readonly bodies: readonly Body[] } }) => void;
+/** Bodies that serve nobody any more go. */
+export const discard = (enqueue: Enqueue, bodies: readonly Body[]) => {
+  if (bodies.length > 0) enqueue({ type: "discard", params: { bodies } });
+};
+
+/** What is encrypted and not on its way, or what is not encrypted yet. */
+export const waitingFor = (outbox: readonly Outgoing[], sealed: boolean) =>
+  idsOf(outbox.filter((item) => (item.sealed !== undefined) === sealed));
+
+/** What a relay may have lost, and the peer has not confirmed. */
+export const doubtful = ({ unconfirmed }: Context) => idsOf(unconfirmed.filter(({ resend }) => resend));

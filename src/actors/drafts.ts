@@ -1,0 +1,91 @@
+import { hash } from "node:crypto";
+import { MeshError } from "../errors.ts";
+import { PAYLOAD_SIZE_MAX, TRANSFER_CHUNK_SIZE, TRANSFER_CHUNKS_MAX } from "../limits.ts";
+import type { MessageKind } from "../machines/conversation/events.ts";
+import type { Entry } from "../store/journal.ts";
+import type { SecretPatch } from "../store/secrets.ts";
+import type { Payload, PayloadInput, PayloadOf } from "../wire/payload.ts";
+import { type Core, conversationOf } from "./core.ts";
+import { uuidFrom } from "./uuid.ts";
+
+// What is to be sent, before it is decided: a payload becomes the SEND events of one message, or of the chunks of a large one.
+
+/** Events to commit, with what must be committed with them. */
+export interface Draft {
+  readonly entries: readonly Entry[];
+  readonly secrets: SecretPatch;
+  readonly before?: (() => Promise<void>) | undefined;
+  /** The messages that it decides to send: what is to be encrypted. */
+  readonly messages?: readonly { readonly id: string; readonly content: string | Uint8Array }[];
+}
+
+/** What a message with this payload is for. */
+export function kindOf({ type }: Pick<Payload, "type">): MessageKind {
+  if (type === "message" || type === "task_request" || type === "task_response") return "chat";
+  if (type === "mesh:receipt") return "receipt";
+  const isPart = type === "mesh:transfer_manifest" || type === "mesh:transfer_chunk" || type === "mesh:file_offer";
+  return isPart ? "part" : "work";
+}
+
+/** Several drafts as one commit. */
+export function join(...drafts: readonly Draft[]): Draft {
+  return {
+    entries: drafts.flatMap((draft) => draft.entries),
+    secrets: Object.assign({}, ...drafts.map((draft) => draft.secrets)),
+    before: async () => {
+      await Promise.all(drafts.map((draft) => draft.before?.()));
+    },
+    messages: drafts.flatMap(({ messages = [] }) => messages),
+  };
+}
+
+export const entriesOnly = (...entries: readonly Entry[]): Draft => ({ entries, secrets: {} });
+
+/** The SEND event of one message, of words or of bytes. */
+export function sending(core: Core, peer: string, id: string, kind: MessageKind, content: string | Uint8Array): Draft {
+  const { body, size, secrets, before } = core.bodies.seal(peer, content, kind !== "chat");
+  const entry: Entry = { stream: conversationOf(peer), event: { type: "SEND", id, kind, body, size } };
+  return { entries: [entry], secrets, messages: [{ id, content }], ...(before && { before }) };
+}
+
+const sha256 = (bytes: Uint8Array | string) => hash("sha256", bytes, "hex");
+
+/**
+ * The SEND events of one payload: one, or the manifest and chunks of a large one.
+ * @param id unique among all that is ever sent; the same id again is the same message again
+ * @throws MeshError `file_too_large` when it has more chunks than a transfer may have
+ */
+export function compose(core: Core, peer: string, payload: PayloadInput, id = uuidFrom(core.ports.random)): Draft {
+  const text = JSON.stringify(payload);
+  const bytes = Buffer.from(text, "utf8");
+  if (bytes.length <= PAYLOAD_SIZE_MAX) return sending(core, peer, id, kindOf(payload), text);
+  const total = Math.ceil(bytes.length / TRANSFER_CHUNK_SIZE);
+  if (total > TRANSFER_CHUNKS_MAX) throw new MeshError("file_too_large");
+  const slices = Array.from({ length: total }, (_, index) =>
+    bytes.subarray(index * TRANSFER_CHUNK_SIZE, (index + 1) * TRANSFER_CHUNK_SIZE),
+  );
+  const hashes = slices.map(sha256);
+  const manifest: PayloadOf<"mesh:transfer_manifest"> = {
+    type: "mesh:transfer_manifest",
+    transfer_id: id,
+    original_type: payload.type,
+    total_chunks: total,
+    total_bytes: bytes.length,
+    chunk_hashes: hashes,
+    manifest_hash: sha256(hashes.join(":")),
+  };
+  const chunks = slices.map(
+    (slice, index): PayloadOf<"mesh:transfer_chunk"> => ({
+      type: "mesh:transfer_chunk",
+      transfer_id: id,
+      chunk_index: index,
+      total_chunks: total,
+      data: slice.toString("base64"),
+      hash: hashes[index] ?? "",
+    }),
+  );
+  return join(
+    sending(core, peer, `${id}.m`, "part", JSON.stringify(manifest)),
+    ...chunks.map((chunk, index) => sending(core, peer, `${id}.${index}`, "part", JSON.stringify(chunk))),
+  );
+}
