@@ -54,6 +54,7 @@ const outgoing = list(
     at: time,
     sealed: object({ session: id, header, nonce: hidden, frame: id }),
     again: flag,
+    resend: flag,
   }),
 );
 const role = oneOf("initiator", "responder");

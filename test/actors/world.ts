@@ -96,7 +96,7 @@ export const plain = (ports: Ports): Ports => ({
       if ((init?.method ?? "GET") === "GET" && /\/v1\/agents\/[^/]+$/.test(url)) {
         const response = await ports.network.fetch(url, init);
         // It knows of nothing that others announce either.
-        const record = await response.json();
+        const record = (await response.json()) as object;
         return Response.json({ ...record, metadata: {} }, { status: response.status });
       }
       if (!url.endsWith("/v1/agents")) return ports.network.fetch(url, init);

@@ -160,3 +160,25 @@ export interface ConversationContext {
 /** Whether what the peer says is kept out of sight, and nothing is said of it. */
 export const isHeld = ({ admission }: Pick<ConversationContext, "admission">): boolean =>
   admission === "held" || admission === "declined";
+
+/** What is known of a peer before anything happened. */
+export const UNTOUCHED: Omit<ConversationContext, "peer"> = {
+  name: null,
+  address: null,
+  verified: null,
+  admission: "unasked",
+  extensions: [],
+  owed: { delivered: [], read: [] },
+  session: null,
+  proved: [],
+  plain: false,
+  unconfirmed: [],
+  outbox: [],
+  reframed: [],
+  handling: [],
+  attempts: 0,
+  sent: 0,
+  received: 0,
+  unread: 0,
+  undeliverable: 0,
+};

@@ -1,7 +1,13 @@
 import { assign, enqueueActions, setup } from "xstate";
 import { RECEIPT_IDS, RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
 import { type Body, effect, type MachineDefinition } from "../definition.ts";
-import { type ConversationContext, type ConversationEvent, ConversationEventSchema, isHeld } from "./events.ts";
+import {
+  type ConversationContext,
+  type ConversationEvent,
+  ConversationEventSchema,
+  isHeld,
+  UNTOUCHED,
+} from "./events.ts";
 import { guards } from "./guards.ts";
 import {
   arrived,
@@ -179,27 +185,7 @@ const conversation = setup({
   },
 }).createMachine({
   id: "conversation",
-  context: ({ input }) => ({
-    peer: input.id,
-    name: null,
-    address: null,
-    verified: null,
-    admission: "unasked",
-    extensions: [],
-    owed: NOTHING_OWED,
-    session: null,
-    proved: [],
-    plain: false,
-    unconfirmed: [],
-    outbox: [],
-    reframed: [],
-    handling: [],
-    attempts: 0,
-    sent: 0,
-    received: 0,
-    unread: 0,
-    undeliverable: 0,
-  }),
+  context: ({ input }) => ({ peer: input.id, ...UNTOUCHED }),
   initial: "closed",
   on: {
     ESTABLISHED: {
