@@ -11,7 +11,7 @@ export const MISSING_EVERY_MS = SECOND_MS;
 export const RESEND_MIN_MS = 5 * SECOND_MS;
 export const RESEND_MAX_MS = 5 * MINUTE_MS;
 /** After which silence a plain peer may have lost its sessions and is knocked at anew: doubled up to the second while it stays silent. */
-export const RENEW_AFTER_MS = MINUTE_MS;
+export const RENEW_AFTER_MS = 30 * SECOND_MS;
 export const RENEW_EVERY_MAX_MS = 60 * MINUTE_MS;
 /** How long a plain client keeps frames that came before a knock (3 s): a new knock to it waits until those are gone. */
 export const RENEW_QUIET_MS = 4 * SECOND_MS;
