@@ -32,7 +32,7 @@ export const guards = {
   isNews: ({ context, event }: Args) =>
     event.type === "CONFIRMED" &&
     (!context.proved.includes(event.session) ||
-      context.unconfirmed.some(({ sealed }) => sealed?.session === event.session)),
+      context.unconfirmed.some(({ sealed, resend }) => sealed?.session === event.session && !resend)),
   isKept: ({ context, event }: Args) =>
     (event.type === "UNSENT" || event.type === "UNDELIVERABLE" || event.type === "ARRIVED") &&
     [...context.unconfirmed, ...context.outbox].some((item) => event.ids.includes(item.id)),
