@@ -25,9 +25,9 @@ export const sealedBy = ({ session, header, nonce, frame }: ConversationEvent & 
 /** A receipt is no message that anybody counts. */
 export const counted = (items: readonly Outgoing[]) => items.filter(({ kind }) => kind !== "receipt").length;
 
-/** Whether both were sealed in one session, the first before the second. */
-const isBefore = (a: Outgoing, b: Outgoing) =>
-  a.sealed !== undefined && a.sealed.session === b.sealed?.session && a.sealed.header.n < b.sealed.header.n;
+/** Whether both were sealed with one chain of a session, the first before the second. Numbers of other chains say nothing. */
+const isBefore = ({ sealed: a }: Outgoing, { sealed: b }: Outgoing) =>
+  a !== undefined && a.session === b?.session && a.header.dh === b.header.dh && a.header.n < b.header.n;
 
 /** Behind all that is there, but before what was sealed after it: the relay may speak of a later one first. */
 function appended(items: readonly Outgoing[], more: readonly Outgoing[]): Outgoing[] {

@@ -1,0 +1,22 @@
+import { describe, it } from "vitest";
+import { conversationWith, established, header, received, send } from "../../../test/conversations.ts";
+import type { Event } from "../../../test/specification.ts";
+
+const OTHER_CHAIN = `${"B".repeat(42)}A=`;
+const sealedAs = (id: string, n: number, dh = header.dh): Event => ({
+  type: "SEALED",
+  id,
+  session: "s1",
+  header: { dh, pn: 0, n },
+  nonce: "nonce",
+});
+const written = (...ids: string[]): Event => ({ type: "TRANSMITTED", ids, proof: "written", resend: true });
+
+describe("a message that a plain relay took", () => {
+  it("waits behind those that went before it, also when the ratchet turned in between", () => {
+    conversationWith(established(), send("m1"), sealedAs("m1", 4), written("m1"), received("r1"), send("m2"))
+      .when(sealedAs("m2", 0, OTHER_CHAIN))
+      .when(written("m2"))
+      .then({ state: "open", context: { outbox: [], unconfirmed: [{ id: "m1" }, { id: "m2" }] } });
+  });
+});
