@@ -77,8 +77,11 @@ export class Arrivals {
 
   #tell(peer: string, notice: Notice): void {
     notice.disarm?.();
-    this.#notices.delete(peer);
+    notice.disarm = undefined;
     const { keyring, link, ports } = this.#core;
+    // A relay gives mail before the link counts as up: what is to be said of it waits for that.
+    if (!link.online) return;
+    this.#notices.delete(peer);
     const { identity } = keyring;
     const id = uuidFrom(ports.random);
     const frame: KnockAccept = {
@@ -197,6 +200,7 @@ export class Arrivals {
   onUp(): void {
     const { link, system } = this.#core;
     this.#stopWaiting();
+    this.flush();
     if (!link.isPlain) return;
     for (const [, { snapshot }] of system.streams("session")) this.#knockAgain(snapshot.context.id);
   }

@@ -33,10 +33,11 @@ export const resendable = (context: ConversationContext | undefined): readonly O
   context?.unconfirmed.filter(({ resend }) => resend) ?? [];
 
 /** All that may have to be put on the wire, in its order. */
-export const lineOf = (context: ConversationContext | undefined): readonly Outgoing[] => [
-  ...resendable(context),
-  ...(context?.outbox ?? []),
-];
+export function lineOf(context: ConversationContext | undefined): readonly Outgoing[] {
+  const again = resendable(context);
+  const outbox = context?.outbox ?? [];
+  return again.length === 0 ? outbox : [...again, ...outbox];
+}
 
 /** Who is told that a message which the peer is to confirm is on the wire. */
 export interface Watcher {
