@@ -81,6 +81,8 @@ export class Arrivals {
     const { keyring, link, ports } = this.#core;
     // A relay gives mail before the link counts as up: what is to be said of it waits for that.
     if (!link.online) return;
+    const [...arrived] = notice.arrived;
+    const more = arrived.splice(ARRIVALS_MAX);
     this.#notices.delete(peer);
     const { identity } = keyring;
     const id = uuidFrom(ports.random);
@@ -92,12 +94,13 @@ export class Arrivals {
       id,
       knock_id: id,
       ts: isoNow(this.#core),
-      arrived: [...notice.arrived],
+      arrived,
       missing: notice.missing,
       public_key: base64.encode(identity.publicKey),
     };
     const signature = base64.encode(sign(identity, utf8.encode(arrivedText(frame))));
     link.transmit({ ...frame, signature }, () => undefined);
+    for (const id of more) this.confirm(peer, id);
   }
 
   // The sending side
