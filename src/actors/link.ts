@@ -56,6 +56,7 @@ export class Link {
   readonly #options: LinkOptions;
   #socket: Socket | undefined;
   #online = false;
+  #connection = 0;
   #acknowledges = false;
   #awaiting = new Map<string, (proof: Proof) => void>();
   /** Frames that waited at the relay when the link came up and have not come yet. */
@@ -92,6 +93,10 @@ export class Link {
   }
   get online(): boolean {
     return this.#online;
+  }
+  /** How many times the link has come up. A plain relay may have lost what was sent on an earlier connection. */
+  get connection(): number {
+    return this.#connection;
   }
 
   /** What the live machine shows. */
@@ -248,6 +253,7 @@ export class Link {
       connected = true;
       refusal = "";
       this.#complaint = "";
+      this.#connection++;
       this.#online = true;
       this.#acknowledges = extensions.includes("accepted");
       this.#expected = pending;
