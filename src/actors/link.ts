@@ -56,6 +56,7 @@ export class Link {
   readonly #options: LinkOptions;
   #socket: Socket | undefined;
   #online = false;
+  #connection = 0;
   #acknowledges = false;
   #awaiting = new Map<string, (proof: Proof) => void>();
   /** Frames that waited at the relay when the link came up and have not come yet. */
@@ -96,6 +97,10 @@ export class Link {
   /** Whether the link is up, at a relay that does not say what it has on disk. */
   get isPlain(): boolean {
     return this.#online && !this.#acknowledges;
+  }
+  /** How many times the link has come up. A plain relay may have lost what was sent on an earlier connection. */
+  get connection(): number {
+    return this.#connection;
   }
 
   /** What the live machine shows. */
@@ -255,6 +260,7 @@ export class Link {
       connected = true;
       refusal = "";
       this.#complaint = "";
+      this.#connection++;
       this.#online = true;
       this.#acknowledges = extensions.includes("accepted");
       this.#expected = pending;

@@ -35,6 +35,15 @@ export interface LegacyToken {
   readonly secret: string;
 }
 
+/** Deployed clusters' own clients read a token in either alphabet of base64, padded or not. */
+const decodeEither = (text: string) =>
+  base64url.decode(
+    text
+      .replace(/={1,2}$/, "")
+      .replaceAll("+", "-")
+      .replaceAll("/", "_"),
+  );
+
 const compactOf = (text: string) => text.replaceAll(/\s/g, "");
 
 /** Whether a text that a person pasted is meant as a token of a deployed cluster. */
@@ -51,7 +60,7 @@ export function decodeLegacyToken(text: string): LegacyToken {
   if (compact.length > TOKEN_LENGTH_MAX) throw refuse(`are more than ${TOKEN_LENGTH_MAX} characters`);
   let json: unknown;
   try {
-    json = JSON.parse(utf8.decode(base64url.decode(compact.slice(PREFIX.length).replace(/={1,2}$/, ""))));
+    json = JSON.parse(utf8.decode(decodeEither(compact.slice(PREFIX.length))));
   } catch {
     // Which of the three failed helps nobody, and the errors may quote what is secret.
     throw refuse(`what follows ${PREFIX} is cut off or was changed`);
@@ -171,8 +180,13 @@ type Meanings = readonly (readonly [says: RegExp, code: ErrorCode])[];
 const meaning = (text: string, meanings: Meanings): ErrorCode =>
   meanings.find(([says]) => says.test(text.replaceAll("_", " ")))?.[1] ?? "cluster_refused";
 
-/** The refusals of a token have no codes; in the order in which they are looked for. */
+/**
+ * The refusals of a token have no codes; in the order in which they are looked for. A controller says of any pairing that is no longer
+ * pending "Pairing is <phase> — token already consumed or expired", so the phase comes first.
+ */
 const PAIR_REFUSALS: Meanings = [
+  [/\bis revoked\b/i, "token_revoked"],
+  [/\bis expired\b/i, "token_expired"],
   [/consumed|already|\bused\b|single.?use/i, "token_used"],
   [/revoked/i, "token_revoked"],
   [/expired/i, "token_expired"],
@@ -186,7 +200,7 @@ const OFFLOAD_REFUSALS: Meanings = [
   [/not paired|no pairing|unpaired/i, "not_paired"],
   [/revoked/i, "token_revoked"],
   [/expired/i, "token_expired"],
-  [/not active|inactive/i, "token_revoked"],
+  [/not active|inactive|must be active/i, "token_revoked"],
   [/\bslots?\b/i, "no_free_slot"],
   [/capabilit/i, "capability_missing"],
   [/budget/i, "budget_exhausted"],

@@ -17,7 +17,7 @@ import { PROBE_EVERY_MS, PROBE_GRACE_MS } from "../../src/machines/offload/limit
 import { OffloadRequest, type Payload } from "../../src/wire/payload.ts";
 import { CalendarClock } from "../actors/systems.ts";
 import { call } from "../actors/world.ts";
-import { Agent, done } from "../legacy/cluster.ts";
+import { Agent, done } from "../legacy/agents.ts";
 import { openPaired } from "../legacy/world.ts";
 import type { Scenario } from "./scenarios.ts";
 
@@ -39,10 +39,11 @@ const deployed: Scenario = async (directory) => {
   await writeFile(file, "1,2,3");
   const id = await laptop.offload("sum it up", [file]);
   const request = await controller.heard.first(({ type }) => type === "offload_request");
-  await Agent.open(servers, "box", (word: Payload) => {
+  const answers = (word: Payload) => {
     if (word.type === "mesh:ping") return [{ type: "mesh:pong", nonce: word.nonce }];
     return word.type === "offload_task" ? [{ type: "task_received", request_id: id }, done(id)] : [];
-  });
+  };
+  await Agent.open(servers, "box", { answers });
   controller.ready(laptop.did, request.request_id, "box");
   const isIn = (phase: string) => laptop.node.core.system.state(`offload/${id}`)?.snapshot.matches({ active: phase });
   await laptop.until(() => isIn("expecting") === true);

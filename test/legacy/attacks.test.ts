@@ -9,7 +9,8 @@ import { PROBE_EVERY_MS } from "../../src/machines/offload/limits.ts";
 import { CalendarClock } from "../actors/systems.ts";
 import { call, openWorld } from "../actors/world.ts";
 import { bent, dealtWith, didOf } from "../attacks/world.ts";
-import { Agent, Controller, done, fileTransfer, sayRaw } from "./cluster.ts";
+import { Controller } from "../reference/controller.ts";
+import { Agent, done, fileTransfer } from "./agents.ts";
 import { type Deployed, openDeployed, openPaired } from "./world.ts";
 
 const stranger = identityFromSeed(new Uint8Array(32).fill(9));
@@ -192,7 +193,7 @@ describe("the plaintext controller itself", () => {
     const world = await openPaired();
     const { controller, laptop, servers } = world;
     await controller.close();
-    const sealed = await Agent.open(servers, "controller", () => [], controller.identity.seed);
+    const sealed = await Agent.open(servers, "controller", { seed: controller.identity.seed });
     expect(sealed.did).toBe(controller.identity.did);
     await sealed.say(laptop.did, "I speak sealed now");
     await laptop.until(() => laptop.node.core.messages.hasUnread(sealed.did));
@@ -290,8 +291,7 @@ describe("an agent that would like to be taken for the sandbox", () => {
     );
     clock.pass(PROBE_EVERY_MS);
     const ping = await deaf.heard.first(({ type }) => type === "mesh:ping");
-    await sayRaw(squatter.node, laptop.did, { type: "mesh:pong", nonce: "nonce" in ping ? ping.nonce : "" });
-    await sayRaw(squatter.node, laptop.did, "heard?");
+    await squatter.say(laptop.did, { type: "mesh:pong", nonce: "nonce" in ping ? ping.nonce : "" }, "heard?");
     await laptop.until(() => laptop.node.core.messages.hasUnread(squatter.did));
     expect(laptop.node.core.system.state(`offload/${id}`)?.snapshot.context.ponged).toEqual([]);
     clock.pass(OFFLOAD_HELLO_MS);

@@ -13,18 +13,9 @@ import { renderOffload } from "../../src/plugin/render.ts";
 import type { Payload, PayloadOf } from "../../src/wire/payload.ts";
 import { CalendarClock } from "../actors/systems.ts";
 import { call, openWorld } from "../actors/world.ts";
+import { type Build, Controller, type Words } from "../reference/controller.ts";
 import { temporaryDirectory } from "../store/disks.ts";
-import {
-  Agent,
-  type Build,
-  Controller,
-  chunksOf,
-  done,
-  fileTransfer,
-  progress,
-  sayRaw,
-  type Words,
-} from "./cluster.ts";
+import { Agent, chunksOf, done, fileTransfer, progress, sayRaw } from "./agents.ts";
 import { type Deployed, Laptop, openPaired } from "./world.ts";
 
 const standing = () => {
@@ -54,8 +45,8 @@ const isType =
     payload.type === type;
 
 describe("a sandbox that says hello", () => {
-  const builds: readonly Build[] = [{ forms: "both" }, { forms: "payload", tokens: "did" }];
-  it.each(builds)("does its work and brings files back ($forms)", async (build) => {
+  const builds: readonly Build[] = [{ writes: "payload and ciphertext" }, { writes: "payload", tokens: "did" }];
+  it.each(builds)("does its work and brings files back ($writes)", async (build) => {
     const world = await openPaired(build);
     const { controller, laptop, servers } = world;
     const id = await laptop.offload("count the words");
@@ -135,8 +126,9 @@ describe("a sandbox that says hello", () => {
     await sandbox.say(laptop.did, "so that there is a session");
     await laptop.until(() => laptop.node.core.messages.hasUnread(sandbox.did));
     servers.registry.up = false;
+    const { length } = servers.registry.asked.all;
     await sandbox.say(laptop.did, sandbox.hello(id));
-    await servers.registry.asked.first((what) => what.endsWith("/v1/discover"), servers.registry.asked.all.length);
+    await servers.registry.asked.first(({ http }) => http.startsWith("GET /v1/discover"), length);
     servers.registry.up = true;
     await laptop.node.core.lanes.idle();
     expect(phaseOf(world, id)).toBe("expecting");
@@ -237,7 +229,9 @@ describe("an older sandbox, which says no hello", () => {
     const { laptop, servers } = world;
     const path = await fileOf("data.csv", "1,2,3");
     const id = await laptop.offload("sum it up", [path]);
-    const sandbox = await Agent.open(servers, "old-box", older([fileTransfer("sum.txt", Buffer.from("6"))]));
+    const sandbox = await Agent.open(servers, "old-box", {
+      answers: older([fileTransfer("sum.txt", Buffer.from("6"))]),
+    });
     await ready(world, "old-box");
     await laptop.until(() => phaseOf(world, id) === "expecting");
     clock.pass(PROBE_EVERY_MS);
@@ -282,7 +276,7 @@ describe("an older sandbox, which says no hello", () => {
     const world = await openPaired({}, {}, ports);
     const { laptop, servers } = world;
     const id = await laptop.offload("once only");
-    const sandbox = await Agent.open(servers, "new-box", older());
+    const sandbox = await Agent.open(servers, "new-box", { answers: older() });
     await ready(world, "new-box");
     await laptop.until(() => phaseOf(world, id) === "expecting");
     clock.pass(PROBE_EVERY_MS);
@@ -298,8 +292,8 @@ describe("an older sandbox, which says no hello", () => {
     const { laptop, servers } = world;
     const id = await laptop.offload("which one?");
     const agents = [
-      await Agent.open(servers, "common-name", older()),
-      await Agent.open(servers, "common-name", older()),
+      await Agent.open(servers, "common-name", { answers: older() }),
+      await Agent.open(servers, "common-name", { answers: older() }),
     ] as const;
     await ready(world, "common-name");
     await laptop.until(() => phaseOf(world, id) === "expecting");
@@ -315,10 +309,10 @@ describe("an older sandbox, which says no hello", () => {
     const { clock, ports } = standing();
     const world = await openPaired({}, {}, ports);
     const { laptop, servers } = world;
-    const gone = await Agent.open(servers, "reborn", older());
-    await gone.node.close();
+    const gone = await Agent.open(servers, "reborn", { answers: older() });
+    await gone.client.close();
     const id = await laptop.offload("to the living");
-    await Agent.open(servers, "reborn", older());
+    await Agent.open(servers, "reborn", { answers: older() });
     await ready(world, "reborn");
     await laptop.until(() => phaseOf(world, id) === "expecting");
     clock.pass(PROBE_EVERY_MS);
@@ -349,10 +343,11 @@ describe("a file that a sandbox could not take", () => {
       const world = await openPaired({}, {}, ports);
       const { controller, laptop, servers } = world;
       const id = await laptop.offload("look at these", [await fileOf("a.txt", "one"), await fileOf("b.txt", "two")]);
-      const sandbox = await Agent.open(servers, "box", (word) => {
+      const answers = (word: Payload) => {
         if (word.type === "mesh:ping") return [{ type: "mesh:pong", nonce: word.nonce }];
         return word.type === "file_transfer" ? [refusal(word.file_name, { success: word.file_name === "a.txt" })] : [];
-      });
+      };
+      const sandbox = await Agent.open(servers, "box", { answers });
       await ready(world, "box");
       if (greets) await sandbox.say(laptop.did, sandbox.hello(id));
       else {
@@ -427,7 +422,7 @@ describe("payloads in chunks", () => {
     expect(chunks).toHaveLength(3);
     servers.relay.loses = ({ id: frame }) => frame === "lost";
     await sandbox.say(laptop.did, sandbox.hello(id), manifest, chunks[0]);
-    await sayRaw(sandbox.node, laptop.did, chunks[1], "lost");
+    await sandbox.client.say(laptop.did, chunks[1], "lost");
     await sandbox.say(laptop.did, chunks[2], done(id, ["large.bin"]));
     const asked = await sandbox.heard.first(isType("mesh:transfer_chunk_request"));
     expect(asked).toMatchObject({ transfer_id: manifest.transfer_id, missing: [1] });
@@ -520,38 +515,38 @@ describe("a controller that refuses", () => {
   const refusals: readonly (readonly [record: object, code: string])[] = [
     [{ phase: "Expired" }, "token_expired"],
     [{ phase: "Revoked" }, "token_revoked"],
-    [{ bound: null }, "not_paired"],
+    [{ boundAmid: null }, "not_paired"],
     [{ capabilities: ["handoff"] }, "capability_missing"],
   ];
   it.each(refusals)("%o is told as what it is", async (change, code) => {
     const { controller, laptop } = await openPaired();
-    for (const record of controller.records.values()) Object.assign(record, change);
+    for (const pairing of controller.pairings.values()) Object.assign(pairing, change);
     const view = await laptop.ended(await laptop.offload("x"));
     expect(view).toMatchObject({ status: "error", error: { code } });
   });
 
   it.each([
-    ["sandbox failed to start", "cluster_refused"],
-    ["timed out waiting for the sandbox", "cluster_refused"],
+    ["Sandbox failed to start: Sandbox pod failed before becoming ready", "cluster_refused"],
+    ["Sandbox timed out waiting to become ready", "cluster_refused"],
   ])("%s ends the offload with its words", async (error, code) => {
     const world = await openPaired();
     const { controller, laptop } = world;
     const id = await laptop.offload("x");
     await requested(world);
-    controller.say(laptop.did, { type: "offload_error", request_id: id, error, phase: "spawning" });
+    controller.fails(laptop.did, id, error);
     expect(await laptop.ended(id)).toMatchObject({ status: "error", error: { code, message: error } });
   });
 
   it("for want of a slot has the offload wait its turn, until another has ended", async () => {
     const world = await openPaired({}, { slotsMax: 1 });
     const { controller, laptop, servers } = world;
-    const [record] = controller.records.values();
-    if (!record) throw new Error("no record");
+    const [pairing] = controller.pairings.values();
+    if (!pairing) throw new Error("no pairing");
     // Somebody else takes it.
-    record.slotsUsed = 1;
+    pairing.slotsUsed = 1;
     const id = await laptop.offload("patience");
     await laptop.until(() => contextOf(world, id).refusals > 0);
-    record.slotsUsed = 0;
+    pairing.slotsUsed = 0;
     await controller.heard.first(({ type }) => type === "offload_request", 2);
     const sandbox = await Agent.open(servers, "box");
     controller.ready(laptop.did, id, "box");

@@ -3,8 +3,9 @@ import { expect, it, onTestFinished } from "vitest";
 import { call } from "../actors/world.ts";
 import { Laptop as CommandLine, tidyUp } from "../cli/harness.ts";
 import { openPluginAt, temporaryFolder } from "../plugin/world.ts";
-import { Agent, Controller } from "./cluster.ts";
-import { openServers } from "./servers.ts";
+import { Controller } from "../reference/controller.ts";
+import { openServers } from "../reference/servers.ts";
+import { Agent } from "./agents.ts";
 import { openPaired } from "./world.ts";
 
 it("the command line warns when it pairs, and shows it wherever it shows the cluster", {

@@ -4,7 +4,15 @@ import { offloadRefusal, PlainMessage, pairRefusal, plainForms, readControllerWo
 
 describe("a refusal without a code", () => {
   it.each([
-    ["invalid pairing token", "token_invalid"],
+    // What deployed controllers say.
+    ["Invalid pairing token", "token_invalid"],
+    ["Pairing is Active — token already consumed or expired", "token_used"],
+    ["Pairing is Revoked — token already consumed or expired", "token_revoked"],
+    ["Pairing is Expired — token already consumed or expired", "token_expired"],
+    ["Pairing token has expired", "token_expired"],
+    ["Internal error — could not verify token", "cluster_refused"],
+    ["Internal error — could not bind identity", "cluster_refused"],
+    // What others might.
     ["Token not found", "token_invalid"],
     ["TOKEN_ALREADY_CONSUMED", "token_used"],
     ["pairing token has already been used", "token_used"],
@@ -18,6 +26,19 @@ describe("a refusal without a code", () => {
   ])("of a token, %j is %s", (words, code) => expect(pairRefusal(words)).toBe(code));
 
   it.each([
+    // What deployed controllers say.
+    ["No pairing found for AMID did:mesh:0. Pair first with mesh_pair.", "not_paired"],
+    ["Pairing is 'Revoked' — must be Active", "token_revoked"],
+    ["Pairing is 'Expired' — must be Active", "token_expired"],
+    ["Pairing is '' — must be Active", "token_revoked"],
+    ["Pairing has expired", "token_expired"],
+    ["No available slots (2/2 used)", "no_free_slot"],
+    ["Pairing does not include 'offload' capability", "capability_missing"],
+    ["Internal error — could not list pairings: timeout", "cluster_refused"],
+    ["Failed to create sandbox: forbidden", "cluster_refused"],
+    ["Sandbox failed to start: Sandbox pod failed before becoming ready", "cluster_refused"],
+    ["Sandbox timed out waiting to become ready", "cluster_refused"],
+    // What others might.
     ["laptop is not paired", "not_paired"],
     ["No pairing found for this AMID", "not_paired"],
     ["pairing is not active (phase: Revoked)", "token_revoked"],

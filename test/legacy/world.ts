@@ -6,9 +6,9 @@ import type { MeshNode } from "../../src/actors/node.ts";
 import type { OffloadView } from "../../src/actors/offloads.ts";
 import { type Ports, realPorts } from "../../src/actors/ports.ts";
 import { call, openNode } from "../actors/world.ts";
+import { type Build, Controller, type Pairing } from "../reference/controller.ts";
+import { openServers, type Servers } from "../reference/servers.ts";
 import { temporaryDirectory } from "../store/disks.ts";
-import { type Build, Controller } from "./cluster.ts";
-import { openServers, type Servers } from "./servers.ts";
 
 /** A laptop's home, which may be closed and opened again. */
 export class Laptop {
@@ -94,9 +94,9 @@ export async function openDeployed(build: Build = {}, ports?: Ports): Promise<De
   return { servers, controller, laptop: await Laptop.open(ports) };
 }
 
-export async function openPaired(build: Build = {}, record: object = {}, ports?: Ports): Promise<Deployed> {
+export async function openPaired(build: Build = {}, pairing: Partial<Pairing> = {}, ports?: Ports): Promise<Deployed> {
   const world = await openDeployed(build, ports);
-  const outcome = await world.laptop.pair(world.controller.issue(record));
+  const outcome = await world.laptop.pair(world.controller.issue(pairing));
   if (outcome !== "paired") throw new Error(`not paired: ${outcome}`);
   return world;
 }

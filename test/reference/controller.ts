@@ -30,7 +30,7 @@ export interface Pairing {
 }
 
 export interface Build {
-  /** `payload` alone, or with `ciphertext` and `plaintext` beside it, as newer builds have it. Both read `payload`. */
+  /** `payload` alone, as in the source that this follows, or with `ciphertext` and `plaintext` beside it. Both read `payload`. */
   readonly writes?: "payload" | "payload and ciphertext";
   /** What its tokens name it by. */
   readonly tokens?: "did" | "amid";
@@ -111,7 +111,7 @@ export class Controller {
     this.identity = identityFromSeed(new Uint8Array(seed));
     this.servers = servers;
     this.#clock = clock;
-    this.#build = { writes: "payload and ciphertext", tokens: "amid", ...build };
+    this.#build = { writes: "payload", tokens: "amid", ...build };
   }
 
   get amid(): string {

@@ -131,7 +131,7 @@ export class ReferenceRegistry {
       request: text === "" ? undefined : text,
     });
     if (!this.up) {
-      request.destroy();
+      request.socket.destroy();
       return;
     }
     const [status, body] = this.#reply(request, url, text === "" ? undefined : (JSON.parse(text) as Body));

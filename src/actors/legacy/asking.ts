@@ -69,6 +69,11 @@ export function askingEnds(
 export class Asking {
   readonly #core: Core;
   readonly #members: Members;
+  /**
+   * The question that was asked last, and on which connection. A plain relay passes a frame on each time that it comes, and a
+   * controller that reads the same question twice refuses the second one.
+   */
+  #asked = "";
 
   constructor(core: Core, members: Members) {
     this.#core = core;
@@ -143,6 +148,9 @@ export class Asking {
     if (this.#members.current?.controller !== controller) return;
     const { did, publicKey } = keyring.identity;
     const id = `${asking.request}.${asking.asks}`;
+    const asked = `${link.connection} ${id}`;
+    if (!link.online || asked === this.#asked) return;
+    this.#asked = asked;
     const words = plainForms({
       type: "pair_request",
       secret,
