@@ -211,7 +211,7 @@ export class OutgoingMail {
     const line = lineOf(context);
     const index = line.findIndex((candidate) => candidate.id === id);
     // A plain relay may lose it: a peer that confirms what arrives is sent it until it does.
-    const isConfirmed = link.isPlain && context?.extensions.includes("arrivals") === true;
+    const isConfirmed = (link.isPlain || item.resend === true) && context?.extensions.includes("arrivals") === true;
     const { nonce } = item.sealed;
     const taken = (proof: Proof) => {
       // Sealed anew meanwhile, it goes in another frame: of that the relay has said nothing.

@@ -147,12 +147,28 @@ export class Sessions {
       this.#core.note(`No session with ${peer}: ${failure.message}`);
       const { code } = failure;
       const final = FINAL.has(code);
+      if (!final && (await this.#goBack(peer))) return;
       const ids = final ? this.#queuedFor(conversation) : [];
       await system.commit([
         ...(ids.length > 0 ? [{ stream: conversation, event: { type: "UNDELIVERABLE", ids, code } }] : []),
         { stream: conversation, event: { type: "ESTABLISH_FAILED", code, final } },
       ]).durable;
     }
+  }
+
+  /**
+   * A session that was to be renewed and could not be: the last one goes on. A plain client that is there does not register again
+   * with a registry that has forgotten it.
+   */
+  async #goBack(peer: string): Promise<boolean> {
+    const { system } = this.#core;
+    const conversation = conversationOf(peer);
+    const [session] = this.known.of(peer);
+    if (session === undefined || !isPlain(system.decided(conversation)?.snapshot.context)) return false;
+    const role = contextOf(this.#core, session)?.role;
+    await system.commit([{ stream: conversation, event: { type: "ESTABLISHED", session, role } }]).durable;
+    this.renewal.opened(peer);
+    return true;
   }
 
   /**
