@@ -193,8 +193,15 @@ export class OutgoingMail {
     if (!item?.sealed) return undefined;
     let ciphertext = this.#frames.get(peer, id);
     if (ciphertext === undefined) {
-      ciphertext = await this.#rebuild(peer, item, item.sealed);
-      if (this.#dueForWire(peer, id)?.sealed?.nonce !== item.sealed.nonce) return undefined;
+      const { nonce } = item.sealed;
+      const isDue = () => this.#dueForWire(peer, id)?.sealed?.nonce === nonce;
+      try {
+        ciphertext = await this.#rebuild(peer, item, item.sealed);
+      } catch (error) {
+        // When the peer confirms it meanwhile, its words and its key are gone.
+        if (isDue()) throw error;
+      }
+      if (ciphertext === undefined || !isDue()) return undefined;
     }
     const frame: Message = {
       v: 1,

@@ -168,9 +168,9 @@ const conversation = setup({
     settle: enqueueActions(({ context, event, enqueue }) => {
       if (event.type !== "ACKNOWLEDGED") return;
       const ids = [...event.delivered, ...event.read];
-      // In whatever session they went: they are there.
-      discard(enqueue, blobsOf(context.unconfirmed, ids));
-      enqueue.assign({ attempts: 0, unconfirmed: without(context.unconfirmed, ids) });
+      // In whatever session they went: they are there. That the relay has them may not have been noted before a crash.
+      discard(enqueue, blobsOf([...context.unconfirmed, ...context.outbox], ids));
+      enqueue.assign(arrived(context, ids));
     }),
     sealWaiting: enqueueActions(({ context, enqueue }) => {
       const ids = waitingFor(context.outbox, false);

@@ -20,3 +20,13 @@ describe("a message that a plain relay took", () => {
       .then({ state: "open", context: { outbox: [], unconfirmed: [{ id: "m1" }, { id: "m2" }] } });
   });
 });
+
+it("a message that the peer acknowledges is done with, whether it was noted that it went or not", () => {
+  const acknowledged: Event = { type: "ACKNOWLEDGED", id: "a1", session: "s1", delivered: ["m1"], read: [] };
+  conversationWith(established(), send("m1"), sealedAs("m1", 0))
+    .when(acknowledged)
+    .then({ state: "open", effects: [], context: { outbox: [], unconfirmed: [], sent: 1 } });
+  conversationWith(established(), send("m1"), sealedAs("m1", 0), written("m1"))
+    .when(acknowledged)
+    .then({ state: "open", effects: [], context: { outbox: [], unconfirmed: [], sent: 1 } });
+});
