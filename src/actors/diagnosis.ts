@@ -4,6 +4,7 @@ import type { SessionContext } from "../machines/session/events.ts";
 import type { Epoch } from "./housekeeping.ts";
 import { latestPairing } from "./membership.ts";
 import type { MeshNode } from "./node.ts";
+import { type Forgetting, forgettingOf, problemOf } from "./registry-forgot.ts";
 import type { ActorState } from "./state.ts";
 
 // How a home stands, in numbers and names: from a running node, or from states that were folded from its files.
@@ -12,13 +13,19 @@ export interface Standing {
   /** The cluster that it belongs to; null when to none. */
   readonly pairing: {
     readonly cluster: string | null;
+    readonly did: string | null;
     readonly name: string | null;
     /** `paired`, or the step of pairing at which it stands. */
     readonly state: string;
     /** Why the last step failed, if it did. */
     readonly failure: string | null;
+    /** The same as a sentence, with what to do. */
+    readonly problem: string | null;
     /** Its controller speaks plaintext. */
     readonly plaintext: boolean;
+    readonly forgotten: Forgetting | null;
+    /** It is registered again just now. */
+    readonly rejoining: boolean;
     readonly relay_url: string | null;
     readonly registry_url: string | null;
     /** The prekeys that were made; null before that. */
@@ -54,10 +61,14 @@ export function standingOf(states: Iterable<readonly [stream: string, state: Act
     pairing: pairing
       ? {
           cluster: pairing.cluster,
+          did: pairing.did,
           name: pairing.name,
           state: JSON.stringify(state?.snapshot.value).replaceAll(/["{}]/g, "").replaceAll(":", "."),
           failure: pairing.failure?.code ?? null,
+          problem: problemOf(pairing),
           plaintext: pairing.plain !== null,
+          forgotten: forgettingOf(pairing),
+          rejoining: pairing.rejoining,
           relay_url: pairing.relayUrl,
           registry_url: pairing.registryUrl,
           prekeys: pairing.prekeys && {
@@ -82,6 +93,15 @@ export interface Diagnosis extends Standing {
   readonly epoch: Epoch;
   readonly one_time_prekeys: number;
   readonly link: string;
+  /** What the registry knows of the presence of this laptop. */
+  readonly presence: {
+    /** A state of the presence machine. */
+    readonly state: string;
+    /** When the registry last answered that it knows this laptop; null when that was not asked yet. */
+    readonly known_at: number | null;
+    /** Why it could not be asked or told, as a sentence; null while all is well. */
+    readonly problem: string | null;
+  };
   /** Why the relay let go of the link, while it is down. */
   readonly link_reason: string | null;
 }
@@ -93,5 +113,10 @@ export const diagnose = (node: MeshNode): Diagnosis => ({
   epoch: node.epoch,
   one_time_prekeys: node.core.keyring.oneTimePreKeys,
   link: node.core.link.value,
+  presence: {
+    state: node.presence.value,
+    known_at: node.presence.context?.knownAt ?? null,
+    problem: problemOf(node.presence.context ?? { failure: null }),
+  },
   link_reason: node.core.link.context?.closed?.reason || null,
 });

@@ -186,7 +186,7 @@ export class Knocks {
     for (const id of surplus) keyring.forgot(id);
     this.#sessions.renewal.knocked(peer, knock.id);
     const { current } = this.#membership;
-    if (oneTimePreKey && current) await this.#membership.preKeys.used(current);
+    if (current) await this.#membership.preKeys.taken(current, otk);
     return "taken";
   }
 

@@ -1,17 +1,20 @@
 import { base64url, didOf, generateOneTimePreKeys, generateSignedPreKey, utf8, verify } from "../crypto/index.ts";
 import { asMeshError, MeshError, particularsOf } from "../errors.ts";
-import { ONE_TIME_PREKEYS } from "../limits.ts";
+import { ONE_TIME_PREKEYS, ONE_TIME_PREKEYS_KEPT } from "../limits.ts";
 import type { PairingContext } from "../machines/pairing/events.ts";
+import type { Entry } from "../store/journal.ts";
 import { isLegacyToken } from "../wire/legacy.ts";
 import { decodeToken, pairedProofText } from "../wire/pair.ts";
-import { AGENT_EXTENSIONS, EXTENSIONS_ENTRY } from "../wire/registry.ts";
+import { ANNOUNCED_EXTENSIONS } from "../wire/registry.ts";
 import type { Core } from "./core.ts";
+import type { HttpPorts } from "./http-request.ts";
 import { Keyring } from "./keyring.ts";
 import { Asking, askingEnds, plainEnds } from "./legacy/asking.ts";
 import { PAIR_WAIT_MS } from "./legacy/limits.ts";
 import type { Places } from "./places.ts";
-import { freshIds, heldPreKeys, PreKeys } from "./prekeys.ts";
-import { type HttpPorts, pair, Registry } from "./registry.ts";
+import { freshIds, heldPreKeys, PreKeys, preKeysContext } from "./prekeys.ts";
+import { register } from "./registration.ts";
+import { pair, Registry } from "./registry.ts";
 import type { ActorState } from "./state.ts";
 
 // Membership of a cluster: the effects of the pairing machine.
@@ -43,7 +46,10 @@ export class Membership {
     this.#core = core;
     this.#places = places;
     this.#http = { network: core.ports.network, clock: core.ports.clock, signal: core.signal };
-    this.preKeys = new PreKeys(core, (controller) => this.registryOf(this.#context(pairingOf(controller))));
+    this.preKeys = new PreKeys(core, {
+      registryOf: (controller) => this.registryOf(this.#context(pairingOf(controller))),
+      whenForgotten: (controller) => this.whenForgotten(controller),
+    });
     this.asking = new Asking(core, this);
     core.system.perform("pairing", {
       claim: (_: never, stream) => this.#attempt(stream, () => this.#claim(stream), true),
@@ -180,15 +186,36 @@ export class Membership {
     return state.snapshot.context;
   }
 
+  /**
+   * Asked before a request is sent to a membership's registry. What it returns gives the event for an answer that the registry
+   * does not know this laptop; none when the pairing has changed meanwhile, since the answer may be older than a registration.
+   */
+  whenForgotten(controller: string): () => Entry[] {
+    const { system, note } = this.#core;
+    const stream = pairingOf(controller);
+    const before = system.decided(stream)?.snapshot;
+    return () => {
+      if (system.decided(stream)?.snapshot !== before) return [];
+      note("The registry does not know this laptop any more. It is registered again, with new one-time prekeys.");
+      return [{ stream, event: { type: "FORGOTTEN" } }];
+    };
+  }
+
   async #attempt(stream: string, work: () => Promise<void>, isLast: boolean): Promise<void> {
+    const whenForgotten = this.whenForgotten(this.#context(stream).controller);
     try {
       await work();
     } catch (error) {
       const failure = asMeshError(error);
       if (failure.code === "closed" || failure.code === "store_io") throw failure;
-      const { controller, asking } = this.#context(stream);
-      // A token that nobody has taken yet is not worth repeating anything.
-      const final = isLast || asking !== null;
+      const forgotten = failure.code === "registry_forgot" ? whenForgotten() : [];
+      if (forgotten.length > 0) {
+        await this.#core.system.commit(forgotten).durable;
+        return;
+      }
+      const { controller, asking, rejoining } = this.#context(stream);
+      // A token that nobody was asked to take yet is not worth repeating anything.
+      const final = isLast || (asking !== null && !rejoining);
       if (!final) this.#core.note(`Joining the cluster is being repeated: ${failure.message}`);
       const event = { type: "FAILED", code: failure.code, detail: particularsOf(failure), final };
       await this.#core.system.commit([{ stream, event }], {
@@ -225,24 +252,33 @@ export class Membership {
     const { name } = context;
     if (name === null) throw new Error("registering without a name");
     const capabilities = [...new Set(context.capabilities)].filter((entry) => entry !== name);
-    await this.registryOf(context).register(this.#core.keyring.identity, [...capabilities, name], {
-      name,
-      [EXTENSIONS_ENTRY]: AGENT_EXTENSIONS.join(" "),
-    });
-    await this.#core.system.commit([{ stream, event: { type: "REGISTERED", name, capabilities } }]).durable;
+    await register(this.#core, this.registryOf(context), { name, capabilities });
+    const event = { type: "REGISTERED", name, capabilities, extensions: ANNOUNCED_EXTENSIONS };
+    await this.#core.system.commit([{ stream, event }]).durable;
   }
 
   async #makePrekeys(stream: string): Promise<void> {
     const { keyring, ports, system } = this.#core;
-    const { signed: signedId, oneTime: first } = freshIds(system);
-    const signed = generateSignedPreKey(keyring.identity, signedId, ports.random);
+    const { signed: freshId, oneTime: first } = freshIds(system);
+    // One-time prekeys that a registry had before it forgot them may be in use. The signed one serves everybody, and stays.
+    const standing = this.#standingPreKey(stream);
+    const signed = standing === undefined ? generateSignedPreKey(keyring.identity, freshId, ports.random) : undefined;
     const oneTime = generateOneTimePreKeys(first, ONE_TIME_PREKEYS, ports.random);
-    await system.commit(
-      [{ stream, event: { type: "PREKEYS_MADE", signed: signedId, first, count: ONE_TIME_PREKEYS } }],
-      {
-        secrets: Keyring.preKeysPatch(signed, oneTime),
+    const event = { type: "PREKEYS_MADE", signed: standing ?? freshId, first, count: ONE_TIME_PREKEYS };
+    await system.commit([{ stream, event }], {
+      secrets: {
+        ...Keyring.preKeysPatch(signed, oneTime),
+        ...keyring.droppedPreKeysPatch([], first - ONE_TIME_PREKEYS_KEPT),
       },
-    ).durable;
+    }).durable;
+  }
+
+  /** The id of the signed prekey that a member who registers again has published; undefined when there is none. */
+  #standingPreKey(stream: string): number | undefined {
+    const { keyring, system } = this.#core;
+    const { controller, prekeys, rejoining } = this.#context(stream);
+    const id = preKeysContext(system, controller)?.signed ?? prekeys?.signed;
+    return rejoining && id !== undefined && keyring.signedPreKey(id) ? id : undefined;
   }
 
   async #publish(stream: string): Promise<void> {
@@ -257,6 +293,7 @@ export class Membership {
     // Of a token that may still be refused nothing is looked after.
     const adoption = context.asking ? [] : this.preKeys.adoption(context);
     await system.commit([{ stream, event }, ...adoption]).durable;
+    if (context.rejoining) this.#core.note("This laptop is registered again.");
   }
 
   /** Back to the cluster that counts now, if there is one. */
@@ -277,7 +314,10 @@ export class Membership {
       link.connect(relayUrl);
     }
     // Of a home that joined before they were looked after.
-    const adoption = this.preKeys.adoption(context);
-    if (adoption.length > 0) await this.#core.system.commit(adoption).durable;
+    const entries = this.preKeys.adoption(context);
+    // It registered with an earlier version of this program, which understood less.
+    if (context === this.current && context.announced !== ANNOUNCED_EXTENSIONS && !context.rejoining)
+      entries.push({ stream, event: { type: "OUTDATED" } });
+    if (entries.length > 0) await this.#core.system.commit(entries).durable;
   }
 }

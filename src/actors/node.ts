@@ -23,6 +23,7 @@ import { type OpenOptions, openStore, type Store, type StoreLimits } from "./ope
 import { OutgoingMail } from "./outgoing.ts";
 import type { Places } from "./places.ts";
 import { type Ports, realPorts } from "./ports.ts";
+import { Presence } from "./presence.ts";
 import { Receipts } from "./receipts.ts";
 import { Sessions } from "./sessions.ts";
 import { probeStore, StoreHealth } from "./store-health.ts";
@@ -57,6 +58,7 @@ export class MeshNode {
   readonly core: Core;
   readonly journal: Journal;
   readonly membership: Membership;
+  readonly presence: Presence;
   readonly admission: Admission;
   readonly sessions: Sessions;
   readonly knocks: Knocks;
@@ -124,6 +126,7 @@ export class MeshNode {
       registry: () => this.membership.registryOf(this.membership.current),
     };
     this.membership = new Membership(this.core, options.places);
+    this.presence = new Presence(this.core, this.membership);
     this.admission = new Admission(this.core, () => this.membership.current);
     this.sessions = new Sessions(this.core, this.admission);
     const unreadable = new Unreadable(this.core, journal);

@@ -7,6 +7,7 @@ import { noticeDefinition } from "../machines/notice/machine.ts";
 import { offloadDefinition } from "../machines/offload/machine.ts";
 import { pairingDefinition } from "../machines/pairing/machine.ts";
 import { prekeysDefinition } from "../machines/prekeys/machine.ts";
+import { presenceDefinition } from "../machines/presence/machine.ts";
 import { sessionDefinition } from "../machines/session/machine.ts";
 import { Blobs } from "../store/blobs.ts";
 import { joinPath } from "../store/disk.ts";
@@ -88,6 +89,7 @@ export const NODE_DEFINITIONS: readonly MachineDefinition[] = [
   offloadDefinition,
   noticeDefinition,
   linkDefinition,
+  presenceDefinition,
 ];
 
 /**

@@ -31,6 +31,7 @@ import { operation, Peer } from "./operation.ts";
 import { peerOperations } from "./peer-operations.ts";
 import { peerOf } from "./peers.ts";
 import { hasReached } from "./projections/messages.ts";
+import { forgettingOf } from "./registry-forgot.ts";
 import { queued, settle } from "./settling.ts";
 import { uuidFrom } from "./uuid.ts";
 
@@ -68,7 +69,8 @@ const Paths = z.array(z.string().min(1).max(PATH_LENGTH_MAX)).max(FILES_MAX);
 export const operations = {
   whoami: operation(z.object({}), async (_, { node }) => {
     const clusters = [...node.core.system.streams("pairing")].map(([, state]) => {
-      const { cluster, controller, name, relayUrl, registryUrl, grant, plain }: PairingContext = state.snapshot.context;
+      const context: PairingContext = state.snapshot.context;
+      const { cluster, controller, name, relayUrl, registryUrl, grant, plain } = context;
       return {
         cluster,
         controller,
@@ -78,6 +80,7 @@ export const operations = {
         grant,
         /** Its controller speaks plaintext: it and the relay read what it is asked for. */
         plaintext: plain !== null,
+        forgotten: forgettingOf(context),
         state: JSON.stringify(state.snapshot.value).replaceAll(/["{}]/g, ""),
       };
     });

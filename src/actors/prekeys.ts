@@ -5,7 +5,7 @@ import {
   type SignedPreKey,
 } from "../crypto/index.ts";
 import { asMeshError, MeshError, particularsOf } from "../errors.ts";
-import { ONE_TIME_PREKEYS_KEPT, ONE_TIME_PREKEYS_LOW } from "../limits.ts";
+import { ONE_TIME_PREKEYS, ONE_TIME_PREKEYS_KEPT, ONE_TIME_PREKEYS_LOW } from "../limits.ts";
 import type { PairingContext } from "../machines/pairing/events.ts";
 import { droppable, type PreKeysContext, type Wanted } from "../machines/prekeys/events.ts";
 import type { Entry } from "../store/journal.ts";
@@ -44,14 +44,27 @@ export const heldPreKeys = (keyring: Keyring, first: number, next: number): OneT
     (key) => key !== undefined,
   );
 
+/** The one-time prekeys that were published last and that no knock has used, as far as is known here. */
+function unusedPreKeys(keyring: Keyring, { first, next }: PreKeysContext): OneTimePreKey[] {
+  // The first lot is made by pairing, which tells where it ends.
+  const begin = first < next ? first : Math.max(1, next - ONE_TIME_PREKEYS);
+  return heldPreKeys(keyring, begin, next);
+}
+
+/** What the memberships offer for this. */
+export interface Memberships {
+  registryOf(controller: string): Registry;
+  /** See `Membership.whenForgotten`. */
+  whenForgotten(controller: string): () => Entry[];
+}
+
 export class PreKeys {
   readonly #core: Core;
-  readonly #registryOf: (controller: string) => Registry;
+  readonly #memberships: Memberships;
 
-  /** @param registryOf the registry of a membership */
-  constructor(core: Core, registryOf: (controller: string) => Registry) {
+  constructor(core: Core, memberships: Memberships) {
     this.#core = core;
-    this.#registryOf = registryOf;
+    this.#memberships = memberships;
     core.system.perform("prekeys", {
       check: ({ controller }: Of) => this.#attempt(controller, () => this.#check(controller)),
       make: ({ controller, wanted }: Of & { readonly wanted: Wanted }) => this.#make(controller, wanted),
@@ -61,7 +74,10 @@ export class PreKeys {
 
   /** The event by which what pairing has published is taken over; none when that is known. */
   adoption({ controller, prekeys }: PairingContext): Entry[] {
-    if (!prekeys || (preKeysContext(this.#core.system, controller)?.signed ?? -1) >= prekeys.signed) return [];
+    const known = preKeysContext(this.#core.system, controller);
+    const signed = known?.signed ?? -1;
+    if (!prekeys || signed > prekeys.signed) return [];
+    if (known && signed === prekeys.signed && known.next >= prekeys.next) return [];
     const event = { type: "ADOPTED", signed: prekeys.signed, next: prekeys.next };
     return [{ stream: preKeysOf(controller), event }];
   }
@@ -76,21 +92,30 @@ export class PreKeys {
       .filter((key) => key !== undefined);
   }
 
-  /** A knock used one up. */
-  async used({ controller }: PairingContext): Promise<void> {
+  /** A knock was taken. @param used the one-time prekey that it used; null when it came without one */
+  async taken({ controller }: PairingContext, used: number | null): Promise<void> {
     const { system, keyring } = this.#core;
-    if (keyring.oneTimePreKeys >= ONE_TIME_PREKEYS_LOW) return;
-    await system.commit([{ stream: preKeysOf(controller), event: { type: "USED_UP" } }]).durable;
+    const context = preKeysContext(system, controller);
+    if (!context) return;
+    if (used === null) await this.#tell(controller, { type: "DRAINED" });
+    else if (unusedPreKeys(keyring, context).length < ONE_TIME_PREKEYS_LOW)
+      await this.#tell(controller, { type: "USED_UP" });
   }
 
   async #attempt(controller: string, work: () => Promise<void>): Promise<void> {
+    const whenForgotten = this.#memberships.whenForgotten(controller);
     try {
       await work();
     } catch (error) {
       const failure = asMeshError(error);
       if (failure.code === "closed" || failure.code === "store_io") throw failure;
       this.#core.note(`The prekeys are seen to later: ${failure.message}`);
-      await this.#tell(controller, { type: "FAILED", code: failure.code, detail: particularsOf(failure) });
+      const failed = { type: "FAILED", code: failure.code, detail: particularsOf(failure) };
+      await this.#core.system.commit([
+        { stream: preKeysOf(controller), event: failed },
+        // Registering again publishes others.
+        ...(failure.code === "registry_forgot" ? whenForgotten() : []),
+      ]).durable;
     }
   }
 
@@ -103,8 +128,11 @@ export class PreKeys {
   }
 
   async #check(controller: string): Promise<void> {
-    const left = await this.#registryOf(controller).preKeysLeft(this.#core.keyring.identity);
-    await this.#tell(controller, { type: "CHECKED", left });
+    const { keyring, system } = this.#core;
+    const left = await this.#memberships.registryOf(controller).preKeysLeft(keyring.identity);
+    const context = preKeysContext(system, controller);
+    if (!context) return;
+    await this.#tell(controller, { type: "CHECKED", left, ours: unusedPreKeys(keyring, context).length });
   }
 
   async #make(controller: string, { rotate, count }: Wanted): Promise<void> {
@@ -133,7 +161,7 @@ export class PreKeys {
     const signed = keyring.signedPreKey(context.signed);
     if (!signed) throw new MeshError("store_damaged", "The signed prekey is missing.");
     const oneTime = heldPreKeys(keyring, context.first, context.next);
-    await this.#registryOf(controller).publishPreKeys(keyring.identity, signed, oneTime);
+    await this.#memberships.registryOf(controller).publishPreKeys(keyring.identity, signed, oneTime);
     await this.#tell(controller, { type: "PUBLISHED", signed: context.signed });
   }
 }

@@ -18,7 +18,7 @@ type News = z.infer<typeof News>;
 const Conversation = z.object({ peer: z.string(), name: z.string().nullable(), admission: z.string() });
 const Message = z.object({ id: z.string(), kind: z.string() });
 const Messages = z.object({ ids: z.array(z.string()) });
-const Pairing = z.object({ cluster: z.string() });
+const Pairing = z.object({ cluster: z.string().nullable(), rejoining: z.boolean() });
 const LinkState = z.object({ closed: z.object({ reason: z.string() }).nullable() });
 
 function linkText({ value, context }: News["state"]): string | undefined {
@@ -39,6 +39,8 @@ export function createFeed(mesh: Mesh, print: (text: string) => void) {
   /** What was said last about the link and each offload that goes on. */
   const said = new Map<string, string>();
   const ended = new Set<string>();
+  /** Pairings whose registration is made anew. */
+  const registering = new Set<string>();
 
   let work = Promise.resolve();
   const later = (task: () => Promise<void>) => {
@@ -97,8 +99,13 @@ export function createFeed(mesh: Mesh, print: (text: string) => void) {
     say(text);
   };
 
-  const takePairing = ({ state, event }: News) => {
-    if (event?.type === "PUBLISHED") say(`paired with ${line(Pairing.parse(state.context).cluster)}`);
+  const takePairing = ({ stream, state, event }: News) => {
+    const { cluster, rejoining } = Pairing.parse(state.context);
+    if (event?.type === "FORGOTTEN") say("the registry had forgotten this laptop, registering again");
+    if (rejoining) registering.add(stream);
+    // The last step is another one where the controller is asked over the relay.
+    if (state.value !== "paired" || (event?.type !== "PUBLISHED" && event?.type !== "CLAIMED")) return;
+    say(`${registering.delete(stream) ? "registered again" : "paired"} with ${line(cluster ?? "the cluster")}`);
   };
 
   return {

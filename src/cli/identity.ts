@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { forgettingText } from "../actors/registry-forgot.ts";
 import { SETTLE_BRIEFLY_MS } from "../limits.ts";
 import { atHome, fetchFirst } from "./home.ts";
 import { age, count, facts, line, table } from "./output.ts";
@@ -86,6 +87,7 @@ async function whoami(io: Io): Promise<void> {
               relay_url ?? "",
             ]),
           ),
+      ...clusters.flatMap(({ forgotten }) => forgettingText(forgotten, Date.now()) ?? []).map(line),
     ];
     io.result({ did, name, clusters, ...(store.state === "ok" ? {} : { store }) }, text.join("\n\n"));
   });

@@ -44,7 +44,11 @@ const body: Show = (value) => {
 const header = object({ dh: key, pn: count, n: count });
 const kind = oneOf("chat", "work", "part", "receipt");
 const receipts: Fields = { delivered: list(id), read: list(id) };
-const extensions = list(oneOf(...PEER_EXTENSIONS));
+const extension = oneOf(...PEER_EXTENSIONS);
+const extensions = list(extension);
+/** Names of extensions with spaces between them. */
+const extensionNames: Show = (value) =>
+  typeof value === "string" && value.split(" ").every((each) => extension(each) === each) ? value : REDACTED;
 const policy = oneOf(...KNOCK_POLICIES);
 const outgoing = list(
   object({
@@ -91,6 +95,9 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
         before: object({ name, relayUrl: host, registryUrl: host }),
       }),
       plain: keyName,
+      announced: extensionNames,
+      forgotten: object({ at: time, again: time, times: count }),
+      rejoining: flag,
       attempts: count,
       failure,
     },
@@ -99,7 +106,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       STARTED: { did, pair_url: host, controller: did, name, capabilities },
       JOINED: { did, controller: did, cluster: name, relay_url: host, registry_url: host, name, capabilities },
       CLAIMED: { cluster: name, relay_url: host, registry_url: host, grant, vouches: flag, plain: keyName },
-      REGISTERED: { name, capabilities },
+      REGISTERED: { name, capabilities, extensions: extensionNames },
       PREKEYS_MADE: { signed: count, first: count, count },
       PUBLISHED: { signed: count },
       FAILED: { code, detail: hidden, final: flag },
@@ -114,14 +121,17 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       first: count,
       next: count,
       left: count,
+      lotAt: time,
+      drained: flag,
       wanted: object({ rotate: flag, count }),
       attempts: count,
       failure,
     },
     events: {
       ADOPTED: { signed: count, next: count },
-      CHECKED: { left: count },
+      CHECKED: { left: count, ours: count },
       USED_UP: {},
+      DRAINED: {},
       MADE: { signed: count, first: count, count, dropped: list(count) },
       PUBLISHED: { signed: count },
       FAILED: { code, detail: hidden },
@@ -285,6 +295,14 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       CONNECT: { url: host },
       OPENED: { extensions: list(oneOf("accepted")), pending: count },
       CLOSED: { code: count, reason: hidden, final: flag, chance: count },
+    },
+  },
+  presence: {
+    context: { registryUrl: host, tells: flag, ours: flag, knownAt: time, chance: count, attempts: count, failure },
+    events: {
+      UP: { registry_url: host, tells: flag, chance: count },
+      LOOKED: { ours: flag },
+      FAILED: { code, detail: hidden, chance: count },
     },
   },
   ...CLUSTER_ALLOWED,

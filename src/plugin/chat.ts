@@ -3,6 +3,7 @@ import type { OffloadView } from "../actors/offloads.ts";
 import type { ResultOf } from "../actors/operation.ts";
 import type { Operations } from "../actors/operations.ts";
 import type { PeerView } from "../actors/peers.ts";
+import { type Forgetting, forgettingText } from "../actors/registry-forgot.ts";
 import type { Verification } from "../actors/verification.ts";
 import { CHAT_LINES_MAX, CHAT_WORDS_LENGTH_MAX } from "./limits.ts";
 import { count, isRunning, paragraphs, type Quotation, quote, visible } from "./render.ts";
@@ -59,12 +60,16 @@ export function statusInChat(
   return paragraphs(
     `${code(name ?? "unnamed")} on ${where}: ${LINKS[link.state] ?? "offline"}${reason}.`,
     did === null ? undefined : `Identity: ${code(did)}`,
+    ...clusters.map(({ forgotten }) => forgottenInChat(forgotten)),
     `Inbox: ${inbox.unread} unread. See /mesh inbox`,
     waitingInChat(inbox.strangers),
     `Offloads: ${running} running, ${offloads.length - running} ended. See /mesh offloads`,
     store.state === "ok" ? undefined : `The state directory fails since ${store.since}: ${code(store.reason, 200)}`,
   );
 }
+
+const forgottenInChat = (forgotten: Forgetting | null) =>
+  forgettingText(forgotten && { ...forgotten, problem: forgotten.problem && code(forgotten.problem, 400) }, Date.now());
 
 const waitingInChat = (strangers: number) =>
   strangers > 0 ? `Waiting to be accepted: ${count(strangers, "agent")}. See /mesh peers` : undefined;

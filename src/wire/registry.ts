@@ -60,6 +60,8 @@ export const PreKeysCount = z.looseObject({ one_time_count: z.int().min(0) });
 /** The extensions that an agent announces in its record, as one metadata entry: names with spaces between them. */
 export const AGENT_EXTENSIONS = ["signed-knocks", "receipts", "resends", "files", "arrivals"] as const;
 export const EXTENSIONS_ENTRY = "extensions";
+/** The value of that entry as this program registers it. */
+export const ANNOUNCED_EXTENSIONS = AGENT_EXTENSIONS.join(" ");
 
 /**
  * Extension: a cluster's controller vouches for an agent that it let in. signature = Ed25519 by the controller's key over

@@ -12,8 +12,10 @@ import { repairHome } from "../../src/actors/repair.ts";
 import { type DoctorReport, examine } from "../../src/inspect/doctor/doctor.ts";
 import { narrowPermissions, nodeVersion } from "../../src/inspect/doctor/files.ts";
 import { AUTH_SKEW_MAX_MS } from "../../src/limits.ts";
+import { PRESENCE_EVERY_MS, PRESENCE_JITTER_MS } from "../../src/machines/presence/limits.ts";
 import { realDisk } from "../../src/store/disk.ts";
 import { readSnapshots, writeSnapshots } from "../../src/store/snapshots.ts";
+import { openPlainWorld } from "../actors/plain-world.ts";
 import { call, offline, openNode, openWorld } from "../actors/world.ts";
 import { ALICE } from "../specification.ts";
 import { filesBelow, temporaryDirectory } from "../store/disks.ts";
@@ -59,10 +61,11 @@ describe("a home that is well", () => {
     expect(problems(report)).toEqual([]);
     expect(report.checks.map(({ name }) => name)).toEqual([
       ...["node", "ownership", "permissions", "disk", "journal", "vault", "snapshots", "blobs"],
-      ...["pairing", "prekeys", "registry", "relay", "clock"],
+      ...["pairing", "prekeys", "registration", "registry", "relay", "clock"],
     ]);
     expect(of(report, "pairing")?.message).toContain("alice is paired with test; 1 peer, 1 open session, 0 messages");
     expect(of(report, "prekeys")?.message).toContain("50 one-time prekeys left");
+    expect(of(report, "registration")).toMatchObject({ status: "ok", message: "The registry knows this laptop." });
     expect(of(report, "snapshots")?.message).toContain("gives the same");
 
     const mesh = await openMesh({ home, ports: realPorts(realNetwork) });
@@ -125,6 +128,67 @@ describe("ownership and surroundings", () => {
     const nobody = await look(home);
     expect(problems(nobody)).toEqual(["registry", "relay"]);
     expect(of(nobody, "clock")).toMatchObject({ status: "note" });
+  });
+
+  it("a registry that has forgotten this laptop is a problem while no process registers it again, and is told of later", async () => {
+    const { clock, servers, open } = await openPlainWorld();
+    let alice = await open("alice");
+    await alice.node.close();
+    servers.registry.forget();
+    const registration = async () => of(await look(alice.home, { network: realNetwork, clock }), "registration");
+    expect(await registration()).toMatchObject({
+      status: "problem",
+      message: expect.stringMatching(/^The registry does not know this laptop: .* kars-mesh run\.$/),
+    });
+
+    alice = await alice.again();
+    await alice.until(() => alice.node.presence.value === "arriving");
+    alice.traffic.blocks = (what) => what === "POST agents";
+    clock.pass(PRESENCE_JITTER_MS);
+    await alice.until(() => alice.pairing.failure !== null);
+    await alice.node.close();
+    const noticed =
+      "The registry had forgotten this laptop, which was noticed at \\d{4}-\\d\\d-\\d\\d \\d\\d:\\d\\d UTC";
+    expect(await registration()).toMatchObject({
+      status: "problem",
+      message: expect.stringMatching(
+        `^${noticed}, and it does not take it back: http:.* does not answer\\. .* kars-mesh run\\.$`,
+      ),
+    });
+
+    alice = await alice.again();
+    clock.pass(60_000);
+    await alice.isBack();
+    await alice.node.close();
+    expect(await registration()).toMatchObject({
+      status: "ok",
+      message: expect.stringMatching(`^The registry knows this laptop\\. ${noticed}\\. It was registered again at `),
+    });
+  });
+
+  it("the owner knows how a registry hears of this laptop, and why it does not", async () => {
+    const { clock, servers, open } = await openPlainWorld();
+    const { home, node } = await open("alice");
+    await node.close();
+    clock.pass(1);
+    const mesh = await openMesh({ home, ports: { ...realPorts(realNetwork), clock } });
+    onTestFinished(() => mesh.close());
+    const state = async () => (await mesh.call("diagnose", {})).presence.state;
+    const registration = async () => of(await examine({ home, network: realNetwork, clock }), "registration");
+    await expect.poll(state).toBe("arriving");
+    clock.pass(PRESENCE_JITTER_MS);
+    await expect.poll(state).toBe("present");
+    expect(await registration()).toMatchObject({
+      status: "ok",
+      message: expect.stringMatching(/^The registry knows this laptop, and hears every 30 s that it is here, last at /),
+    });
+    await servers.registry.close();
+    clock.pass(PRESENCE_EVERY_MS);
+    await expect.poll(state).toBe("beatingLater");
+    expect(await registration()).toMatchObject({
+      status: "note",
+      message: expect.stringMatching(/^The registry does not hear from this laptop\. http:.* does not answer\./),
+    });
   });
 
   it("a Node.js that is too old is named", () => {

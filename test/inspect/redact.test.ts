@@ -185,6 +185,7 @@ const ALLOWED: Readonly<Record<string, string>> = {
   "offload.STATUS.sandbox_did": PUBLIC_DID,
   "offload.GREETED.did": PUBLIC_DID,
   "link.CONNECT.url": HOST,
+  "presence.UP.registry_url": HOST,
   "grant.ISSUED.capabilities[]": PUBLIC_NAME,
   "grant.BOUND.did": PUBLIC_DID,
   "grant.BOUND.name": PUBLIC_NAME,
@@ -216,6 +217,7 @@ const SHAPES: Readonly<Record<string, readonly string[]>> = {
 /** Fields of states that hold something back, with the reason. */
 const HELD: Readonly<Record<string, string>> = {
   "pairing.failure": "its detail is free text",
+  "pairing.announced": "names that another version of this program gave to what it understood",
   "session.closed": "the peer's own words",
   "conversation.outbox": "the nonce of what is sealed",
   "conversation.unconfirmed": "the nonce of what is sealed",
@@ -225,6 +227,7 @@ const HELD: Readonly<Record<string, string>> = {
   "offload.results": "the hash of a file tells whoever has the file",
   "offload.log": "the hash of a file tells whoever has the file",
   "link.closed": "the relay's own words",
+  "presence.failure": "its detail is free text",
   "link.extensions": "words of the relay that this program does not know",
   "grant.tokenHash": "it belongs to a token",
   "run.failure": "its detail is free text",

@@ -88,6 +88,12 @@ export class Asking {
     return this.#core.system.decided(stream)?.snapshot.matches("asking") === true;
   }
 
+  /** Whether a controller's answer may come: also while this laptop registers again at a registry that forgot it. */
+  #awaitsAnswer(stream: string): boolean {
+    const context = this.#context(stream);
+    return this.#isAsking(stream) || (context?.rejoining === true && context.asking !== null);
+  }
+
   /**
    * The events by which a token begins to be consumed, in the place of any other that is asked about.
    * @throws MeshError `token_invalid`, also when it would bring plaintext to a controller that speaks sealed
@@ -179,7 +185,7 @@ export class Asking {
     const { system } = this.#core;
     const stream = pairingOf(controller);
     const context = this.#context(stream);
-    if (!context || !this.#isAsking(stream)) return false;
+    if (!context || !this.#awaitsAnswer(stream)) return false;
     if (!answer.success) {
       await this.#fail(stream, ...this.#refusal(context, answer.error));
       return true;

@@ -8,13 +8,15 @@ import type { Operations } from "../../actors/operations.ts";
 import { LOCK_FILE, lockHome, type Ownership } from "../../actors/owner.ts";
 import { placeOfOwner } from "../../actors/owner-socket.ts";
 import type { Places } from "../../actors/places.ts";
+import { forgettingText } from "../../actors/registry-forgot.ts";
 import type { Unlock } from "../../actors/unlock.ts";
 import { asMeshError } from "../../errors.ts";
+import { PRESENCE_EVERY_MS } from "../../machines/presence/limits.ts";
 import { realDisk } from "../../store/disk.ts";
 import { DOCTOR_WAIT_MS } from "../limits.ts";
 import { type Check, counted, type Finding, failed, look, note, ok, problem } from "./check.ts";
 import { diskSpace, nodeVersion, permissions } from "./files.ts";
-import { type Reach, reach } from "./network.ts";
+import { type Reach, type RecordThere, reach } from "./network.ts";
 import { examineStore } from "./store.ts";
 
 // The doctor: looks at everything a home stands on, and changes nothing. It works on a home that is missing, damaged, or owned
@@ -79,7 +81,8 @@ async function examineHome({ home, network, clock, unlock, places = {} }: Doctor
   // Of a home that belongs to no cluster there is nothing to reach.
   const relay = relay_url && (places.relayUrl ?? relay_url);
   const registry = registry_url && (places.registryUrl ?? registry_url);
-  const found = await reach({ network, clock }, { relay, registry }, said);
+  const found = await reach({ network, clock }, { relay, registry, did: standing?.pairing?.did ?? null }, said);
+  checks.push({ name: "registration", ...registrationFinding(standing, said?.presence, found.record, clock.now()) });
   for (const name of ["registry", "relay", "clock"] as const) checks.push({ name, ...found[name] });
   return checks;
 }
@@ -159,4 +162,39 @@ function prekeysFinding(standing: Standing | undefined, held: number | undefined
     return note("The one-time prekeys are used up: first messages lose forward secrecy until new ones are published.");
   const there = left === null ? "" : `, ${left} at the registry when it was asked last`;
   return ok(`${counted(held, "one-time prekey")} left as far as is known here${there}${age}.`);
+}
+
+/** @param presence what the owner knows of the registry; absent when nobody has the home open */
+function registrationFinding(
+  standing: Standing | undefined,
+  presence: Diagnosis["presence"] | undefined,
+  record: RecordThere,
+  now: number,
+): Finding {
+  const pairing = standing?.pairing;
+  if (!pairing) return note(standing ? "Not paired, so there is none." : "Not known: the journal cannot be read.");
+  const { forgotten, rejoining, problem: why } = pairing;
+  const told = forgettingText(forgotten, now);
+  const more = told === undefined ? "" : ` ${told}`;
+  if (rejoining) {
+    const what = forgotten?.again === null ? told : `What an earlier version registered is replaced. ${why ?? ""}`;
+    return (why === null ? note : problem)(`${what} ${presence ? "" : STAYS}`.trim());
+  }
+  if (pairing.state !== "paired" && pairing.state !== "asking") return note("It goes on with the pairing.");
+  if (record === "missing")
+    return presence
+      ? note(`The registry does not know this laptop. The process that has the home open registers it again.${more}`)
+      : problem(`The registry does not know this laptop: nobody finds it, or opens a session with it. ${STAYS}${more}`);
+  if (presence?.problem) return note(`The registry does not hear from this laptop. ${presence.problem}${more}`);
+  if (record === "unknown") return note(`The registry could not be asked for this laptop.${more}`);
+  return ok(`The registry knows this laptop${presence ? presenceOf(presence) : ""}.${more}`);
+}
+
+const STAYS = "It is registered again by a process that has the home open: kars-mesh run.";
+
+function presenceOf({ state, known_at: knownAt }: Diagnosis["presence"]): string {
+  if (state === "seen") return ", and sees by the relay that it is here";
+  if (knownAt === null) return "";
+  const last = new Date(knownAt).toISOString().slice(11, 19);
+  return `, and hears every ${PRESENCE_EVERY_MS / 1000} s that it is here, last at ${last} UTC`;
 }

@@ -1,9 +1,12 @@
 import type { Diagnosis } from "../../actors/diagnosis.ts";
+import { clockAhead, clockDifference } from "../../actors/http-request.ts";
 import type { Clock, Network } from "../../actors/ports.ts";
 import { ProxyError } from "../../actors/proxy.ts";
+import { Registry } from "../../actors/registry.ts";
+import { asMeshError } from "../../errors.ts";
 import { AUTH_SKEW_MAX_MS } from "../../limits.ts";
 import { DOCTOR_WAIT_MS } from "../limits.ts";
-import { counted, type Finding, note, ok, problem } from "./check.ts";
+import { type Finding, note, ok, problem } from "./check.ts";
 
 // What lies across the network, asked once each and not waited for long. Nothing that is asked needs an identity.
 
@@ -27,10 +30,7 @@ async function get({ network, clock }: Reach, url: string): Promise<Answer> {
   try {
     const response = await network.fetch(url, { signal: AbortSignal.timeout(DOCTOR_WAIT_MS), redirect: "manual" });
     await response.body?.cancel();
-    const date = Date.parse(response.headers.get("date") ?? "");
-    // The header counts whole seconds, and was written somewhere between the question and the answer.
-    const middle = (asked + clock.now()) / 2;
-    return { status: response.status, reason: "", ahead: Number.isNaN(date) ? undefined : date + 500 - middle };
+    return { status: response.status, reason: "", ahead: clockAhead(response, asked, clock.now()) };
   } catch (error) {
     // The platform's fetch says why in its cause, and a proxy's error which proxy it was.
     const known = error instanceof ProxyError || !(error instanceof Error) || !(error.cause instanceof Error);
@@ -58,7 +58,21 @@ function dial({ network, clock }: Reach, url: string): Promise<string | undefine
   });
 }
 
+/** Whether the registry has a record of an agent; unknown when it does not say. */
+export type RecordThere = "there" | "missing" | "unknown";
+
+async function lookUp({ network, clock }: Reach, registryUrl: string, did: string): Promise<RecordThere> {
+  const registry = new Registry({ network, clock, signal: AbortSignal.timeout(DOCTOR_WAIT_MS) }, registryUrl);
+  try {
+    await registry.agent(did);
+    return "there";
+  } catch (error) {
+    return asMeshError(error).code === "peer_unknown" ? "missing" : "unknown";
+  }
+}
+
 export interface NetworkFindings {
+  readonly record: RecordThere;
   readonly registry: Finding;
   readonly relay: Finding;
   readonly clock: Finding;
@@ -67,18 +81,22 @@ export interface NetworkFindings {
 /** @param owner how the owner's own link stands, where there is an owner */
 export async function reach(
   ports: Reach,
-  addresses: { readonly relay: string | null; readonly registry: string | null },
+  addresses: { readonly relay: string | null; readonly registry: string | null; readonly did: string | null },
   owner?: Pick<Diagnosis, "link" | "link_reason">,
 ): Promise<NetworkFindings> {
   const nowhere = note("Not paired, so there is none to reach.");
   const base = (url: string) => url.replace(/\/+$/, "");
-  const [health, refusal] = await Promise.all([
+  const [health, refusal, record] = await Promise.all([
     addresses.registry === null ? undefined : get(ports, `${base(addresses.registry)}/health`),
     addresses.relay === null ? undefined : dial(ports, `${base(addresses.relay)}/ws`),
+    addresses.registry === null || addresses.did === null
+      ? ("unknown" as const)
+      : lookUp(ports, addresses.registry, addresses.did),
   ]);
   const reason = owner?.link_reason ? ` (${owner.link_reason})` : "";
   const link = owner === undefined ? "" : ` The owner's link is ${owner.link}${reason}.`;
   return {
+    record,
     registry: health && addresses.registry !== null ? registryFinding(health, placeOf(addresses.registry)) : nowhere,
     relay:
       addresses.relay === null
@@ -104,7 +122,7 @@ function clockFinding(health: Answer | undefined): Finding {
   const ahead = health?.ahead;
   if (ahead === undefined) return note("Nobody answered whose clock this one could be compared with.");
   const seconds = Math.round(Math.abs(ahead) / 1000);
-  const difference = `${counted(seconds, "second")} ${ahead > 0 ? "behind" : "ahead of"} the registry's`;
+  const difference = clockDifference(ahead);
   if (Math.abs(ahead) > AUTH_SKEW_MAX_MS)
     return problem(`This clock is ${difference}, and what it signs is refused: set it by the network.`);
   return seconds * 1000 > AUTH_SKEW_MAX_MS / 2

@@ -52,16 +52,35 @@ export const PairingEventSchema = z.discriminatedUnion("type", [
     /** The controller said it in plaintext, under this name: its DID or its AMID. */
     plain: z.string().max(64).optional(),
   }),
-  z.object({ type: z.literal("REGISTERED"), name: Name, capabilities: Capabilities }),
+  /** `extensions` is what was announced to others with it; earlier versions of this program did not write it down. */
+  z.object({
+    type: z.literal("REGISTERED"),
+    name: Name,
+    capabilities: Capabilities,
+    extensions: z.string().max(1024).optional(),
+  }),
   /** Prekeys were made; their private halves ride in the commit, sealed. */
   z.object({ type: z.literal("PREKEYS_MADE"), signed: KeyId, first: KeyId, count: z.int().min(0) }),
   /** The registry has them. */
   z.object({ type: z.literal("PUBLISHED"), signed: KeyId }),
+  /** The registry does not know this member any more: a registry that keeps all in memory was started again. */
+  z.object({ type: z.literal("FORGOTTEN") }),
+  /** What this program announces to others is not what it announced when it registered. */
+  z.object({ type: z.literal("OUTDATED") }),
   /** This step did not succeed; `final` when trying again cannot help. */
   z.object({ type: z.literal("FAILED"), code: z.enum(ERROR_CODES), detail: z.string().max(1000), final: z.boolean() }),
   Resumed,
 ]);
 export type PairingEvent = Timed<z.infer<typeof PairingEventSchema>>;
+
+export interface Forgotten {
+  /** When that was noticed. */
+  readonly at: number;
+  /** When registration and prekeys stood again; null before that. */
+  readonly again: number | null;
+  /** How many times in a row, each less than REGISTRATION_CALM_MS after the one before. */
+  readonly times: number;
+}
 
 export interface PairingContext {
   readonly did: string | null;
@@ -94,6 +113,12 @@ export interface PairingContext {
   } | null;
   /** The name (DID or AMID) of a controller that speaks plaintext, and nothing else; null of one that speaks sealed. */
   readonly plain: string | null;
+  /** The extensions that were announced with the last registration; null when that is not known. */
+  readonly announced: string | null;
+  /** The last time that the registry had forgotten this member; null when it never did. */
+  readonly forgotten: Forgotten | null;
+  /** A member registers again, because its registry forgot it or has an outdated record. Its membership stands meanwhile. */
+  readonly rejoining: boolean;
   readonly attempts: number;
   readonly failure: { readonly code: ErrorCode; readonly detail: string } | null;
 }

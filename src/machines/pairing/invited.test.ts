@@ -26,7 +26,8 @@ const claimed: Event = {
   grant,
   plain: BOB,
 };
-const failed = (code = "token_used"): Event => ({ type: "FAILED", code, detail: "why", final: true });
+const failed = (code = "token_used", final = true): Event => ({ type: "FAILED", code, detail: "why", final });
+const forgotten: Event = { type: "FORGOTTEN" };
 const joining = [invited(), registered, prekeysMade];
 const asking = [...joining, published];
 const paired = [...asking, claimed];
@@ -100,6 +101,40 @@ describe("a token of a deployed cluster", () => {
         .then({ state: { joining: "registering" }, context: { asking: { request: "r2", asks: 1 } }, timers: {} });
   });
 
+  it("that is asked about stands at a registry that forgets: registration is made anew, and the asking goes on", () => {
+    pairingAfter(...asking)
+      .when(forgotten)
+      .then({ state: { joining: "registering" }, effects: [effect("register")], timers: {} })
+      .when(failed("registry_unreachable", false))
+      .then({ state: { joining: "registeringLater" }, context: { asking: { request: "r", asks: 1 } } })
+      .whenTimer("retry")
+      .when(registered)
+      .when({ ...prekeysMade, first: 51 })
+      .when(published)
+      .then({
+        state: "asking",
+        effects: [effect("ask")],
+        context: { asking: { request: "r", asks: 1 }, rejoining: false },
+        timers: { answer: PAIR_ANSWER_MIN_MS },
+      });
+  });
+
+  it("may be answered meanwhile", () => {
+    pairingAfter(...asking, forgotten, registered)
+      .when(claimed, T0 + 9)
+      .then({ state: { joining: "preparing" }, context: { asking: null, pairedAt: T0 + 9, plain: BOB, grant } })
+      .when({ ...prekeysMade, first: 51 })
+      .when(published)
+      .then({ state: "paired", effects: [effect("connect")], context: { pairedAt: T0 + 9 } });
+    for (const history of [[], [failed("registry_unreachable", false)]])
+      pairingAfter(...asking, forgotten, ...history)
+        .when(failed())
+        .then({ state: "unpaired", effects: [effect("leave")], context: { asking: null }, timers: {} });
+    pairingAfter(...joining)
+      .when(claimed)
+      .thenRefused();
+  });
+
   it("is answered once: an answer that comes again means nothing", () => {
     for (const event of [claimed, failed()])
       pairingAfter(...paired)
@@ -112,6 +147,9 @@ describe("a token of a deployed cluster", () => {
 });
 
 keepsTheLaws(pairing, {
-  life: [...joining, published, failed(), ...asking, claimed, ...asking, failed()],
+  life: [
+    ...[...joining, published, failed(), ...asking, claimed, ...asking, failed()],
+    ...[...asking, forgotten, registered, claimed, prekeysMade, published],
+  ],
   restful: ["unpaired", "paired"],
 });

@@ -1,8 +1,8 @@
 import { assign, setup } from "xstate";
 import { RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
 import { effect, type MachineDefinition } from "../definition.ts";
-import { type PairingContext, type PairingEvent, PairingEventSchema } from "./events.ts";
-import { PAIR_ANSWER_MAX_MS, PAIR_ANSWER_MIN_MS } from "./limits.ts";
+import { type Forgotten, type PairingContext, type PairingEvent, PairingEventSchema } from "./events.ts";
+import { PAIR_ANSWER_MAX_MS, PAIR_ANSWER_MIN_MS, REGISTRATION_CALM_MS, REGISTRATION_PAUSE_MAX_MS } from "./limits.ts";
 
 // Membership of one cluster. Until the controller has taken the token a failure ends it and leaves nothing; afterwards the
 // token is spent, so every later step is repeated until it succeeds.
@@ -19,17 +19,41 @@ import { PAIR_ANSWER_MAX_MS, PAIR_ANSWER_MIN_MS } from "./limits.ts";
 //   unpaired ──INVITED──▶ joining ──PUBLISHED──▶ asking ──CLAIMED──▶ paired
 //       ▲                    │                     │ ▲
 //       └──────FAILED────────┴─────────────────────┘ └─ asked again after a while
+//
+// A registry may forget a member. Then joining begins anew and leads back to where the pairing was; meanwhile the membership
+// stands, and the link with it.
+//
+//   paired, asking ──FORGOTTEN, OUTDATED──▶ joining ──PUBLISHED──▶ paired, asking
 
-const leave = {
-  type: "leave",
-  params: ({ context }: { context: PairingContext }) => ({ controller: context.controller }),
-} as const;
+/** An effect with the parameter that all effects of this machine have. */
+const ask = <T extends string>(type: T) =>
+  ({ type, params: ({ context }: { context: PairingContext }) => ({ controller: context.controller }) }) as const;
+const leave = ask("leave");
+const connect = ask("connect");
 
 /** Of a token that nobody has taken yet nothing is kept, and the membership that there was before stands again. */
 const abandon = [
-  { guard: "wasPairedAndIsAsking", target: "#pairing.paired", actions: ["noteFailure", "giveUp", leave] },
-  { guard: "isAsking", target: "#pairing.unpaired", actions: ["noteFailure", "giveUp", leave] },
+  { guard: "wasPairedAndGivesUp", target: "#pairing.paired", actions: ["noteFailure", "giveUp", leave] },
+  { guard: "givesUp", target: "#pairing.unpaired", actions: ["noteFailure", "giveUp", leave] },
 ] as const;
+
+/** The link of a member that registers again comes up all the same. */
+const stayingConnected = { guard: "isRejoining", actions: connect } as const;
+const resumed = <T extends string>(type: T) =>
+  [{ guard: "isRejoining", actions: [connect, ask(type)] }, { actions: ask(type) }] as const;
+
+/** A registry that keeps forgetting is given some time. */
+const joinAgain = [
+  { guard: "isForgottenAgain", target: "#pairing.joining.pausing", actions: "noteForgotten" },
+  { target: "#pairing.joining.registering", actions: "noteForgotten" },
+] as const;
+
+/** How often in a row the registry has forgotten this member, with this time. */
+function timesForgotten(forgotten: Forgotten | null, at: number): number {
+  if (!forgotten) return 1;
+  const stoodAt = forgotten.again ?? forgotten.at;
+  return at - stoodAt < REGISTRATION_CALM_MS ? forgotten.times + 1 : 1;
+}
 
 const pairing = setup({
   types: { context: {} as PairingContext, events: {} as PairingEvent, input: {} as { id: string } },
@@ -60,6 +84,7 @@ const pairing = setup({
             pairUrl: event.pair_url,
             requestedName: event.name,
             capabilities: event.capabilities,
+            rejoining: false,
             failure: null,
             attempts: 0,
           }
@@ -98,6 +123,7 @@ const pairing = setup({
                 registryUrl: context.registryUrl,
               },
             },
+            rejoining: false,
             failure: null,
             attempts: 0,
           }
@@ -107,6 +133,37 @@ const pairing = setup({
     giveUp: assign(({ context }) => ({ ...context.asking?.before, asking: null })),
     askAgain: assign(({ context }) => ({
       asking: context.asking && { ...context.asking, asks: context.asking.asks + 1 },
+    })),
+    /** The controller of a deployed cluster took the token. */
+    takeAnswer: assign(({ event }) =>
+      event.type === "CLAIMED"
+        ? {
+            cluster: event.cluster,
+            grant: event.grant,
+            vouches: false,
+            plain: event.plain ?? null,
+            asking: null,
+            // The cluster joined last is the one that counts.
+            pairedAt: event.at,
+          }
+        : {},
+    ),
+    noteForgotten: assign(({ context, event }) =>
+      event.type === "FORGOTTEN"
+        ? {
+            forgotten: { at: event.at, again: null, times: timesForgotten(context.forgotten, event.at) },
+            rejoining: true,
+            failure: null,
+            attempts: 0,
+          }
+        : {},
+    ),
+    /** Registration and prekeys stand. */
+    settle: assign(({ context, event }) => ({
+      forgotten: context.forgotten && { ...context.forgotten, again: context.forgotten.again ?? event.at },
+      rejoining: false,
+      failure: null,
+      attempts: 0,
     })),
     clearFailure: assign({ failure: null, attempts: 0 }),
     keepPrekeys: assign(({ context, event }) =>
@@ -124,12 +181,19 @@ const pairing = setup({
   guards: {
     wasPaired: ({ context }) => context.pairedAt !== null,
     isAsking: ({ context }) => context.asking !== null,
-    wasPairedAndIsAsking: ({ context }) => context.pairedAt !== null && context.asking !== null,
+    isRejoining: ({ context }) => context.rejoining,
+    mayBeAnswered: ({ context }) => context.rejoining && context.asking !== null,
+    isForgottenAgain: ({ context, event }) => timesForgotten(context.forgotten, event.at) > 1,
+    givesUp: ({ context, event }) => context.asking !== null && event.type === "FAILED" && event.final,
+    wasPairedAndGivesUp: ({ context, event }) =>
+      context.pairedAt !== null && context.asking !== null && event.type === "FAILED" && event.final,
   },
   delays: {
     answer: ({ context }) =>
       Math.min(PAIR_ANSWER_MAX_MS, PAIR_ANSWER_MIN_MS * 2 ** Math.min((context.asking?.asks ?? 1) - 1, 16)),
     retry: ({ context }) => Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** Math.min(context.attempts, 16)),
+    pause: ({ context }) =>
+      Math.min(REGISTRATION_PAUSE_MAX_MS, RETRY_MIN_MS * 2 ** Math.min(context.forgotten?.times ?? 1, 16)),
   },
 }).createMachine({
   id: "pairing",
@@ -149,6 +213,9 @@ const pairing = setup({
     pairedAt: null,
     asking: null,
     plain: null,
+    announced: null,
+    forgotten: null,
+    rejoining: false,
     attempts: 0,
     failure: null,
   }),
@@ -162,7 +229,7 @@ const pairing = setup({
       },
     },
     claiming: {
-      entry: { type: "claim", params: ({ context }) => ({ controller: context.controller }) },
+      entry: ask("claim"),
       on: {
         CLAIMED: {
           target: "joining",
@@ -180,7 +247,7 @@ const pairing = setup({
           { guard: "wasPaired", target: "paired", actions: "noteFailure" },
           { target: "unpaired", actions: "noteFailure" },
         ],
-        RESUMED: { actions: { type: "claim", params: ({ context }) => ({ controller: context.controller }) } },
+        RESUMED: { actions: ask("claim") },
       },
     },
     joining: {
@@ -188,84 +255,84 @@ const pairing = setup({
       on: {
         JOINED: { target: "joining", reenter: true, actions: "takeAddress" },
         INVITED: { target: "joining", reenter: true, actions: "takeInvitation" },
+        // The registry that a member waits for may be gone for good, and this token may name another.
+        STARTED: { guard: "wasPaired", target: "claiming", actions: ["giveUp", "start"] },
+        CLAIMED: { guard: "mayBeAnswered", actions: "takeAnswer" },
+        FAILED: abandon,
       },
       states: {
         registering: {
-          entry: { type: "register", params: ({ context }) => ({ controller: context.controller }) },
+          entry: ask("register"),
           on: {
             REGISTERED: {
               target: "preparing",
               actions: [
                 "clearFailure",
-                assign(({ event }) => ({ name: event.name, capabilities: event.capabilities })),
+                assign(({ event }) => ({
+                  name: event.name,
+                  capabilities: event.capabilities,
+                  announced: event.extensions ?? null,
+                })),
               ],
             },
             FAILED: [...abandon, { target: "registeringLater", actions: "noteFailure" }],
-            RESUMED: { actions: { type: "register", params: ({ context }) => ({ controller: context.controller }) } },
+            RESUMED: resumed("register"),
           },
         },
-        registeringLater: { after: { retry: "registering" } },
+        registeringLater: { after: { retry: "registering" }, on: { RESUMED: stayingConnected } },
         preparing: {
-          entry: { type: "makePrekeys", params: ({ context }) => ({ controller: context.controller }) },
+          entry: ask("makePrekeys"),
           on: {
             PREKEYS_MADE: { target: "publishing", actions: "keepPrekeys" },
-            FAILED: abandon,
-            RESUMED: {
-              actions: { type: "makePrekeys", params: ({ context }) => ({ controller: context.controller }) },
-            },
+            RESUMED: resumed("makePrekeys"),
           },
         },
         publishing: {
-          entry: { type: "publishPrekeys", params: ({ context }) => ({ controller: context.controller }) },
+          entry: ask("publishPrekeys"),
           on: {
             PUBLISHED: [
-              { guard: "isAsking", target: "#pairing.asking", actions: "clearFailure" },
+              { guard: "isAsking", target: "#pairing.asking", actions: "settle" },
               {
                 target: "#pairing.paired",
-                actions: ["clearFailure", assign(({ context, event }) => ({ pairedAt: context.pairedAt ?? event.at }))],
+                actions: ["settle", assign(({ context, event }) => ({ pairedAt: context.pairedAt ?? event.at }))],
               },
             ],
+            FORGOTTEN: joinAgain,
             FAILED: [...abandon, { target: "publishingLater", actions: "noteFailure" }],
-            RESUMED: {
-              actions: { type: "publishPrekeys", params: ({ context }) => ({ controller: context.controller }) },
-            },
+            RESUMED: resumed("publishPrekeys"),
           },
         },
-        publishingLater: { after: { retry: "publishing" } },
+        publishingLater: { after: { retry: "publishing" }, on: { RESUMED: stayingConnected } },
+        pausing: { after: { pause: "registering" }, on: { RESUMED: stayingConnected } },
       },
     },
     asking: {
-      entry: { type: "ask", params: ({ context }) => ({ controller: context.controller }) },
+      entry: ask("ask"),
       on: {
         CLAIMED: {
           target: "paired",
-          actions: assign(({ event }) => ({
-            cluster: event.cluster,
-            grant: event.grant,
-            vouches: false,
-            plain: event.plain ?? null,
-            asking: null,
-            // The cluster joined last is the one that counts.
-            pairedAt: event.at,
-          })),
+          actions: "takeAnswer",
         },
         FAILED: abandon,
+        FORGOTTEN: joinAgain,
         // Another token of the same cluster, since this one is not answered.
         INVITED: { target: "joining", actions: "takeInvitation" },
         STARTED: { target: "claiming", actions: ["giveUp", "start"] },
-        RESUMED: { actions: { type: "ask", params: ({ context }) => ({ controller: context.controller }) } },
+        RESUMED: { actions: ask("ask") },
       },
       after: { answer: { target: "asking", reenter: true, actions: "askAgain" } },
     },
     paired: {
-      entry: { type: "connect", params: ({ context }) => ({ controller: context.controller }) },
+      entry: connect,
       on: {
         // Another grant of the same cluster; the membership stays if its token is refused.
         STARTED: { target: "claiming", actions: "start" },
         INVITED: { target: "joining", actions: "takeInvitation" },
         // Another address or name for the same membership.
         JOINED: { target: "joining", actions: "takeAddress" },
-        RESUMED: { actions: { type: "connect", params: ({ context }) => ({ controller: context.controller }) } },
+        FORGOTTEN: joinAgain,
+        OUTDATED: { target: "joining", actions: assign({ rejoining: true, failure: null, attempts: 0 }) },
+        RESUMED: { actions: connect },
       },
     },
   },
@@ -273,7 +340,7 @@ const pairing = setup({
 
 export const pairingDefinition: MachineDefinition = {
   kind: "pairing",
-  version: 3,
+  version: 4,
   machine: pairing,
   events: PairingEventSchema,
 };

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { ALICE, BOB, type Event, given, keepsTheLaws, T0 } from "../../../test/specification.ts";
 import { RETRY_MAX_MS, RETRY_MIN_MS } from "../../limits.ts";
+import { REGISTRATION_CALM_MS, REGISTRATION_PAUSE_MAX_MS } from "./limits.ts";
 import { pairingDefinition as pairing } from "./machine.ts";
 
 const started: Event = {
@@ -28,6 +29,8 @@ const prekeysMade = (signed = 1, first = 1): Event => ({ type: "PREKEYS_MADE", s
 const published: Event = { type: "PUBLISHED", signed: 1 };
 const failed = (final = false, code = "cluster_unreachable"): Event => ({ type: "FAILED", code, detail: "why", final });
 const paired = [started, claimed, registered, prekeysMade(), published];
+const forgotten: Event = { type: "FORGOTTEN" };
+const again = [registered, prekeysMade(1, 51), published];
 const pairingAfter = (...events: Event[]) => given(pairing, BOB, ...events);
 const effect = (type: string) => [type, { controller: BOB }] as const;
 
@@ -189,6 +192,122 @@ describe("after a restart the step that was under way is done again", () => {
   });
 });
 
+describe("a registry that has forgotten a member", () => {
+  it("is registered with again, prekeys are published anew, and the membership is as it was", () => {
+    pairingAfter(...paired)
+      .when(forgotten, T0 + 1)
+      .then({
+        state: { joining: "registering" },
+        effects: [effect("register")],
+        context: { pairedAt: T0, rejoining: true, forgotten: { at: T0 + 1, again: null, times: 1 } },
+        timers: {},
+      })
+      .when(registered)
+      .then({ state: { joining: "preparing" }, effects: [effect("makePrekeys")] })
+      .when(prekeysMade(1, 51))
+      .when(published, T0 + 9)
+      .then({
+        state: "paired",
+        effects: [effect("connect")],
+        context: { pairedAt: T0, rejoining: false, forgotten: { at: T0 + 1, again: T0 + 9, times: 1 }, failure: null },
+        timers: {},
+      });
+  });
+
+  it("that does not take the member back is asked again and again, and it is known why", () => {
+    pairingAfter(...paired, forgotten)
+      .when(failed(false, "clock_off"))
+      .then({
+        state: { joining: "registeringLater" },
+        context: { failure: { code: "clock_off" } },
+        timers: { retry: RETRY_MIN_MS * 2 },
+      })
+      .whenTimer("retry")
+      .then({ state: { joining: "registering" }, effects: [effect("register")] });
+  });
+
+  it("is asked anew when it forgets between registration and prekeys", () => {
+    pairingAfter(started, claimed, registered, prekeysMade())
+      .when(forgotten)
+      .then({ state: { joining: "registering" }, effects: [effect("register")] });
+  });
+
+  it("and does so again and again is given more and more time, until it has stood for a while", () => {
+    let at = pairingAfter(...paired, forgotten, ...again);
+    const pauses: number[] = [];
+    for (let times = 2; times < 16; times++) {
+      at = at.when(forgotten).then({ state: { joining: "pausing" }, effects: [], context: { forgotten: { times } } });
+      pauses.push(at.deadlines().pause ?? 0);
+      at = at.whenTimer("pause").then({ state: { joining: "registering" }, effects: [effect("register")] });
+      for (const event of again) at = at.when(event);
+    }
+    expect(pauses.slice(0, 3)).toEqual([4 * RETRY_MIN_MS, 8 * RETRY_MIN_MS, 16 * RETRY_MIN_MS]);
+    expect(pauses.at(-1)).toBe(REGISTRATION_PAUSE_MAX_MS);
+    at.when(forgotten, at.at + REGISTRATION_CALM_MS).then({
+      state: { joining: "registering" },
+      context: { forgotten: { times: 1 } },
+    });
+  });
+
+  it.each([
+    ["registering", "register", [forgotten]],
+    ["preparing", "makePrekeys", [forgotten, registered]],
+    ["publishing", "publishPrekeys", [forgotten, registered, prekeysMade(1, 51)]],
+  ])("keeps nobody from the relay: after a restart while %s the link comes up as well", (state, type, history) => {
+    pairingAfter(...paired, ...history)
+      .whenResumed()
+      .then({ state: { joining: state }, effects: [effect("connect"), effect(type)] });
+  });
+  it.each([
+    ["register", "registeringLater", [forgotten, failed()]],
+    ["publish", "publishingLater", [forgotten, registered, prekeysMade(1, 51), failed()]],
+    ["be forgotten no more", "pausing", [forgotten, ...again, forgotten]],
+  ])("nor while the member waits to %s", (_, state, history) => {
+    pairingAfter(...paired, ...history)
+      .whenResumed()
+      .then({ state: { joining: state }, effects: [effect("connect")] });
+  });
+
+  it("keeps nobody from claiming another grant, which may name another registry", () => {
+    pairingAfter(...paired, forgotten, failed())
+      .when(started)
+      .then({ state: "claiming", effects: [effect("claim")], context: { rejoining: false }, timers: {} })
+      .when(claimed)
+      .then({ state: { joining: "registering" } });
+  });
+
+  it("is no news while it is registered with", () => {
+    for (const history of [[], [failed()], [registered]])
+      pairingAfter(...paired, forgotten, ...history)
+        .when(forgotten)
+        .thenRefused();
+    pairingAfter().when(forgotten).thenRefused();
+  });
+});
+
+describe("a member that registered with an earlier version of the program", () => {
+  const outdated: Event = { type: "OUTDATED" };
+
+  it("registers again, and nobody says that it was forgotten", () => {
+    pairingAfter(...paired)
+      .when(outdated)
+      .then({
+        state: { joining: "registering" },
+        effects: [effect("register")],
+        context: { rejoining: true, announced: null, forgotten: null },
+      })
+      .when({ ...registered, extensions: "signed-knocks receipts" })
+      .when(prekeysMade(1, 51))
+      .when(published)
+      .then({ state: "paired", context: { rejoining: false, announced: "signed-knocks receipts", forgotten: null } });
+  });
+  it("only once", () => {
+    pairingAfter(...paired, outdated)
+      .when(outdated)
+      .thenRefused();
+  });
+});
+
 it("what comes out of turn is refused", () => {
   for (const event of [claimed, registered, prekeysMade(), published, failed()])
     pairingAfter().when(event).thenRefused();
@@ -212,6 +331,9 @@ keepsTheLaws(pairing, {
     registered,
     prekeysMade(2, 51),
     published,
+    forgotten,
+    ...again,
+    forgotten,
   ],
   restful: [
     "unpaired",

@@ -7,10 +7,18 @@ import { Resumed, type Timed } from "../definition.ts";
 export const PreKeysEventSchema = z.discriminatedUnion("type", [
   /** Pairing published the first ones, or others after a new address. `next` is the first one-time id that was never used. */
   z.object({ type: z.literal("ADOPTED"), signed: KeyId, next: KeyId }),
-  /** How many one-time prekeys the registry has left; null where it does not say. */
-  z.object({ type: z.literal("CHECKED"), left: z.int().min(0).nullable() }),
+  /**
+   * How many one-time prekeys the registry has left, or null where it does not say. `ours` is how many of the lot published
+   * last no knock has used; earlier versions of this program did not write it down.
+   */
+  z.object({ type: z.literal("CHECKED"), left: z.int().min(0).nullable(), ours: z.int().min(0).optional() }),
   /** Few one-time prekeys are left, as far as is known here. */
   z.object({ type: z.literal("USED_UP") }),
+  /**
+   * A knock came without a one-time prekey. The registry may have run out of them: fetching a bundle takes one, whether or not
+   * a knock follows.
+   */
+  z.object({ type: z.literal("DRAINED") }),
   /**
    * One-time prekeys with the ids `first` to `first + count - 1` were made, and a signed one when `signed` is a new id; their
    * private halves ride in the commit, sealed. Those of the dropped signed prekeys were destroyed with it.
@@ -59,6 +67,10 @@ export interface PreKeysContext {
   readonly next: number;
   /** How many one-time prekeys the registry said that it has left, since the last were published. */
   readonly left: number | null;
+  /** When the last lot of one-time prekeys was published, or was about to be. */
+  readonly lotAt: number;
+  /** A knock came without a one-time prekey since then, and the registry does not say how many it has left. */
+  readonly drained: boolean;
   /** What is to be made. */
   readonly wanted: Wanted;
   readonly attempts: number;

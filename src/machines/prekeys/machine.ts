@@ -18,9 +18,15 @@ import { droppable, type PreKeysContext, type PreKeysEvent, PreKeysEventSchema, 
 //                         ▲ │ USED_UP                 │ CHECKED, and something is due
 //                         │ └────────────────▶ making ◀┘
 //                         └──PUBLISHED── publishing ◀┘ MADE
+//
+// Most registries say how many one-time prekeys are left. The reference registry does not: there our own count decides, which
+// knows of those that knocks used, and not of those that were fetched for nothing. A knock without one tells of these.
 
 const isOld = ({ signedAt }: PreKeysContext, at: number) => at - signedAt >= SIGNED_PREKEY_MS;
-const isFew = (left: number | null) => left !== null && left < ONE_TIME_PREKEYS_LOW;
+type Checked = Extract<PreKeysEvent, { readonly type: "CHECKED" }>;
+/** Whether one-time prekeys are due: by the registry's count, or by ours where it has none. */
+const isFew = ({ drained }: PreKeysContext, { left, ours }: Checked) =>
+  left === null ? drained || (ours !== undefined && ours < ONE_TIME_PREKEYS_LOW) : left < ONE_TIME_PREKEYS_LOW;
 
 /** The context with a signed prekey in the place of the one before it, which is kept. */
 function replacing(
@@ -47,24 +53,43 @@ const prekeys = setup({
     publish: effect<{ controller: string }>(),
     adopt: assign(({ context, event }) =>
       event.type === "ADOPTED"
-        ? { ...replacing(context, event), first: event.next, next: event.next, left: null, failure: null, attempts: 0 }
+        ? {
+            ...replacing(context, event),
+            first: event.next,
+            next: event.next,
+            left: null,
+            lotAt: event.at,
+            drained: false,
+            failure: null,
+            attempts: 0,
+          }
         : {},
     ),
-    count: assign(({ event }) => (event.type === "CHECKED" ? { left: event.left, failure: null, attempts: 0 } : {})),
+    count: assign(({ context, event }) =>
+      event.type === "CHECKED"
+        ? { left: event.left, drained: context.drained && event.left === null, failure: null, attempts: 0 }
+        : {},
+    ),
     want: assign(({ context, event }) =>
       event.type === "CHECKED"
         ? {
             wanted: {
               rotate: isOld(context, event.at),
-              // A registry that does not say how many it has is given some with each signed one.
-              count: isFew(event.left) || (event.left === null && isOld(context, event.at)) ? ONE_TIME_PREKEYS : 0,
+              // The reference registry drops those that it has when others are published, so there are always some.
+              count: event.left === null || isFew(context, event) ? ONE_TIME_PREKEYS : 0,
             },
           }
         : { wanted: { rotate: false, count: ONE_TIME_PREKEYS } },
     ),
     keep: assign(({ context, event }) =>
       event.type === "MADE"
-        ? { ...replacing(context, event), first: event.first, next: event.first + event.count, left: null }
+        ? {
+            ...replacing(context, event),
+            first: event.first,
+            next: event.first + event.count,
+            left: null,
+            ...(event.count > 0 && { lotAt: event.at, drained: false }),
+          }
         : {},
     ),
     noteFailure: assign(({ context, event }) =>
@@ -77,7 +102,10 @@ const prekeys = setup({
   guards: {
     isDue: ({ context, event }) =>
       event.type === "CHECKED" &&
-      (isOld(context, event.at) || droppable(context, event.at).length > 0 || isFew(event.left)),
+      (isOld(context, event.at) || droppable(context, event.at).length > 0 || isFew(context, event)),
+    // Anyone can knock without a one-time prekey, so this has the rhythm of looking.
+    isLotOld: ({ context, event }) => context.left === null && event.at - context.lotAt >= PREKEYS_CHECK_MS,
+    isNews: ({ context }) => context.left === null && !context.drained,
   },
   delays: {
     // Not later than the signed prekey is old.
@@ -95,6 +123,8 @@ const prekeys = setup({
     first: 0,
     next: 0,
     left: null,
+    lotAt: 0,
+    drained: false,
     wanted: { rotate: false, count: 0 },
     attempts: 0,
     failure: null,
@@ -106,7 +136,13 @@ const prekeys = setup({
     absent: {},
     fresh: {
       after: { check: "checking" },
-      on: { USED_UP: { target: "making", actions: "want" } },
+      on: {
+        USED_UP: { target: "making", actions: "want" },
+        DRAINED: [
+          { guard: "isLotOld", target: "checking", actions: assign({ drained: true }) },
+          { guard: "isNews", actions: assign({ drained: true }) },
+        ],
+      },
     },
     checking: {
       entry: { type: "check", params: ({ context }) => ({ controller: context.controller }) },
@@ -153,7 +189,7 @@ const prekeys = setup({
 
 export const prekeysDefinition: MachineDefinition = {
   kind: "prekeys",
-  version: 1,
+  version: 2,
   machine: prekeys,
   events: PreKeysEventSchema,
 };

@@ -13,9 +13,14 @@ import {
 import { prekeysDefinition as prekeys } from "./machine.ts";
 
 const adopted = (signed = 1, next = 51): Event => ({ type: "ADOPTED", signed, next });
-const checked = (left: number | null = ONE_TIME_PREKEYS): Event => ({ type: "CHECKED", left });
+const checked = (left: number | null = ONE_TIME_PREKEYS, ours = ONE_TIME_PREKEYS): Event => ({
+  type: "CHECKED",
+  left,
+  ours,
+});
 const made = (signed = 1, dropped: number[] = []): Event => ({ type: "MADE", signed, first: 51, count: 50, dropped });
 const published: Event = { type: "PUBLISHED", signed: 1 };
+const drained: Event = { type: "DRAINED" };
 const usedUp: Event = { type: "USED_UP" };
 const failed: Event = { type: "FAILED", code: "registry_unreachable", detail: "why" };
 const prekeysAfter = (...events: Event[]) => given(prekeys, BOB, ...events);
@@ -67,8 +72,52 @@ describe("one-time prekeys", () => {
       .when(usedUp)
       .then({ state: "making", effects: [making(false, ONE_TIME_PREKEYS)] });
   });
-  it("are left alone at a registry that does not say how many it has", () => {
-    prekeysAfter(adopted()).whenTimer("check").when(checked(null), T0).then({ state: "fresh" });
+});
+
+describe("one-time prekeys at a registry that does not say how many it has", () => {
+  const later = T0 + PREKEYS_CHECK_MS;
+  const looked = (ours: number) => prekeysAfter(adopted()).whenTimer("check").when(checked(null, ours), T0);
+
+  it("are left alone while our own count says that there are enough", () => {
+    looked(ONE_TIME_PREKEYS_LOW).then({ state: "fresh", effects: [] });
+  });
+  it("are made and published when our own count says that few are left", () => {
+    looked(ONE_TIME_PREKEYS_LOW - 1).then({ state: "making", effects: [making(false, ONE_TIME_PREKEYS)] });
+  });
+  it("are made by and by when a knock came without one, since somebody may fetch them for nothing", () => {
+    prekeysAfter(adopted())
+      .when(drained)
+      .then({ state: "fresh", effects: [], context: { drained: true }, timers: { check: PREKEYS_CHECK_MS } })
+      .when(drained)
+      .thenRefused();
+    prekeysAfter(adopted(), drained)
+      .whenTimer("check")
+      .when(checked(null), later)
+      .then({ state: "making", effects: [making(false, ONE_TIME_PREKEYS)] })
+      .when(made(), later)
+      .when(published, later)
+      .then({ state: "fresh", context: { drained: false, lotAt: later } });
+  });
+  it("are made at once then, when they were made some time ago", () => {
+    prekeysAfter(adopted())
+      .when(drained, later)
+      .then({ state: "checking", effects: [effect("check")] })
+      .when(checked(null), later)
+      .then({ state: "making", effects: [making(false, ONE_TIME_PREKEYS)] });
+  });
+  it("are published with everything else that is, since the reference registry drops those before", () => {
+    const many = Array.from({ length: SIGNED_PREKEYS_KEPT + 1 }, (_, n) => adopted(n + 2, 51));
+    prekeysAfter(adopted(), ...many)
+      .whenTimer("check")
+      .when(checked(null), T0)
+      .then({ state: "making", effects: [making(false, ONE_TIME_PREKEYS)] });
+  });
+  it("a registry that counts is believed: a knock without one means nothing there", () => {
+    prekeysAfter(adopted()).whenTimer("check").when(checked(), T0).when(drained, later).thenRefused();
+    prekeysAfter(adopted(), drained)
+      .whenTimer("check")
+      .when(checked(ONE_TIME_PREKEYS_LOW), later)
+      .then({ state: "fresh", context: { drained: false } });
   });
 });
 
