@@ -8,13 +8,14 @@ import { type Clock, realClock, realPorts } from "../../src/actors/ports.ts";
 import type { Environment } from "../../src/actors/proxy.ts";
 import { examine } from "../../src/inspect/doctor/doctor.ts";
 import { SIGNED_PREKEY_MS } from "../../src/limits.ts";
+import { PRESENCE_JITTER_MS } from "../../src/machines/presence/limits.ts";
 import { startProxy } from "../actors/proxies.ts";
 import { CalendarClock } from "../actors/systems.ts";
 import { call, openNode } from "../actors/world.ts";
 import { documentOf, run, tidyUp } from "../cli/harness.ts";
 import { temporaryDirectory } from "../store/disks.ts";
 import { type Endpoint, readPreset, setup } from "./preset.ts";
-import { type NamedCluster, openNamedCluster, startEnforcing } from "./sandbox.ts";
+import { type EnforcingProxy, type NamedCluster, openNamedCluster, startEnforcing } from "./sandbox.ts";
 
 // A home in a sandbox whose proxy refuses what the rendered preset does not name, and one outside.
 
@@ -48,6 +49,17 @@ async function openPaired(cluster: NamedCluster, name: string, environment: Envi
 async function openOutside(cluster: NamedCluster, name: string, clock?: Clock): Promise<MeshNode> {
   const { url } = await startProxy();
   return (await openPaired(cluster, name, { ALL_PROXY: url }, clock)).node;
+}
+
+/** What the reference registry says where ours says something else, to an agent that it knows until it is deleted. */
+function plainRegistry(): EnforcingProxy["answers"] {
+  let isKnown = true;
+  return (method, path) => {
+    if (method === "DELETE") isKnown = false;
+    if (path.endsWith("/prekeys/count")) return { status: 404, body: { detail: "Not Found" } };
+    const isRefused = isKnown && method === "POST" && path.endsWith("/v1/agents");
+    return isRefused ? { status: 409, body: { detail: "Agent already registered" } } : undefined;
+  };
 }
 
 const didOf = (node: MeshNode) => node.core.keyring.identity.did;
@@ -95,7 +107,7 @@ describe("kars-mesh as a program in a sandbox", () => {
     await expect(inside.fetch("http://elsewhere.test/")).rejects.toThrow("it answers 403 Forbidden");
     await expect(inside.fetch("http://relay.mesh.test:1/")).rejects.toThrow("it answers 403 Forbidden");
     expect((await inside.fetch(`${cluster.registry}/v1/agents`)).status).toBe(403);
-    expect((await inside.fetch(`${cluster.registry}/v1/agents/x`, { method: "DELETE" })).status).toBe(403);
+    expect((await inside.fetch(`${cluster.registry}/v1/agents/x`, { method: "PUT" })).status).toBe(403);
     expect((await inside.fetch(`${cluster.relay.replace("ws:", "http:")}/v1/discover`)).status).toBe(403);
     expect(proxy.refused.size).toBe(5);
   }, 120_000);
@@ -129,6 +141,17 @@ describe("the preset", () => {
     await expect.poll(isCounted, { timeout: 20_000 }).toBe(true);
     const signedNow = async () => (await carol.core.registry().bundle(didOf(alice))).signedPreKey.keyId;
     await expect.poll(signedNow, { timeout: 20_000 }).toBeGreaterThan(signedBefore);
+
+    // A registry like the reference registry is told that a home is there, and leaves a record as it was first registered.
+    proxy.answers = plainRegistry();
+    alice.core.link.pause();
+    clock.pass(1);
+    alice.core.link.proceed();
+    await expect.poll(() => alice.presence.value, { timeout: 20_000 }).toBe("arriving");
+    clock.pass(PRESENCE_JITTER_MS);
+    await expect.poll(() => alice.presence.value, { timeout: 20_000 }).toBe("present");
+    await call(alice, "pair", { token: await cluster.token("alice-2"), name: "alicia" });
+    expect(await call(carol, "discover", { name: "alicia" })).toMatchObject({ agents: [{ did: didOf(alice) }] });
 
     const report = await examine({ home, network: networkOf(() => proxy.environment), clock });
     expect(report.checks).toMatchObject(

@@ -23,8 +23,16 @@ export interface EnforcingProxy {
   readonly passed: Set<string>;
   /** What was asked for and refused. */
   readonly refused: Set<string>;
+  /** What a server says in place of the one behind the proxy, to a request that a rule lets through. */
+  answers: (method: string, path: string) => StoodIn | undefined;
   /** The longest text message that was sent by a WebSocket, in bytes. */
   readonly longest: () => number;
+}
+
+/** An answer in place of a server's own. */
+export interface StoodIn {
+  readonly status: number;
+  readonly body: object;
 }
 
 /** What it let a connection through to. */
@@ -63,6 +71,12 @@ export async function startEnforcing(policy: { endpoints: readonly Endpoint[] })
       return;
     }
     const { method, url: path, headers } = asked;
+    const said = proxy.answers(method ?? "", path ?? "");
+    if (said) {
+      asked.resume();
+      answer.writeHead(said.status, { "content-type": "application/json" }).end(JSON.stringify(said.body));
+      return;
+    }
     const passedOn = request({ host: "127.0.0.1", port: tunnel.port, method, path, headers }, (response) => {
       answer.writeHead(response.statusCode ?? 502, response.headers);
       response.pipe(answer);
@@ -123,8 +137,9 @@ export async function startEnforcing(policy: { endpoints: readonly Endpoint[] })
   const { port } = await listen(outside);
   const url = `http://127.0.0.1:${port}`;
   const except = "localhost,127.0.0.1,::1";
-  return {
+  const proxy: EnforcingProxy = {
     url,
+    answers: () => undefined,
     environment: {
       ...{ HTTP_PROXY: url, HTTPS_PROXY: url, http_proxy: url, https_proxy: url },
       ...{ NO_PROXY: except, no_proxy: except },
@@ -133,6 +148,7 @@ export async function startEnforcing(policy: { endpoints: readonly Endpoint[] })
     refused,
     longest: () => Math.max(0, ...lengths),
   };
+  return proxy;
 }
 
 export interface NamedCluster {

@@ -18,9 +18,11 @@ const rest = (host: string, base: string, ...more: readonly string[]) => ({
   rules: [
     ["POST", `${base}/v1/agents`],
     ["GET", `${base}/v1/agents/*`],
+    ["DELETE", `${base}/v1/agents/*`],
     ["GET", `${base}/v1/agents/*/prekeys`],
     ["PUT", `${base}/v1/agents/*/prekeys`],
     ["GET", `${base}/v1/agents/*/prekeys/count`],
+    ["POST", `${base}/v1/agents/*/heartbeat`],
     ["GET", `${base}/v1/discover`],
     ["GET", `${base}/health`],
     ...more.map((path) => ["POST", path]),
