@@ -23,19 +23,14 @@ export const PAYLOAD_SIZE_MAX = 512 * KiB;
 export const TRANSFER_CHUNK_SIZE = 512 * KiB;
 /** Chunks of one transfer, the bound of the deployed clusters: a manifest that names more is refused. */
 export const TRANSFER_CHUNKS_MAX = 80;
-/** Transfers of one peer that may be incomplete at once, which bounds what their parts take: the oldest is dropped and reported. */
-export const TRANSFERS_OPEN_MAX = 8;
-/**
- * How long the parts of such transfers wait when no further one comes of a peer that sends nothing again, as long as relays keep
- * mail: then those that are there are let go of.
- */
-export const TRANSFER_WAIT_MS = 3 * DAY_MS;
 /**
  * A file unless more is allowed, and always one that is sent whole, so that 80 chunks hold its base64: a larger one is refused with
  * `file_too_large` before anything is sent.
  */
 export const FILE_SIZE_MAX = 30_000_000;
 export const FILE_MEGABYTES = FILE_SIZE_MAX / 1_000_000;
+/** A file as deployed agents may send it whole. One between this and FILE_SIZE_MAX is read, so that it is refused by its name and size. */
+export const FILE_SIZE_READ_MAX = 30 * MiB;
 /** A piece of a file as peers pull it, small enough that ten transfers at once fit into memory: larger ones are not understood. */
 export const FILE_CHUNK_SIZE = 512 * KiB;
 /** The smallest piece that an offer may name, so that a file is not thousands of messages: such an offer is not understood. */
@@ -64,8 +59,6 @@ export const PATH_LENGTH_MAX = 4096;
 export const MESSAGE_SIZE_MAX = 256 * KiB;
 /** A task's text: a longer one is refused with `limit_reached`; what is long goes along as a file. */
 export const TASK_SIZE_MAX = 128 * KiB;
-/** Bodies whose words one call asks for, so that its answer fits a line of the owner's socket: whoever wants more asks again. */
-export const WORDS_ASKED_MAX = 16;
 /** A display name, which is registered as a capability: a longer one is refused with `input_invalid`. */
 export const NAME_LENGTH_MAX = 64;
 /** A name or a DID by which a caller means a peer: a longer one is none, and refused with `input_invalid`. */
@@ -82,12 +75,8 @@ export const CAPABILITY_LENGTH_MAX = 64;
 export const AUTH_SKEW_MAX_MS = 5 * MINUTE_MS;
 /** Where something was asked for, as its asker writes it down (a chat, a session): a longer one is refused with `input_invalid`. */
 export const ORIGIN_LENGTH_MAX = 2_000;
-/** News that one question may name as known, each of which is looked up: more are refused with `input_invalid`. */
-export const NEWS_KNOWN_MAX = 10_000;
 /** Agents that one discover answer lists, which an agent reads whole: the answer says that there may be more. */
 export const DISCOVER_AGENTS_MAX = 200;
-/** Candidates that an ambiguous name is answered with, so that it can be read: the rest is counted. */
-export const CANDIDATES_SHOWN_MAX = 8;
 
 // Conversations and sessions
 
@@ -135,13 +124,6 @@ export const SIGNED_PREKEY_KEPT_MS = 14 * DAY_MS;
 export const RECENT_IDS_MAX = 20_000;
 /** Messages that one inbox answer lists, which an agent reads whole: the rest is told and left unread. */
 export const INBOX_PAGE_MAX = 200;
-/**
- * Messages of each direction that are done with (read; sent or undeliverable) and still listed, all of which a restart reads:
- * at twice as many the older half leaves `inbox --all` and is unknown to `sent`; its words stay in the journal.
- */
-export const MESSAGES_KEPT = 5_000;
-/** Message text that one inbox answer carries: the rest is told and left unread. */
-export const INBOX_CHARACTERS_MAX = 100_000;
 /** Strangers, and messages of each, that wait for the person to decide: further knocks are put off, messages left at the relay. */
 export const STRANGERS_HELD_MAX = 32;
 export const STRANGER_MESSAGES_MAX = 16;

@@ -1,8 +1,9 @@
 import { normalizeDid } from "../crypto/index.ts";
 import { MeshError } from "../errors.ts";
-import { CANDIDATES_SHOWN_MAX, DISCOVER_AGENTS_MAX } from "../limits.ts";
+import { DISCOVER_AGENTS_MAX } from "../limits.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import { type Core, conversationOf } from "./core.ts";
+import { CANDIDATES_SHOWN_MAX } from "./limits.ts";
 import type { Agent } from "./registry.ts";
 
 // Who is meant: DIDs are sure, names are hints.

@@ -1,10 +1,9 @@
-import { hash } from "node:crypto";
-import { MeshError } from "../errors.ts";
-import { PAYLOAD_SIZE_MAX, TRANSFER_CHUNK_SIZE, TRANSFER_CHUNKS_MAX } from "../limits.ts";
-import type { MessageKind } from "../machines/conversation/events.ts";
+import { PAYLOAD_SIZE_MAX } from "../limits.ts";
+import type { ConversationContext, MessageKind } from "../machines/conversation/events.ts";
 import type { Entry } from "../store/journal.ts";
 import type { SecretPatch } from "../store/secrets.ts";
-import type { Payload, PayloadInput, PayloadOf } from "../wire/payload.ts";
+import type { Payload, PayloadInput } from "../wire/payload.ts";
+import { type ChunkForm, cutIntoChunks } from "./chunks.ts";
 import { type Core, conversationOf } from "./core.ts";
 import { uuidFrom } from "./uuid.ts";
 
@@ -48,42 +47,24 @@ export function sending(core: Core, peer: string, id: string, kind: MessageKind,
   return { entries: [entry], secrets, messages: [{ id, content }], ...(before && { before }) };
 }
 
-const sha256 = (bytes: Uint8Array | string) => hash("sha256", bytes, "hex");
+const contextOf = (core: Core, peer: string): ConversationContext | undefined =>
+  core.system.decided(conversationOf(peer))?.snapshot.context;
+
+/** How chunks for a peer are written: as deployed agents write them, unless it announces extensions of ours. */
+export const chunkFormFor = (core: Core, peer: string): ChunkForm =>
+  (contextOf(core, peer)?.extensions.length ?? 0) > 0 ? "base64" : "text";
 
 /**
- * The SEND events of one payload: one, or the manifest and chunks of a large one.
+ * The SEND events of one payload: one, or the manifest and chunks of a large one. Chat is always one message, since agents of the
+ * Python client know no chunks.
  * @param id unique among all that is ever sent; the same id again is the same message again
  * @throws MeshError `file_too_large` when it has more chunks than a transfer may have
  */
 export function compose(core: Core, peer: string, payload: PayloadInput, id = uuidFrom(core.ports.random)): Draft {
   const text = JSON.stringify(payload);
-  const bytes = Buffer.from(text, "utf8");
-  if (bytes.length <= PAYLOAD_SIZE_MAX) return sending(core, peer, id, kindOf(payload), text);
-  const total = Math.ceil(bytes.length / TRANSFER_CHUNK_SIZE);
-  if (total > TRANSFER_CHUNKS_MAX) throw new MeshError("file_too_large");
-  const slices = Array.from({ length: total }, (_, index) =>
-    bytes.subarray(index * TRANSFER_CHUNK_SIZE, (index + 1) * TRANSFER_CHUNK_SIZE),
-  );
-  const hashes = slices.map(sha256);
-  const manifest: PayloadOf<"mesh:transfer_manifest"> = {
-    type: "mesh:transfer_manifest",
-    transfer_id: id,
-    original_type: payload.type,
-    total_chunks: total,
-    total_bytes: bytes.length,
-    chunk_hashes: hashes,
-    manifest_hash: sha256(hashes.join(":")),
-  };
-  const chunks = slices.map(
-    (slice, index): PayloadOf<"mesh:transfer_chunk"> => ({
-      type: "mesh:transfer_chunk",
-      transfer_id: id,
-      chunk_index: index,
-      total_chunks: total,
-      data: slice.toString("base64"),
-      hash: hashes[index] ?? "",
-    }),
-  );
+  const kind = kindOf(payload);
+  if (kind === "chat" || Buffer.byteLength(text) <= PAYLOAD_SIZE_MAX) return sending(core, peer, id, kind, text);
+  const { manifest, chunks } = cutIntoChunks(text, { id, type: payload.type, form: chunkFormFor(core, peer) });
   return join(
     sending(core, peer, `${id}.m`, "part", JSON.stringify(manifest)),
     ...chunks.map((chunk, index) => sending(core, peer, `${id}.${index}`, "part", JSON.stringify(chunk))),

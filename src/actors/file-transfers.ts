@@ -19,11 +19,11 @@ export type Offer = PayloadOf<"mesh:file_offer">;
 
 /** Whom the files concern that peers offer. */
 export interface FileTaker {
-  /** The directory where it goes; why it is not taken; undefined when nobody asked for it. */
+  /** The directory where it goes; why it is not taken; `over` when it is awaited no more; undefined when it never was. */
   place(
     peer: string,
     offer: Offer,
-  ): Promise<{ readonly directory: string } | { readonly refused: MeshError } | undefined>;
+  ): Promise<{ readonly directory: string } | { readonly refused: MeshError } | "over" | undefined>;
   /** Whether it is still wanted. */
   wants(peer: string, offer: Offer): boolean;
   /** The names that are given in that directory. */
@@ -92,18 +92,24 @@ export class FileTransfers {
     return this.#seen.has(id);
   }
 
-  /** Takes an offer. */
-  async offered(id: string, offer: Offer): Promise<void> {
-    const place = this.#open.has(offer.transfer_id) ? undefined : await this.#taker.place(this.#peer, offer);
-    if (!place) return this.#commit(this.#done([id]));
-    if ("refused" in place) return this.#refuse({ offer, ids: [id] }, place.refused);
-    if (Math.ceil(offer.size_bytes / offer.chunk_size) > FILE_CHUNKS_MAX)
-      return this.#refuse({ offer, ids: [id] }, damaged(offer, `it comes in more than ${FILE_CHUNKS_MAX} pieces`));
+  /** Takes an offer. Gives false when nobody ever awaited that file: then nothing was done with the offer. */
+  async offered(id: string, offer: Offer): Promise<boolean> {
+    const place = this.#open.has(offer.transfer_id) ? "over" : await this.#taker.place(this.#peer, offer);
+    if (place === undefined) return false;
+    if (place === "over") await this.#commit(this.#done([id]));
+    else if ("refused" in place) await this.#refuse({ offer, ids: [id] }, place.refused);
+    else if (Math.ceil(offer.size_bytes / offer.chunk_size) > FILE_CHUNKS_MAX)
+      await this.#refuse({ offer, ids: [id] }, damaged(offer, `it comes in more than ${FILE_CHUNKS_MAX} pieces`));
+    else this.#begin(id, offer, place.directory);
+    return true;
+  }
+
+  #begin(id: string, offer: Offer, directory: string): void {
     this.#seen.add(id);
     this.#open.set(offer.transfer_id, {
       offer,
       total: Math.ceil(offer.size_bytes / offer.chunk_size),
-      directory: place.directory,
+      directory,
       ids: [id],
       pieces: new Map(),
       whole: 0,

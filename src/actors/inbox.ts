@@ -1,43 +1,87 @@
 import { MeshError } from "../errors.ts";
-import { INBOX_CHARACTERS_MAX, INBOX_PAGE_MAX } from "../limits.ts";
-import { isChat, parsePayload } from "../wire/payload.ts";
+import { INBOX_PAGE_MAX } from "../limits.ts";
+import type { Untaken } from "../machines/conversation/events.ts";
+import { type Content, contentOf } from "../wire/content.ts";
 import { FORGOTTEN } from "./bodies.ts";
 import { conversationOf } from "./core.ts";
 import { nameOfPeer } from "./directory.ts";
+import { INBOX_CHARACTERS_MAX } from "./limits.ts";
 import type { MeshNode } from "./node.ts";
 import type { MessageEntry } from "./projections/messages.ts";
 import { wordedAt } from "./words.ts";
 
-// The inbox: whole messages, unread first, and waiting for them.
+// The inbox: messages, unread first, and waiting for them. A message is kept whole; one that is longer than an answer may be is given
+// in parts.
 
 export interface InboxMessage {
   readonly id: string;
   readonly from: string;
   readonly name: string;
   readonly at: string;
+  /** Its words, or the part of them that this answer carries; of bytes that are no text a line that says how many they are. */
   readonly body: string;
   readonly read: boolean;
+  /** How many bytes it carries that are no text, and their standard base64, or a part of that. */
+  readonly bytes?: number;
+  readonly raw_b64?: string;
+  /** When this is a part: where it begins in `body` or `raw_b64` as a whole, and how long that is, in UTF-16 code units. */
+  readonly offset?: number;
+  readonly length?: number;
+  /** Our own words about it, when it is no chat message. */
+  readonly note?: string;
 }
 
-/** The words of a message, read back from the journal; a note in their place when they were forgotten. */
-async function wordsOf(node: MeshNode, entry: MessageEntry): Promise<string> {
-  if (entry.forgotten) return FORGOTTEN;
+const NOTES: Readonly<Record<Untaken, string>> = {
+  file: "A file that no offload here awaits. It was not taken, and its sender was told so.",
+  work: "It asks for, or is about, work that this laptop does not do with this agent. Nothing was done with it.",
+  parts: "A message that came in parts. Parts are missing or damaged, so what it said is lost.",
+};
+
+/** What a message says, read back from the journal; a note in its place when it was forgotten. */
+async function readContent(node: MeshNode, entry: MessageEntry): Promise<Content & { readonly untaken?: Untaken }> {
+  if (entry.forgotten) return { text: FORGOTTEN };
   const found = await wordedAt(node.core, node.journal, entry);
   if (!found) throw new MeshError("store_damaged", `Message ${entry.id} is not where the index says.`);
   const text = await node.core.bodies.peek(entry.peer, found.body);
-  if (text === null) return FORGOTTEN;
-  const payload = parsePayload(text);
-  return payload && isChat(payload) ? payload.content : text;
+  if (text === null) return { text: FORGOTTEN };
+  // What nobody took over is shown as it came.
+  return found.untaken ? { text, untaken: found.untaken } : contentOf(text);
 }
 
-async function show(node: MeshNode, entry: MessageEntry): Promise<InboxMessage> {
+const isLowSurrogate = (text: string, at: number) => /[\udc00-\udfff]/.test(text[at] ?? "");
+const isHighSurrogate = (text: string, at: number) => /[\ud800-\udbff]/.test(text[at] ?? "");
+
+/** The part of a text that begins at `offset` and has at most so many code units. No character is cut in two. */
+function partOf(text: string, offset: number, most: number): string {
+  const end = offset + most;
+  const splits = end < text.length && isHighSurrogate(text, end - 1) && isLowSurrogate(text, end);
+  return text.slice(offset, splits && most > 1 ? end - 1 : end);
+}
+
+const lengthOf = (content: Content) => ("text" in content ? content.text : content.base64).length;
+
+const bytesIn = (base64: string) => Buffer.byteLength(base64, "base64");
+
+/** A message, or the part of it that begins at `offset` and has at most so many code units. */
+function show(
+  node: MeshNode,
+  entry: MessageEntry,
+  content: Content & { readonly untaken?: Untaken },
+  { offset = 0, most }: { readonly offset?: number; readonly most: number },
+): InboxMessage {
+  const whole = "text" in content ? content.text : content.base64;
+  const part = partOf(whole, offset, most);
+  const bytes = "text" in content ? undefined : bytesIn(content.base64);
   return {
     id: entry.id,
     from: entry.peer,
     name: nameOfPeer(node.core, entry.peer),
     at: new Date(entry.at).toISOString(),
-    body: await wordsOf(node, entry),
+    body: bytes === undefined ? part : `(binary, ${bytes} bytes)`,
     read: entry.state === "read",
+    ...(bytes !== undefined && { bytes, raw_b64: part }),
+    ...(part.length < whole.length && { offset, length: whole.length }),
+    ...(content.untaken && { note: NOTES[content.untaken] }),
   };
 }
 
@@ -56,19 +100,22 @@ export async function markRead(
   await node.core.system.commit(entries.filter(({ event }) => event.ids.length > 0)).durable;
 }
 
-/** A page of whole messages: at least one, and then as many as fit. `more` counts those that did not. */
+/**
+ * A page of messages, at least one: so much of each, `most` code units, and as many as fit. `more` counts those that did not.
+ */
 async function page(
   node: MeshNode,
   entries: readonly MessageEntry[],
-  limit: number,
+  { limit, most }: { readonly limit: number; readonly most: number },
 ): Promise<{ messages: InboxMessage[]; more: number }> {
   const messages: InboxMessage[] = [];
-  let characters = 0;
+  let left = INBOX_CHARACTERS_MAX;
   for (const entry of entries.slice(0, limit)) {
-    const message = await show(node, entry);
-    characters += message.body.length;
-    if (messages.length > 0 && characters > INBOX_CHARACTERS_MAX) break;
-    messages.push(message);
+    const content = await readContent(node, entry);
+    const length = Math.min(lengthOf(content), most);
+    if (messages.length > 0 && length > left) break;
+    messages.push(show(node, entry, content, { most }));
+    left -= length;
   }
   return { messages, more: entries.length - messages.length };
 }
@@ -82,6 +129,7 @@ export async function readInbox(
   options: {
     readonly all: boolean;
     readonly limit: number;
+    readonly most: number;
     readonly from?: string | undefined;
     readonly markRead: boolean;
   },
@@ -91,13 +139,43 @@ export async function readInbox(
   const unread = list.unread().filter(isWanted).toArray();
   const read = options.all ? [...list.received()].filter((entry) => entry.state === "read" && isWanted(entry)) : [];
   const wanted = [...unread, ...read.reverse()];
-  const { messages, more } = await page(node, wanted, options.limit);
+  const { messages, more } = await page(node, wanted, options);
   if (options.markRead)
     await markRead(
       node,
       messages.filter(({ read }) => !read),
     );
   return { messages, unread: unread.length, more, strangers: node.admission.strangers };
+}
+
+/**
+ * One message by its id, from `offset` on.
+ * @throws MeshError `message_unknown`; `input_invalid` when several agents sent one of that id and `from` does not say which
+ */
+export async function readMessage(
+  node: MeshNode,
+  options: {
+    readonly id: string;
+    readonly from?: string | undefined;
+    readonly offset: number;
+    readonly most: number;
+    readonly markRead: boolean;
+  },
+): Promise<{ messages: InboxMessage[]; unread: number; more: number; strangers: number }> {
+  const { id, from, offset, most } = options;
+  const isMeant = (entry: MessageEntry) =>
+    entry.id === id && entry.state !== "held" && (from === undefined || entry.peer === from);
+  const [entry, ...others] = [...node.core.messages.received()].filter(isMeant);
+  if (!entry) throw new MeshError("message_unknown");
+  if (others.length > 0)
+    throw new MeshError(
+      "input_invalid",
+      `Several agents sent a message with the id ${id}: say whose is meant with from.`,
+    );
+  const message = show(node, entry, await readContent(node, entry), { offset, most });
+  const unread = node.core.messages.unread().toArray().length;
+  if (options.markRead && !message.read) await markRead(node, [message]);
+  return { messages: [message], unread, more: 0, strangers: node.admission.strangers };
 }
 
 /**
@@ -117,7 +195,7 @@ export async function awaitMessages(
   });
   const left = missing();
   const unread = node.core.messages.unread().filter(({ peer }) => senders.includes(peer));
-  const { messages } = await page(node, unread.toArray(), INBOX_PAGE_MAX);
+  const { messages } = await page(node, unread.toArray(), { limit: INBOX_PAGE_MAX, most: INBOX_CHARACTERS_MAX });
   if (marks) await markRead(node, messages);
   return { status: left.length === 0 ? "received" : "timeout", messages, missing: left };
 }

@@ -1,7 +1,50 @@
-// What bounds delivery over relays that may lose mail, and to peers that may lose sessions.
+// What bounds this room alone, as ../limits.ts says it for the rest.
 
+const KiB = 1024;
+const MiB = 1024 * KiB;
 const SECOND_MS = 1000;
 const MINUTE_MS = 60 * SECOND_MS;
+const DAY_MS = 24 * 60 * MINUTE_MS;
+
+// Messages
+
+/**
+ * The JSON of a message to a peer that announces no extension of ours, so that its frame has less than the 1 MiB that the Python
+ * client takes: that one would end its connection and lose the message, so a larger one is refused with `limit_reached`.
+ */
+export const PLAIN_PAYLOAD_SIZE_MAX = ((MiB - 2 * KiB) * 3) / 4;
+/** Message text that one inbox answer carries: the rest is told and left unread. */
+export const INBOX_CHARACTERS_MAX = 100_000;
+/** Message text that one answer to a program carries, so that it fits a line of the owner's socket: it asks again for the rest. */
+export const WORDS_PAGE_MAX = 4 * MiB;
+/**
+ * Messages of each direction that are done with (read; sent or undeliverable) and still listed, all of which a restart reads:
+ * at twice as many the older half leaves `inbox --all` and is unknown to `sent`; its words stay in the journal.
+ */
+export const MESSAGES_KEPT = 5_000;
+/** Bodies whose words one call asks for, so that its answer fits a line of the owner's socket: whoever wants more asks again. */
+export const WORDS_ASKED_MAX = 16;
+/** News that one question may name as known, each of which is looked up: more are refused with `input_invalid`. */
+export const NEWS_KNOWN_MAX = 10_000;
+
+// Peers
+
+/** Candidates that an ambiguous name is answered with, so that it can be read: the rest is counted. */
+export const CANDIDATES_SHOWN_MAX = 8;
+
+// Payloads that travel in chunks
+
+/** Transfers of one peer that may be incomplete at once, which bounds what their parts take: the oldest is dropped and reported. */
+export const TRANSFERS_OPEN_MAX = 8;
+/** Transfers of one peer that have ended and are remembered, so that a part that comes again is known: the oldest is forgotten. */
+export const TRANSFERS_ENDED_KEPT = 256;
+/**
+ * How long the parts of such transfers wait when no further one comes of a peer that sends nothing again, as long as relays keep
+ * mail: then those that are there are let go of.
+ */
+export const TRANSFER_WAIT_MS = 3 * DAY_MS;
+
+// Relays that may lose mail, and peers that may lose sessions
 
 /** How long arrivals are gathered before a peer is told of them over a plain relay: one notice names many. */
 export const ARRIVAL_DELAY_MS = 100;

@@ -1,9 +1,9 @@
 import { z } from "zod";
 import { asMeshError } from "../errors.ts";
-import { WORDS_ASKED_MAX } from "../limits.ts";
 import { Body } from "../machines/definition.ts";
 import { isFileChunk } from "../wire/file-chunk.ts";
 import type { Core } from "./core.ts";
+import { WORDS_ASKED_MAX } from "./limits.ts";
 import { operation } from "./operation.ts";
 import { persist } from "./state.ts";
 

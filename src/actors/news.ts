@@ -1,11 +1,12 @@
 import { z } from "zod";
-import { NEWS_KNOWN_MAX, WAIT_MAX_MS } from "../limits.ts";
+import { WAIT_MAX_MS } from "../limits.ts";
 import { type ConversationContext, isHeld } from "../machines/conversation/events.ts";
 import type { NoticeContext } from "../machines/notice/events.ts";
 import type { Entry } from "../store/journal.ts";
 import { type Core, conversationOf } from "./core.ts";
 import { nameOfPeer } from "./directory.ts";
 import { until } from "./inbox.ts";
+import { NEWS_KNOWN_MAX } from "./limits.ts";
 import { isOver, type OffloadStatus, offloadOf, phaseOf, statusOf } from "./offload-view.ts";
 import { operation } from "./operation.ts";
 

@@ -150,7 +150,9 @@ export class MeshNode {
       sandboxes.performers,
       options.fileSizeMax,
     );
-    const handling = new Handling(this.core, this.outgoing, onWork, options.files ?? this.offloads.files);
+    // Of the nodes of a cluster nobody reads the inbox.
+    const hasReader = options.onWork === undefined;
+    const handling = new Handling(this.core, this.outgoing, onWork, options.files ?? this.offloads.files, hasReader);
     // What a sandbox was still sending for an offload that is over is let go of.
     system.subscribe(({ stream, state: { snapshot } }) => {
       const isOver = stream.startsWith("offload/") && !snapshot.matches("active");

@@ -165,7 +165,8 @@ export class OffloadFiles implements FileTaker {
 
   async place(peer: string, { request_id: id, transfer_id, size_bytes, file_name, role }: Offer) {
     const context = this.#context(id);
-    if (context?.sandbox.did !== peer || !this.#isActive(id)) return undefined;
+    if (context?.sandbox.did !== peer) return undefined;
+    if (!this.#isActive(id)) return "over";
     const coming = this.#coming.get(id) ?? new Map<string, number>();
     if (context.results.length + coming.size >= FILES_MAX)
       return { refused: new MeshError("limit_reached", `An offload has at most ${FILES_MAX} result files.`) };

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { asMeshError, MeshError } from "../errors.ts";
-import { PEER_LENGTH_MAX } from "../limits.ts";
+import { PEER_LENGTH_MAX, WAIT_MAX_MS } from "../limits.ts";
 import { safeParse } from "../parse.ts";
 import type { MeshNode } from "./node.ts";
 
@@ -28,6 +28,15 @@ export const operation = <P extends z.ZodType, R>(params: P, run: Operation<P, R
 
 /** A name or a DID. */
 export const Peer = z.string().min(1).max(PEER_LENGTH_MAX);
+/** How long a call waits, in milliseconds. */
+export const Wait = z.number().min(0).max(WAIT_MAX_MS);
+
+/** The cluster that the node belongs to. @throws MeshError `not_paired` */
+export const membershipOf = (node: MeshNode) => {
+  const pairing = node.membership.current;
+  if (!pairing) throw new MeshError("not_paired");
+  return pairing;
+};
 
 export type ParamsOf<T extends OperationTable, N extends keyof T> = z.input<T[N]["params"]>;
 export type ResultOf<T extends OperationTable, N extends keyof T> = Awaited<ReturnType<T[N]["run"]>>;

@@ -1,11 +1,8 @@
 import { z } from "zod";
 import { MeshError } from "../errors.ts";
 import {
-  AWAIT_SENDERS_MAX,
   CAPABILITY_LENGTH_MAX,
   FILES_MAX,
-  INBOX_PAGE_MAX,
-  MESSAGE_SIZE_MAX,
   NAME_LENGTH_MAX,
   OFFLOAD_TIMEOUT_MINUTES_MAX,
   PASSPHRASE_LENGTH_MAX,
@@ -13,38 +10,24 @@ import {
   SETTLE_MS,
   TASK_SIZE_MAX,
   TOKEN_LENGTH_MAX,
-  WAIT_MAX_MS,
 } from "../limits.ts";
 import { Origin } from "../machines/notice/events.ts";
 import type { PairingContext } from "../machines/pairing/events.ts";
 import { Id, Name } from "../wire/text.ts";
-import { conversationOf } from "./core.ts";
 import { diagnose } from "./diagnosis.ts";
-import { discover, nameOfPeer, resolvePeer } from "./directory.ts";
-import { compose } from "./drafts.ts";
-import { awaitMessages, markRead, readInbox, until } from "./inbox.ts";
+import { discover } from "./directory.ts";
+import { until } from "./inbox.ts";
 import { lookingOperations } from "./looking-operations.ts";
-import { asking, newsOperations } from "./news.ts";
+import { messageOperations } from "./message-operations.ts";
+import { newsOperations } from "./news.ts";
 import type { MeshNode } from "./node.ts";
 import { isOver, type OffloadView, offloadOf } from "./offloads.ts";
-import { operation, Peer } from "./operation.ts";
+import { membershipOf, operation, Wait } from "./operation.ts";
 import { peerOperations } from "./peer-operations.ts";
-import { peerOf } from "./peers.ts";
-import { hasReached } from "./projections/messages.ts";
 import { forgettingOf } from "./registry-forgot.ts";
 import { queued, settle } from "./settling.ts";
-import { uuidFrom } from "./uuid.ts";
 
 // What callers may ask of a node.
-
-const Wait = z.number().min(0).max(WAIT_MAX_MS);
-
-/** The cluster that the node belongs to. @throws MeshError `not_paired` */
-const membershipOf = (node: MeshNode) => {
-  const pairing = node.membership.current;
-  if (!pairing) throw new MeshError("not_paired");
-  return pairing;
-};
 
 /** The cluster that takes offloads. @throws MeshError `not_paired`; `input_invalid` when it cannot choose a sandbox as is wished */
 function clusterFor(node: MeshNode, target: { to?: string | undefined; capability?: string | undefined }) {
@@ -114,121 +97,7 @@ export const operations = {
     },
   ),
 
-  send: operation(
-    z.object({ to: Peer, message: z.string().min(1), id: Id.optional(), origin: Origin.optional() }),
-    async ({ to, message, id, origin }, { node }) => {
-      if (Buffer.byteLength(message) > MESSAGE_SIZE_MAX) {
-        throw new MeshError(
-          "limit_reached",
-          `A message has at most ${MESSAGE_SIZE_MAX} bytes; send a file by offload instead.`,
-        );
-      }
-      const { core } = node;
-      membershipOf(node);
-      const messageId = id ?? uuidFrom(core.ports.random);
-      // The order of the calls is the order of the messages, however long finding the peer takes; waiting for the disk is shared.
-      const { peer, state, durable } = await core.lanes.run(`send ${to}`, async () => {
-        const peer = await resolvePeer(core, to);
-        if (peerOf(node, peer)?.plaintext)
-          throw new MeshError(
-            "peer_refused",
-            "That is the cluster's controller, which speaks plaintext and takes no messages.",
-          );
-        const known = core.messages.outgoing(peer, messageId);
-        if (known) return { peer, state: known.state, durable: undefined };
-        const composed = compose(core, peer, { type: "message", content: message }, messageId);
-        // Who is written to is let in.
-        const admitted = node.admission.isHeld(peer)
-          ? [{ stream: conversationOf(peer), event: { type: "ADMITTED" } }]
-          : [];
-        const more = [...admitted, ...asking(core, conversationOf(peer), origin)];
-        const { accepted, durable } = node.outgoing.send(peer, composed, more);
-        if (!accepted[0]) throw new MeshError("limit_reached", `Too many messages wait for ${nameOfPeer(core, peer)}.`);
-        return { peer, state: "queued" as const, durable: { written: durable } };
-      });
-      await durable?.written;
-      return { id: messageId, to: peer, state };
-    },
-  ),
-
-  /** How a sent message stands now, or when it has come so far or cannot be delivered, after at most `wait_ms`. */
-  sent: operation(
-    z.object({
-      to: Peer,
-      id: Id,
-      wait_ms: Wait.default(0),
-      until: z.enum(["sent", "delivered", "read"]).default("sent"),
-    }),
-    async ({ to, id, wait_ms, until: wanted }, { node, signal }) => {
-      const peer = await resolvePeer(node.core, to);
-      const state = () => node.core.messages.outgoing(peer, id)?.state;
-      if (state() === undefined) throw new MeshError("message_unknown");
-      const isThere = (now = state()) => now === undefined || now === "undeliverable" || hasReached(now, wanted);
-      await until(node, () => isThere(), {
-        timeoutMs: wait_ms,
-        signal,
-        concerns: (stream) => stream === conversationOf(peer),
-      });
-      return { id, to: peer, state: state() ?? "queued" };
-    },
-  ),
-
-  /** The messages that were sent last, the newest first, and how they stand. */
-  sent_messages: operation(
-    z.object({ limit: z.int().min(1).max(INBOX_PAGE_MAX).default(20), to: Peer.optional() }),
-    async ({ limit, to }, { node: { core } }) => {
-      const peer = to === undefined ? undefined : await resolvePeer(core, to);
-      const sent = [...core.messages.sent()].filter((entry) => peer === undefined || entry.peer === peer);
-      return {
-        messages: sent
-          .slice(-limit)
-          .reverse()
-          .map(({ id, peer: did, at, state }) => ({
-            id,
-            to: did,
-            name: nameOfPeer(core, did),
-            at: new Date(at).toISOString(),
-            state,
-          })),
-      };
-    },
-  ),
-
-  inbox: operation(
-    z.object({
-      all: z.boolean().default(false),
-      limit: z.int().min(1).max(INBOX_PAGE_MAX).default(50),
-      from: Peer.optional(),
-      mark_read: z.boolean().default(false),
-    }),
-    async ({ all, limit, from, mark_read }, { node }) => {
-      membershipOf(node);
-      const peer = from === undefined ? undefined : await resolvePeer(node.core, from);
-      return readInbox(node, { all, limit, from: peer, markRead: mark_read });
-    },
-  ),
-
-  mark_read: operation(
-    z.object({ messages: z.array(z.object({ from: Peer, id: Id })).max(INBOX_PAGE_MAX) }),
-    async ({ messages }, { node }) => {
-      await markRead(node, messages);
-      return { marked: messages.length };
-    },
-  ),
-
-  await: operation(
-    z.object({
-      from: z.array(Peer).min(1).max(AWAIT_SENDERS_MAX),
-      timeout_ms: Wait.default(60_000),
-      /** A caller in another process marks them itself, by `mark_read`, when it has them: the answer may never reach it. */
-      mark_read: z.boolean().default(true),
-    }),
-    async ({ from, timeout_ms, mark_read }, { node, signal }) => {
-      membershipOf(node);
-      const senders = await Promise.all(from.map((sender) => resolvePeer(node.core, sender)));
-      return awaitMessages(node, [...new Set(senders)], { timeoutMs: timeout_ms, signal, markRead: mark_read });
-    },
-  ),
+  ...messageOperations,
 
   discover: operation(
     z.object({

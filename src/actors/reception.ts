@@ -1,12 +1,13 @@
-import { applySkipped, base64, CryptoError, type Decrypted, decrypt, type Kdf, utf8 } from "../crypto/index.ts";
+import { applySkipped, base64, CryptoError, type Decrypted, decrypt, type Kdf } from "../crypto/index.ts";
 import { MeshError } from "../errors.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { SessionContext } from "../machines/session/events.ts";
 import { release } from "../memory.ts";
 import type { Entry } from "../store/journal.ts";
-import { isFileChunk } from "../wire/file-chunk.ts";
+import { textOf } from "../wire/content.ts";
+import { parseFileChunk } from "../wire/file-chunk.ts";
 import type { Message } from "../wire/frame.ts";
-import { type Payload, parsePayload } from "../wire/payload.ts";
+import { parsePayload } from "../wire/payload.ts";
 import type { Admission } from "./admission.ts";
 import { type Core, conversationOf, sessionOf } from "./core.ts";
 import { type Draft, kindOf } from "./drafts.ts";
@@ -188,15 +189,16 @@ export class Reception {
   /** What a message tells the conversation: its words, or what became of ours. */
   #newsOf(frame: Message, id: string, session: string, plaintext: Uint8Array): News {
     const stream = conversationOf(frame.from);
-    const text = isFileChunk(plaintext) ? undefined : decodeText(plaintext);
-    const payload: Payload | undefined = text === undefined ? undefined : parsePayload(text);
+    // A piece of a file is bytes; all else has a text, which is kept as it came.
+    const text = parseFileChunk(plaintext) === undefined ? textOf(plaintext) : undefined;
+    const payload = text === undefined ? undefined : parsePayload(text);
     // Who was never written to has nothing to acknowledge: of one that is held it is kept, and bounded, with all it says.
     if (payload?.type === "mesh:receipt" && !this.#admission.isHeld(frame.from)) {
       const { delivered, read } = payload;
       const entries = [{ stream, event: { type: "ACKNOWLEDGED", id, session, delivered, read } }];
       return { entries, secrets: {}, delivered: [...delivered, ...read] };
     }
-    const kind = text === undefined ? "part" : payload ? kindOf(payload) : "work";
+    const kind = payload ? kindOf(payload) : "part";
     const { body, size, secrets, before } = this.#core.bodies.seal(frame.from, text ?? plaintext, kind !== "chat");
     const sent = frame.ts === undefined ? {} : { sent_at: frame.ts };
     const event = { type: "RECEIVED", id, session, kind, body, size, ...sent };
@@ -246,15 +248,5 @@ export class Reception {
       }
     }
     return duplicate ? "duplicate" : "unreadable";
-  }
-}
-
-/** Plaintext that is not UTF-8 is shown with replacement characters rather than lost. */
-function decodeText(bytes: Uint8Array): string {
-  try {
-    return utf8.decode(bytes);
-  } catch (error) {
-    if (!(error instanceof CryptoError)) throw error;
-    return Buffer.from(bytes).toString("utf8");
   }
 }

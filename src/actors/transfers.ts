@@ -1,25 +1,33 @@
-import { hash } from "node:crypto";
-import { TRANSFERS_OPEN_MAX } from "../limits.ts";
-import { type Payload, type PayloadOf, parsePayload } from "../wire/payload.ts";
+import { parsePayload } from "../wire/payload.ts";
 import type { Bodies } from "./bodies.ts";
+import { type Chunk, joinChunks, type Manifest } from "./chunks.ts";
 import type { BodyOf } from "./file-transfers.ts";
+import { TRANSFERS_ENDED_KEPT, TRANSFERS_OPEN_MAX } from "./limits.ts";
 
 // Payloads that travel in parts. The parts stay in their conversation, unhandled, until all of them are there; what is kept
 // here is only which of them belong together, and is found out again after a restart.
 
-type Part = PayloadOf<"mesh:transfer_manifest" | "mesh:transfer_chunk">;
-
 interface Parts {
   readonly ids: string[];
-  manifest: PayloadOf<"mesh:transfer_manifest"> | undefined;
+  manifest: Manifest | undefined;
   readonly chunks: Map<number, string>;
 }
 
-/** A transfer that is at its end: the payload it carried, or undefined when it was broken, and the messages it came in. */
-export interface Arrived {
+/** A transfer that is at its end. */
+export interface Ended {
   readonly id: string;
-  readonly payload: Payload | undefined;
+  /** The text that it carried; undefined when parts are missing or do not fit. */
+  readonly text: string | undefined;
+  /** The messages that it came in. */
   readonly ids: readonly string[];
+  /** What its manifest said of it, and how many chunks came. */
+  readonly about: {
+    readonly transfer_id: string;
+    readonly original_type?: string | undefined;
+    readonly total_bytes?: number | undefined;
+    readonly total_chunks?: number | undefined;
+    readonly chunks_received: number;
+  };
 }
 
 /** The transfers of one peer. */
@@ -28,6 +36,8 @@ export class Transfers {
   readonly #peer: string;
   readonly #open = new Map<string, Parts>();
   readonly #seen = new Set<string>();
+  /** Transfers that have ended, the oldest first: a part of theirs that is sent again begins none. */
+  readonly #ended = new Set<string>();
 
   constructor(bodies: Bodies, peer: string) {
     this.#bodies = bodies;
@@ -39,8 +49,9 @@ export class Transfers {
     return this.#seen.has(id);
   }
 
-  /** Takes a part. Gives the transfer that it completes, or the one that it pushed out. */
-  async take(id: string, payload: Part, bodyOf: BodyOf): Promise<Arrived | undefined> {
+  /** Takes a part. Gives the transfer that it completes, or the one that it pushed out; `again` for a part of one that has ended. */
+  async take(id: string, payload: Manifest | Chunk, bodyOf: BodyOf): Promise<Ended | "again" | undefined> {
+    if (this.#ended.has(payload.transfer_id)) return "again";
     this.#seen.add(id);
     const parts = this.#open.get(payload.transfer_id) ?? {
       ids: [],
@@ -53,7 +64,7 @@ export class Transfers {
     else parts.chunks.set(payload.chunk_index, id);
     const { manifest } = parts;
     if (manifest && parts.chunks.size >= manifest.total_chunks) {
-      return this.#end(payload.transfer_id, parts, await this.#assemble(manifest, parts, bodyOf));
+      return this.#end(payload.transfer_id, parts, await this.#join(manifest, parts, bodyOf));
     }
     const [oldest] = this.#open;
     return oldest && this.#open.size > TRANSFERS_OPEN_MAX ? this.#end(...oldest, undefined) : undefined;
@@ -64,34 +75,27 @@ export class Transfers {
     return this.#open.size > 0;
   }
 
-  /** Lets go of all that is not whole. Gives the messages that it came in. */
-  giveUp(): string[] {
-    return [...this.#open].flatMap(([id, parts]) => this.#end(id, parts, undefined).ids);
+  /** Lets go of all that is not whole. */
+  giveUp(): Ended[] {
+    return [...this.#open].map(([id, parts]) => this.#end(id, parts, undefined));
   }
 
-  #end(id: string, { ids }: Parts, payload: Payload | undefined): Arrived {
+  #end(id: string, { ids, manifest, chunks }: Parts, text: string | undefined): Ended {
     this.#open.delete(id);
     for (const part of ids) this.#seen.delete(part);
-    return { id, payload, ids };
+    this.#ended.add(id);
+    const [oldest] = this.#ended.size > TRANSFERS_ENDED_KEPT ? this.#ended : [];
+    if (oldest !== undefined) this.#ended.delete(oldest);
+    const { original_type, total_bytes, total_chunks } = manifest ?? {};
+    const about = { transfer_id: id, original_type, total_bytes, total_chunks, chunks_received: chunks.size };
+    return { id, text, ids, about };
   }
 
-  /** The payload, or undefined when a hash does not match. */
-  async #assemble(
-    manifest: PayloadOf<"mesh:transfer_manifest">,
-    parts: Parts,
-    bodyOf: BodyOf,
-  ): Promise<Payload | undefined> {
-    if (hash("sha256", manifest.chunk_hashes.join(":"), "hex") !== manifest.manifest_hash) return undefined;
-    const slices: Buffer[] = [];
-    for (const [index, expected] of manifest.chunk_hashes.entries()) {
-      const body = bodyOf(parts.chunks.get(index) ?? "");
+  #join(manifest: Manifest, { chunks }: Parts, bodyOf: BodyOf): Promise<string | undefined> {
+    return joinChunks(manifest, async (index) => {
+      const body = bodyOf(chunks.get(index) ?? "");
       const chunk = body && parsePayload(await this.#bodies.open(this.#peer, body));
-      if (chunk?.type !== "mesh:transfer_chunk") return undefined;
-      const slice = Buffer.from(chunk.data, "base64");
-      if (hash("sha256", slice, "hex") !== expected) return undefined;
-      slices.push(slice);
-    }
-    const whole = Buffer.concat(slices);
-    return whole.length === manifest.total_bytes ? parsePayload(whole.toString("utf8")) : undefined;
+      return chunk?.type === "mesh:transfer_chunk" ? chunk : undefined;
+    });
   }
 }

@@ -1,10 +1,17 @@
 import { z } from "zod";
+import { UNTAKEN } from "../machines/conversation/events.ts";
 import { Body } from "../machines/definition.ts";
 import type { Journal } from "../store/journal.ts";
 import { type Core, conversationOf } from "./core.ts";
 import type { MessageEntry } from "./projections/messages.ts";
 
-const Worded = z.object({ id: z.string(), kind: z.string(), body: Body, size: z.int() });
+const Worded = z.object({
+  id: z.string(),
+  kind: z.string(),
+  body: Body,
+  size: z.int(),
+  untaken: z.enum(UNTAKEN).optional(),
+});
 export type Worded = z.infer<typeof Worded>;
 
 /** The sealed words of a message as the journal has them; undefined when they are not where the index says. */

@@ -1,16 +1,18 @@
 import { asMeshError } from "../errors.ts";
-import { FILE_PULLS_AHEAD, FILE_PULLS_SHARED, TRANSFER_WAIT_MS } from "../limits.ts";
-import { type ConversationContext, isHeld } from "../machines/conversation/events.ts";
+import { FILE_PULLS_AHEAD, FILE_PULLS_SHARED } from "../limits.ts";
+import { type ConversationContext, isHeld, type Untaken } from "../machines/conversation/events.ts";
 import { release } from "../memory.ts";
 import { isFileChunk } from "../wire/file-chunk.ts";
-import { type Payload, parsePayload } from "../wire/payload.ts";
+import { isChat, type Payload, type PayloadOf, parsePayload } from "../wire/payload.ts";
 import { type Core, conversationOf } from "./core.ts";
-import { type Draft, entriesOnly } from "./drafts.ts";
+import { compose, type Draft, entriesOnly, join } from "./drafts.ts";
 import { type BodyOf, type FileTaker, FileTransfers } from "./file-transfers.ts";
+import { TRANSFER_WAIT_MS } from "./limits.ts";
 import type { OutgoingMail } from "./outgoing.ts";
-import { Transfers } from "./transfers.ts";
+import { type Ended, Transfers } from "./transfers.ts";
 
-// Work that was received: it stays in its conversation until whom it concerns has taken it over.
+// Work that was received: it stays in its conversation until whom it concerns has taken it over. What nobody takes over becomes a
+// message in the inbox, so that nothing a peer said is lost.
 
 /** A piece of work that a peer sent. */
 export interface Work {
@@ -27,8 +29,25 @@ export interface Work {
  */
 export type WorkHandler = (work: Work) => Promise<Verdict>;
 
-/** What follows; nothing; or `later`: it stays, with all behind it, until it is handled `again`. */
+/**
+ * What follows; undefined when nobody here takes it over; or `later`: it stays, with all behind it, until it is handled `again`.
+ */
 export type Verdict = Follow | "later" | undefined;
+
+/** Words of the protocol itself. They say nothing to a person, so they are passed over where nobody takes them. */
+const WITHOUT_WORDS: ReadonlySet<Payload["type"]> = new Set([
+  "file_transfer_ack",
+  "mesh:file_pull",
+  "mesh:ping",
+  "mesh:pong",
+  "mesh:receipt",
+  "mesh:task_news",
+  "mesh:transfer_chunk_request",
+  "mesh:transfer_complete",
+  "task_received",
+]);
+
+type UntakenFile = PayloadOf<"file_transfer" | "mesh:file_offer">;
 
 /** What follows from a piece of work: events, and what is begun once they are durable. */
 export interface Follow extends Draft {
@@ -46,13 +65,18 @@ export class Handling {
   readonly #outgoing: OutgoingMail;
   readonly #handler: WorkHandler;
   readonly #taker: FileTaker;
+  readonly #hasReader: boolean;
   readonly #parts = new Map<string, Parts>();
+  /** The last file of each peer that was not taken: deployed agents send a refused file again, and it is told of once. */
+  readonly #untakenFiles = new Map<string, string>();
   /** What takes back the looking for parts that wait too long, by peer. */
   readonly #deadlines = new Map<string, () => void>();
 
-  constructor(core: Core, outgoing: OutgoingMail, handler: WorkHandler, taker: FileTaker) {
+  /** @param hasReader whether anybody reads the inbox of this node: a controller's and a sandbox's are read by nobody */
+  constructor(core: Core, outgoing: OutgoingMail, handler: WorkHandler, taker: FileTaker, hasReader: boolean) {
     this.#core = core;
     this.#outgoing = outgoing;
+    this.#hasReader = hasReader;
     core.signal.addEventListener("abort", () => {
       for (const disarm of this.#deadlines.values()) disarm();
     });
@@ -91,7 +115,7 @@ export class Handling {
       if (isFileChunk(content)) {
         await parts.files.arrived(item.id, content);
         release(content);
-      } else if (!(await this.#take(peer, item.id, parsePayload(content.toString("utf8")), parts, bodyOf))) return;
+      } else if (!(await this.#take(peer, item.id, content.toString("utf8"), parts, bodyOf))) return;
     }
     await parts.files.advance(bodyOf);
     await this.#expire(peer, parts);
@@ -110,9 +134,10 @@ export class Handling {
       this.#deadlines.set(peer, disarm);
       return;
     }
-    const ids = parts.payloads.giveUp();
-    note(`${ids.length} parts of larger messages from ${peer} were let go of: the others did not come.`);
-    await system.commit([{ stream: conversationOf(peer), event: { type: "HANDLED", ids } }]).durable;
+    const givenUp = parts.payloads.giveUp();
+    const count = givenUp.reduce((sum, { ids }) => sum + ids.length, 0);
+    note(`${count} parts of larger messages from ${peer} were let go of: the others did not come.`);
+    for (const ended of givenUp) await this.#lose(peer, ended);
   }
 
   #partsOf(peer: string): Parts {
@@ -134,43 +159,102 @@ export class Handling {
   }
 
   /** @returns false when it is put off */
-  async #take(peer: string, id: string, payload: Payload | undefined, parts: Parts, bodyOf: BodyOf): Promise<boolean> {
-    if (payload?.type === "mesh:file_offer") {
-      await parts.files.offered(id, payload);
+  async #take(peer: string, id: string, text: string, parts: Parts, bodyOf: BodyOf): Promise<boolean> {
+    const payload = parsePayload(text);
+    if (payload.type === "mesh:file_offer" && (await parts.files.offered(id, payload))) return true;
+    if (payload.type === "mesh:transfer_manifest" || payload.type === "mesh:transfer_chunk") {
+      const ended = await parts.payloads.take(id, payload, bodyOf);
+      if (!ended) return true;
+      if (ended === "again") await this.#done(peer, [id]);
+      else if (ended.text === undefined) await this.#lose(peer, ended);
+      else {
+        const whole = parsePayload(ended.text);
+        return this.#handOver({ peer, id: ended.id, payload: whole, inChunks: true }, ended.ids, ended.text);
+      }
       return true;
     }
-    if (payload?.type === "mesh:transfer_manifest" || payload?.type === "mesh:transfer_chunk") {
-      const arrived = await parts.payloads.take(id, payload, bodyOf);
-      if (!arrived) return true;
-      return this.#handOver({ peer, id: arrived.id, payload: arrived.payload, inChunks: true }, arrived.ids);
-    }
-    const handOver = () => this.#handOver({ peer, id, payload }, [id]);
+    const handOver = () => this.#handOver({ peer, id, payload }, [id], text);
     // Pieces of files are large until they are on the disk: they leave for one peer at a time.
-    return payload?.type === "mesh:file_pull" ? this.#core.lanes.run("pieces", handOver) : handOver();
+    return payload.type === "mesh:file_pull" ? this.#core.lanes.run("pieces", handOver) : handOver();
   }
 
-  /** @returns false when it is put off */
-  async #handOver(
-    work: Omit<Work, "payload"> & { readonly payload: Payload | undefined },
-    ids: readonly string[],
-  ): Promise<boolean> {
-    const { note } = this.#core;
+  /**
+   * @param ids of the messages that it came in @param text all that it says
+   * @returns false when it is put off
+   */
+  async #handOver(work: Work, ids: readonly string[], text: string): Promise<boolean> {
     const { peer, payload } = work;
     let follows: Follow | undefined;
-    if (payload) {
-      try {
-        const verdict = await this.#handler({ ...work, payload });
-        if (verdict === "later") return false;
-        follows = verdict;
-      } catch (error) {
-        const failure = asMeshError(error);
-        if (failure.code === "closed" || failure.code === "store_io") throw failure;
-        note(`${payload.type} from ${peer} could not be handled: ${failure.message}`);
-      }
-    } else note(`A message from ${peer} was in no form that is understood.`);
-    const done = { stream: conversationOf(peer), event: { type: "HANDLED", ids } };
-    await this.#outgoing.send(peer, follows ?? entriesOnly(), [done]).durable;
+    try {
+      const verdict = await this.#handler(work);
+      if (verdict === "later") return false;
+      follows = verdict;
+    } catch (error) {
+      const failure = asMeshError(error);
+      if (failure.code === "closed" || failure.code === "store_io") throw failure;
+      this.#core.note(`${payload.type} from ${peer} could not be handled: ${failure.message}`);
+    }
+    const shown = this.#shownOf(work, ids, text, follows !== undefined);
+    await this.#done(peer, ids, follows && shown ? join(follows, shown) : (shown ?? follows));
     follows?.begin?.();
     return true;
+  }
+
+  async #done(peer: string, ids: readonly string[], draft: Draft = entriesOnly()): Promise<void> {
+    const done = { stream: conversationOf(peer), event: { type: "HANDLED", ids } };
+    await this.#outgoing.send(peer, draft, [done]).durable;
+  }
+
+  /** The message for the inbox that a piece of work becomes, if it is chat or nobody has taken it over. */
+  #shownOf({ peer, id, payload }: Work, ids: readonly string[], text: string, isTaken: boolean): Draft | undefined {
+    const [first = id] = ids;
+    if (isChat(payload)) return this.#shown(peer, first, text);
+    if (isTaken || WITHOUT_WORDS.has(payload.type)) return undefined;
+    if (payload.type === "file_transfer" || payload.type === "mesh:file_offer")
+      return this.#untakenFile(peer, first, payload);
+    return this.#shown(peer, first, text, "work");
+  }
+
+  #shown(peer: string, id: string, text: string, untaken?: Untaken): Draft | undefined {
+    if (!this.#hasReader) {
+      this.#core.note(`A message from ${peer} is nothing that this node acts on; passed over.`);
+      return undefined;
+    }
+    const { body, size, secrets, before } = this.#core.bodies.seal(peer, text);
+    const event = { type: "RECEIVED", id, kind: "chat", body, size, ...(untaken && { untaken }) };
+    return { entries: [{ stream: conversationOf(peer), event }], secrets, ...(before && { before }) };
+  }
+
+  /** A file that nobody here awaits is not kept. Its name and size are told here, and its sender that it was not taken. */
+  #untakenFile(peer: string, id: string, payload: UntakenFile): Draft | undefined {
+    if (!this.#hasReader) return undefined;
+    const { file_data: _, ...about } = { file_data: "", ...payload };
+    const text = JSON.stringify(about);
+    const isRepeated = this.#untakenFiles.get(peer) === text;
+    this.#untakenFiles.set(peer, text);
+    const shown = isRepeated ? undefined : this.#shown(peer, id, text, "file");
+    const { file_name, request_id } = payload;
+    const refusal = compose(
+      this.#core,
+      peer,
+      {
+        type: "file_transfer_ack",
+        file_name,
+        success: false,
+        error: "no offload here awaits this file",
+        ...(request_id !== undefined && { request_id }),
+        ...(payload.type === "mesh:file_offer" && { transfer_id: payload.transfer_id }),
+      },
+      `${id}.ack`,
+    );
+    return shown ? join(shown, refusal) : refusal;
+  }
+
+  /** A transfer that will never be whole. What its manifest says of it is told; a chunk alone may be one that was sent again. */
+  async #lose(peer: string, { ids, about }: Ended): Promise<void> {
+    const [first = ""] = ids;
+    const isKnown = about.original_type !== undefined;
+    const text = JSON.stringify({ type: "mesh:transfer_manifest", ...about });
+    await this.#done(peer, ids, isKnown ? this.#shown(peer, first, text, "parts") : undefined);
   }
 }

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { Mesh } from "../actors/mesh.ts";
 import { asMeshError } from "../errors.ts";
-import { INBOX_PAGE_MAX } from "../limits.ts";
+import { remarksOn } from "./message-text.ts";
 import { isOver, progressOf, shortOf } from "./offload-text.ts";
 import { block, line, momentOf, styled } from "./output.ts";
 
@@ -52,11 +52,12 @@ export function createFeed(mesh: Mesh, print: (text: string) => void) {
   };
 
   const tellMessage = async (peer: string, id: string) => {
-    const { messages } = await mesh.call("inbox", { from: peer, all: true, limit: INBOX_PAGE_MAX });
-    const body = messages.find((message) => message.id === id)?.body;
-    if (body === undefined) say(`${nameOf(peer)} sent a message: see it with kars-mesh inbox`);
-    else if (body.includes("\n")) say(`${nameOf(peer)}:\n${block(body)}`);
-    else say(`${nameOf(peer)}: ${line(body)}`);
+    const { messages } = await mesh.call("inbox", { from: peer, id });
+    for (const message of messages) {
+      const { body } = message;
+      say(`${nameOf(peer)}:${body.includes("\n") ? `\n${block(body)}` : ` ${line(body)}`}`);
+      for (const remark of remarksOn(message)) print(`  ${styled("dim", remark)}`);
+    }
   };
 
   const tellOffload = async (id: string) => {

@@ -1,13 +1,14 @@
 import { randomUUID } from "node:crypto";
 import { type Command, Option } from "commander";
-import type { InboxMessage } from "../actors/inbox.ts";
 import type { ResultOf } from "../actors/operation.ts";
 import type { Operations } from "../actors/operations.ts";
+import { MeshError } from "../errors.ts";
 import { INBOX_PAGE_MAX, MESSAGE_SIZE_MAX, SETTLE_BRIEFLY_MS, SETTLE_MS, WAIT_MAX_SECONDS } from "../limits.ts";
 import { duration, integer } from "./arguments.ts";
 import { atHome, fetchFirst, type Visit } from "./home.ts";
 import { wordsOf } from "./input.ts";
-import { age, block, count, line, styled, table, time } from "./output.ts";
+import { saveMessage, showMessages, wholeOf } from "./message-text.ts";
+import { count, line, styled, table, time } from "./output.ts";
 import { action, type Io } from "./program.ts";
 
 /** The exit code of a wait that ended without what was waited for. */
@@ -45,6 +46,8 @@ undeliverable: it will not arrive. A peer that knows no receipts says neither de
     .option("--mark-read", "mark the ones shown as read")
     .option("--limit <n>", "show at most so many", integer(1, INBOX_PAGE_MAX), 50)
     .option("--from <peer>", "only those of one peer, by name or DID")
+    .option("--id <id>", "only the message of that id, all of it, read before or not")
+    .option("--save <file>", "with --id: write what it says, or the bytes that it carries, to a new file")
     .action(action(inbox));
   program
     .command("await")
@@ -118,29 +121,49 @@ async function sent(io: Io, { limit, to }: { limit: number; to?: string }): Prom
 
 // Reading
 
-const fromLine = ({ name, from, at, read }: InboxMessage): string => {
-  const sender = styled("bold", line(name));
-  const did = name === from ? "" : `  ${styled("dim", from)}`;
-  return `${sender}${did}  ${time(at)} (${age(at)})${read ? "" : `  ${styled("green", "new")}`}`;
-};
+interface InboxOptions {
+  readonly all?: true;
+  readonly markRead?: true;
+  readonly limit: number;
+  readonly from?: string;
+  readonly id?: string;
+  readonly save?: string;
+}
 
-const show = (messages: readonly InboxMessage[]): string =>
-  messages.map((message) => `${fromLine(message)}\n${block(message.body)}`).join("\n\n");
-
-async function inbox(io: Io, options: { all?: true; markRead?: true; limit: number; from?: string }): Promise<void> {
+async function inbox(io: Io, options: InboxOptions): Promise<void> {
+  const { id, save } = options;
+  if (save !== undefined && id === undefined)
+    throw new MeshError("input_invalid", "--save goes with --id, which says whose words to save.");
   await atHome(io, async (visit) => {
     await visit.requirePaired();
     await fetchFirst(io, visit);
-    const { messages, unread, more, strangers } = await visit.mesh.call(
+    const { mesh, signal } = visit;
+    const found = await mesh.call(
       "inbox",
       {
         all: options.all === true,
         limit: options.limit,
         mark_read: options.markRead === true,
         ...(options.from === undefined ? {} : { from: options.from }),
+        ...(id === undefined ? {} : { id }),
       },
-      { signal: visit.signal },
+      { signal },
     );
+    const { unread, more, strangers } = found;
+    // A list for people is kept short; a program, and who asks for one message, is given all of it.
+    const messages =
+      io.json || id !== undefined
+        ? await Promise.all(found.messages.map((message) => wholeOf(mesh, message, signal)))
+        : found.messages;
+    const [message] = messages;
+    if (save !== undefined && message) {
+      const size = await saveMessage(message, save);
+      io.result(
+        { id: message.id, from: message.from, path: save, size },
+        `Saved ${count(size, "byte")} to ${line(save)}.`,
+      );
+      return;
+    }
     if (strangers > 0)
       io.note(
         `${count(strangers, "agent")} waiting to be accepted: see kars-mesh peers, then kars-mesh accept <peer>.`,
@@ -155,7 +178,7 @@ async function inbox(io: Io, options: { all?: true; markRead?: true; limit: numb
       ...(more > 0 ? [`${more} more: raise --limit`] : []),
       ...(still > 0 && !options.markRead ? ["mark these as read with --mark-read"] : []),
     ].join("; ");
-    io.result({ messages, unread }, `${show(messages)}\n\n${styled("dim", `${summary}.`)}`);
+    io.result({ messages, unread }, `${showMessages(messages)}\n\n${styled("dim", `${summary}.`)}`);
   });
 }
 
@@ -185,6 +208,7 @@ async function awaitSenders(io: Io, from: string[], { timeout }: { timeout: numb
       const problem = await visit.offline();
       if (problem !== undefined) io.note(problem);
     }
-    io.result(came, show(messages.map((message) => ({ ...message, read: true }))));
+    const shown = io.json ? await Promise.all(messages.map((message) => wholeOf(mesh, message, signal))) : messages;
+    io.result({ ...came, messages: shown }, showMessages(shown.map((message) => ({ ...message, read: true }))));
   });
 }

@@ -1,6 +1,6 @@
 import { TIMER_EVENT } from "../actors/state.ts";
 import { KNOCK_POLICIES } from "../machines/admission/events.ts";
-import { PEER_EXTENSIONS } from "../machines/conversation/events.ts";
+import { PEER_EXTENSIONS, UNTAKEN } from "../machines/conversation/events.ts";
 import { CLUSTER_ALLOWED } from "./allowed-cluster.ts";
 import { DEFINITIONS } from "./definitions.ts";
 import {
@@ -201,7 +201,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
       UNSENT: { ids: list(id) },
       RETURNED: { id, kind, body, size: count },
       UNDELIVERABLE: { ids: list(id), code },
-      RECEIVED: { id, session: id, kind, body, size: count, sent_at: time },
+      RECEIVED: { id, session: id, kind, body, size: count, sent_at: time, untaken: oneOf(...UNTAKEN) },
       HANDLED: { ids: list(id) },
       READ: { ids: list(id) },
       NAMED: { name, source: oneOf("registry", "address") },

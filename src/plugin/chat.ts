@@ -17,18 +17,30 @@ export const code = (text: string, max = 80): string => {
   return `\`${plain.length > max ? `${plain.slice(0, max - 1)}…` : plain}\``;
 };
 
-/** Foreign text as a block of code, behind a fence that it does not contain. @param whole the command that shows all of it */
-function fenced(text: string, whole: string): string {
+/**
+ * Foreign text as a block of code, behind a fence that it does not contain.
+ * @param whole the command that shows all of it @param missing how many characters there are that `text` does not have
+ */
+function fenced(text: string, whole: string, missing = 0): string {
   const plain = visible(text);
   const shown = plain.length > CHAT_WORDS_LENGTH_MAX ? plain.slice(0, CHAT_WORDS_LENGTH_MAX) : plain;
   const longest = Math.max(2, ...[...shown.matchAll(/`+/g)].map(([run]) => run.length));
   const fence = "`".repeat(longest + 1);
-  const left = plain.length - shown.length;
+  const left = plain.length - shown.length + missing;
   return `${fence}\n${shown}\n${fence}${left > 0 ? `\n(${count(left, "more character")}: ${whole})` : ""}`;
 }
 
 const quoteInChat = (quotations: readonly Quotation[], whole: string): string =>
   quote(quotations.map(({ heading, words }) => ({ heading, words: fenced(words, whole) })));
+
+/** A message, cut to what a chat takes. */
+function quotationOf(message: InboxMessage): Quotation {
+  const { id, body, bytes, length = body.length } = message;
+  const missing = bytes === undefined ? length - body.length : 0;
+  // An id that a peer made of other characters might be taken for Markdown.
+  const which = /^[A-Za-z0-9.-]+$/.test(id) ? `--id ${id}` : "--all";
+  return { heading: messageHeading(message), words: fenced(body, `openclaw mesh inbox ${which}`, missing) };
+}
 
 export const peerInChat = (did: string, name: string | null): string =>
   name === null || name === did ? code(did) : `${code(name)} (${code(did)})`;
@@ -74,8 +86,8 @@ const forgottenInChat = (forgotten: Forgetting | null) =>
 const waitingInChat = (strangers: number) =>
   strangers > 0 ? `Waiting to be accepted: ${count(strangers, "agent")}. See /mesh peers` : undefined;
 
-const messageHeading = ({ from, name, at, read }: InboxMessage) =>
-  `message from ${peerInChat(from, name)} at ${at}${read ? ", read before" : ""}`;
+const messageHeading = ({ from, name, at, read, note }: InboxMessage) =>
+  `message from ${peerInChat(from, name)} at ${at}${read ? ", read before" : ""}${note === undefined ? "" : `. ${note}`}`;
 
 export const inboxInChat = ({ messages, unread, more, strangers }: ResultOf<Operations, "inbox">): string =>
   paragraphs(
@@ -84,12 +96,7 @@ export const inboxInChat = ({ messages, unread, more, strangers }: ResultOf<Oper
       : `${count(messages.length, "message")}; ${unread} unread. Looking here marks none as read.`,
     more > 0 ? `${more} more: openclaw mesh inbox` : undefined,
     waitingInChat(strangers),
-    messages.length === 0
-      ? undefined
-      : quoteInChat(
-          messages.map((message) => ({ heading: messageHeading(message), words: message.body })),
-          "openclaw mesh inbox --all",
-        ),
+    messages.length === 0 ? undefined : quote(messages.map(quotationOf)),
   );
 
 function stateOf(view: OffloadView): string {

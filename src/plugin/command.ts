@@ -11,7 +11,7 @@ import {
   statusInChat,
   verificationInChat,
 } from "./chat.ts";
-import { CHAT_MESSAGES_MAX } from "./limits.ts";
+import { CHAT_MESSAGES_MAX, CHAT_WORDS_LENGTH_MAX } from "./limits.ts";
 import { type PluginNode, requirePaired } from "./node.ts";
 import { count, isRunning, toolError } from "./render.ts";
 
@@ -71,7 +71,8 @@ const SUBCOMMANDS: Readonly<Record<string, Subcommand>> = {
     help: "the unread messages, or those read before too; none is marked as read",
     async answer({ node, words: [which] }) {
       if (which !== undefined && which.toLowerCase() !== "all") throw usageError("inbox");
-      return inboxInChat(await node.call("inbox", { limit: CHAT_MESSAGES_MAX, all: which !== undefined }, reading));
+      const page = { limit: CHAT_MESSAGES_MAX, all: which !== undefined, characters: CHAT_WORDS_LENGTH_MAX };
+      return inboxInChat(await node.call("inbox", page, reading));
     },
   },
   offloads: {

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { MeshError } from "../errors.ts";
 import { INBOX_PAGE_MAX, PEER_LENGTH_MAX } from "../limits.ts";
 import { safeParse } from "../parse.ts";
+import { Id } from "../wire/text.ts";
 import type { GatewayRequest, PluginApi } from "./api.ts";
 import { type PluginNode, requirePaired } from "./node.ts";
 import { failureOf } from "./render.ts";
@@ -17,6 +18,8 @@ const Inbox = z.strictObject({
   all: z.boolean().optional(),
   limit: z.int().min(1).max(INBOX_PAGE_MAX).optional(),
   from: z.string().min(1).max(PEER_LENGTH_MAX).optional(),
+  id: Id.optional(),
+  offset: z.int().min(0).optional(),
 });
 
 /** @throws MeshError `input_invalid`, which names the parameter */
@@ -38,9 +41,15 @@ const METHODS: Readonly<Record<string, Method>> = {
     return node.exists() ? node.call("whoami", {}, { signal, repeatable: true }) : NOBODY;
   },
   async "mesh.inbox"(node, params, signal) {
-    const { all, limit, from } = parse(Inbox, params);
+    const { all, limit, from, id, offset } = parse(Inbox, params);
     await requirePaired(node, signal);
-    const wanted = { ...(all !== undefined && { all }), ...(limit && { limit }), ...(from && { from }) };
+    const wanted = {
+      ...(all !== undefined && { all }),
+      ...(limit && { limit }),
+      ...(from && { from }),
+      ...(id !== undefined && { id }),
+      ...(offset && { offset }),
+    };
     return node.call("inbox", wanted, { signal, repeatable: true });
   },
   async "mesh.offloads"(node, params, signal) {

@@ -4,6 +4,7 @@ import type { News } from "../actors/news.ts";
 import type { OffloadView } from "../actors/offloads.ts";
 import type { Agent } from "../actors/registry.ts";
 import { asMeshError, type ErrorCode, isErrorCode } from "../errors.ts";
+import { asShellWord } from "../wire/text.ts";
 import { NEWS_LINES_MAX } from "./limits.ts";
 
 // Results as a person and a model read them. What others wrote is data: it never looks like words of this program.
@@ -55,11 +56,44 @@ export function quote(quotations: readonly Quotation[]): string {
   return [notice, ...blocks].join("\n");
 }
 
-const messageHeading = ({ from, name, at, id, read }: InboxMessage) =>
-  `message ${line(id)} from ${peer(from, name)} at ${at}${read ? ", read before" : ""}`;
+/** The characters that a part of a message has, counted from 1. */
+const rangeOf = ({ body, raw_b64 = body, offset, length }: InboxMessage) =>
+  offset === undefined || length === undefined
+    ? undefined
+    : `characters ${offset + 1} to ${offset + raw_b64.length} of ${length}`;
 
+function messageHeading(message: InboxMessage): string {
+  const { from, name, at, id, body, read, bytes } = message;
+  const facts = [
+    read ? "read before" : undefined,
+    body === "" ? "empty" : undefined,
+    bytes === undefined ? rangeOf(message) : undefined,
+  ].filter((fact) => fact !== undefined);
+  return [`message ${line(id)} from ${peer(from, name)} at ${at}`, ...facts].join(", ");
+}
+
+/** What a reader has to know about a message beside its words, and how to have the rest of it. */
+function remarkOn(message: InboxMessage): string | undefined {
+  const { id, body, note, bytes, offset = 0, length } = message;
+  const end = offset + body.length;
+  const remarks = [
+    note,
+    bytes === undefined
+      ? undefined
+      : `It carries bytes that are no text: openclaw mesh inbox --id ${asShellWord(id)} --save <file> writes them to a file.`,
+    bytes === undefined && length !== undefined && end < length
+      ? `It goes on: call mesh_inbox with id ${line(id)} and offset ${end}.`
+      : undefined,
+  ].filter((remark) => remark !== undefined);
+  return remarks.length === 0 ? undefined : `Message ${line(id)}: ${remarks.join(" ")}`;
+}
+
+/** Messages with what has to be known about them. */
 export const quoteMessages = (messages: readonly InboxMessage[]): string =>
-  quote(messages.map((message) => ({ heading: messageHeading(message), words: message.body })));
+  paragraphs(
+    ...messages.map(remarkOn),
+    quote(messages.map((message) => ({ heading: messageHeading(message), words: message.body }))),
+  );
 
 export const count = (number: number, noun: string): string => `${number} ${noun}${number === 1 ? "" : "s"}`;
 

@@ -7,9 +7,8 @@ import {
   FILE_NAME_LENGTH_MAX,
   FILE_PULL_CHUNKS,
   FILE_SIZE_ALLOWED_MAX,
-  FILE_SIZE_MAX,
+  FILE_SIZE_READ_MAX,
   FILES_MAX,
-  MESSAGE_SIZE_MAX,
   PATH_LENGTH_MAX,
   PROGRESS_LINE_LENGTH_MAX,
   RECEIPTS_OWED_MAX,
@@ -19,12 +18,14 @@ import {
   TRANSFER_CHUNKS_MAX,
 } from "../limits.ts";
 import { safeParse } from "../parse.ts";
-import { base64Text, Did, Id, Sha256, Timestamp, withoutNulls } from "./text.ts";
+import { base64Text, Did, Id, parseJson, Sha256, Timestamp, withoutNulls } from "./text.ts";
 
 // What travels inside an encrypted message: the vocabulary of a kars cluster and of the agents on it. Fields marked
 // "extension" are ours; others ignore them, and nothing breaks where they are missing.
 
 const Line = z.string().transform((text) => text.slice(0, PROGRESS_LINE_LENGTH_MAX));
+const Stage = z.string().transform((text) => text.slice(0, 64));
+const Percent = z.number().transform((number) => Math.min(100, Math.max(0, number)));
 const FileName = z.string().min(1).max(FILE_NAME_LENGTH_MAX);
 const from = { from_agent: z.string().max(200).optional(), timestamp: Timestamp.optional() };
 
@@ -101,8 +102,8 @@ export const OffloadHello = z.looseObject({
 export const OffloadProgress = z.looseObject({
   type: z.literal("offload_progress"),
   request_id: Id,
-  stage: z.string().max(64).optional(),
-  pct: z.number().min(0).max(100).optional(),
+  stage: Stage.optional(),
+  pct: Percent.optional(),
   message: Line.optional(),
   elapsed_seconds: z.number().optional(),
 });
@@ -149,8 +150,8 @@ export const FileTransfer = z.looseObject({
   type: z.literal("file_transfer"),
   file_name: FileName,
   file_path: z.string().max(PATH_LENGTH_MAX).optional(),
-  file_data: base64Text(FILE_SIZE_MAX),
-  size_bytes: z.int().min(0).max(FILE_SIZE_MAX),
+  file_data: base64Text(FILE_SIZE_READ_MAX),
+  size_bytes: z.int().min(0).max(FILE_SIZE_READ_MAX),
   /** Extension: the offload it belongs to, and its hash. */
   request_id: Id.optional(),
   sha256: Sha256.optional(),
@@ -159,7 +160,8 @@ export const FileTransfer = z.looseObject({
 export const FileTransferAck = z.looseObject({
   type: z.literal("file_transfer_ack"),
   file_name: FileName,
-  success: z.boolean(),
+  /** A Hermes sandbox acknowledges only what it saved, and says nothing more of that. */
+  success: z.boolean().default(true),
   error: z.string().max(1000).optional(),
   request_id: Id.optional(),
   /** Extension: the offer that it answers. */
@@ -191,7 +193,8 @@ export const FilePull = z.looseObject({
   count: z.int().min(1).max(FILE_PULL_CHUNKS),
 });
 
-// Payloads over 512 KiB, in pieces: `data` is the base64 of a slice of the payload's UTF-8, `hash` that slice's SHA-256.
+// Payloads over 512 KiB, in chunks. `data` is a slice of the payload's JSON text, and `hash` the SHA-256 of its UTF-8: deployed
+// agents write that. Peers that announce extensions of ours may write base64 of a slice of the UTF-8 instead (see chunks.ts).
 export const TransferManifest = z.looseObject({
   type: z.literal("mesh:transfer_manifest"),
   transfer_id: Id,
@@ -213,7 +216,7 @@ export const TransferChunk = z.looseObject({
     .min(0)
     .max(TRANSFER_CHUNKS_MAX - 1),
   total_chunks: z.int().min(1).max(TRANSFER_CHUNKS_MAX),
-  data: base64Text(TRANSFER_CHUNK_SIZE),
+  data: z.string().max(Math.ceil(TRANSFER_CHUNK_SIZE / 3) * 4),
   hash: Sha256,
 });
 
@@ -280,27 +283,16 @@ const CHAT_TYPES = new Set<Payload["type"]>(["message", "task_request", "task_re
 export const isChat = (payload: Payload): payload is PayloadOf<"message" | "task_request" | "task_response"> =>
   CHAT_TYPES.has(payload.type);
 
-const asChat = (content: string): Payload => ({ type: "message", content: content.slice(0, MESSAGE_SIZE_MAX) });
+const asChat = (content: string): Payload => ({ type: "message", content });
 
 /**
- * Reads a decrypted plaintext. A bare JSON string is a chat message (a Python sandbox sends those), and so is any object that
- * the vocabulary does not know: its words reach the inbox whole. A known type with a wrong shape gives undefined.
+ * Reads the text of a decrypted message. Text that is no JSON, a JSON string (a Python sandbox sends those), and JSON that the
+ * vocabulary does not know, or whose form differs from what its type asks for, are chat: their content is the whole text.
  */
-export function parsePayload(text: string): Payload | undefined {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    // Not JSON at all: another client's plain text.
-    return asChat(text);
-  }
+export function parsePayload(text: string): Payload {
+  const value = parseJson(text);
+  if (value === undefined) return asChat(text);
   if (typeof value === "string") return asChat(value);
-  const parsed = safeParse(Payload, value);
-  if (parsed.success) return parsed.data;
-  const said = safeParse(Payload, withoutNulls(value));
-  if (said.success) return said.data;
-  const type = typeof value === "object" && value !== null && "type" in value ? value.type : undefined;
-  return typeof type === "string" && PAYLOAD_TYPES.has(type) ? undefined : asChat(text);
+  const { data } = safeParse(Payload, value);
+  return data ?? safeParse(Payload, withoutNulls(value)).data ?? asChat(text);
 }
-
-const PAYLOAD_TYPES = new Set<string>(Payload.options.map((option) => option.shape.type.value));

@@ -32,7 +32,17 @@ export const base64urlExact = (bytes: number) => z.string().regex(exactly(bytes,
 export const base64Exact = (bytes: number) =>
   z.string().regex(exactly(bytes, "+/", PADDING[bytes % 3] ?? ""), "not base64");
 
-const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
+/** Parses JSON text, which may begin with a byte order mark. Returns undefined when the text is no JSON. */
+export function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text.startsWith("\ufeff") ? text.slice(1) : text);
+  } catch {
+    // JSON has no undefined, so the caller can tell.
+    return undefined;
+  }
+}
+
+export const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
 /** Some writers say null of what they do not say: such fields go, those of objects in fields too. */
@@ -47,6 +57,10 @@ export function withoutNulls(value: unknown): unknown {
 
 /** An id that a peer chose: short, printable, no white space. */
 export const Id = z.string().regex(/^[\x21-\x7e]{1,128}$/, "not an id of 1 to 128 printable characters");
+
+/** An id as one word of a shell's command line: a peer chose it, and a person may copy the command. */
+export const asShellWord = (id: string): string =>
+  /^[\w%+,./:=@-]+$/.test(id) ? id : `'${id.replaceAll("'", "'\\''")}'`;
 
 /** A SHA-256, 64 lower-case hex digits. */
 export const Sha256 = z.string().regex(/^[0-9a-f]{64}$/, "not a SHA-256 in hex");

@@ -48,6 +48,8 @@ const ALIASES: Readonly<Record<string, readonly Alias[]>> = {
   all: ["include_read"],
   from: ["sender", "senders", "agent", "agents", "peer", "peers"],
   mark_read: ["mark_as_read"],
+  id: ["message_id"],
+  offset: ["start", "begin"],
   timeout_seconds: [...SECONDS, ...MILLISECONDS],
 };
 
@@ -241,6 +243,11 @@ export const MeshInboxParameters = parameters({
   all: flag().default(false).describe("true: also messages that were read before, after the unread ones."),
   from: label(PEER_LENGTH_MAX).optional().describe("The name or DID of one sender: only its messages."),
   mark_read: flag().default(true).describe("false: leave the messages unread."),
+  id: z.preprocess(asText, Id).optional().describe("The id of one message: only that one, read before or not."),
+  offset: z
+    .preprocess(asNumber, z.int().min(0))
+    .optional()
+    .describe("With id: the character at which to begin, to read on in a message that was too long for one answer."),
 });
 
 export const MeshAwaitParameters = parameters({

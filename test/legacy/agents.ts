@@ -42,11 +42,11 @@ export const fileTransfer = (name: string, bytes: Buffer): Words => ({
 
 const CHUNK = 512 * 1024;
 
-/** A payload in chunks. */
+/** A payload in chunks, as deployed agents cut it: slices of its JSON text, counted in UTF-16 code units. */
 export function chunksOf(payload: Words, transfer_id: string = randomUUID()): { manifest: Words; chunks: Words[] } {
-  const bytes = Buffer.from(JSON.stringify(payload));
-  const slices = Array.from({ length: Math.ceil(bytes.length / CHUNK) }, (_, index) =>
-    bytes.subarray(index * CHUNK, (index + 1) * CHUNK),
+  const text = JSON.stringify(payload);
+  const slices = Array.from({ length: Math.ceil(text.length / CHUNK) }, (_, index) =>
+    text.slice(index * CHUNK, (index + 1) * CHUNK),
   );
   const hashes = slices.map((slice) => hash("sha256", slice, "hex"));
   const total_chunks = slices.length;
@@ -56,17 +56,20 @@ export function chunksOf(payload: Words, transfer_id: string = randomUUID()): { 
       transfer_id,
       original_type: payload.type,
       total_chunks,
-      total_bytes: bytes.length,
+      total_bytes: text.length,
       chunk_hashes: hashes,
       manifest_hash: hash("sha256", hashes.join(":"), "hex"),
+      from_agent: "sandbox",
+      timestamp: new Date().toISOString(),
     },
-    chunks: slices.map((slice, chunk_index) => ({
+    chunks: slices.map((data, chunk_index) => ({
       type: "mesh:transfer_chunk",
       transfer_id,
       chunk_index,
       total_chunks,
-      data: slice.toString("base64"),
+      data,
       hash: hashes[chunk_index],
+      from_agent: "sandbox",
     })),
   };
 }

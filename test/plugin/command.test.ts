@@ -61,10 +61,10 @@ it("tells how the agent stands, and shows messages without marking them as read"
   expect(await say(alice, "inbox all")).toContain("MEDIA:/etc/hostname");
   expect(await refusal(alice, "inbox some")).toMatch(/^\[input_invalid\] It is \/mesh inbox \[all\]\./);
 
-  await bob.call("mesh_send", { to: "alice", message: "x".repeat(CHAT_WORDS_LENGTH_MAX + 7) });
+  const { details } = await bob.call("mesh_send", { to: "alice", message: "x".repeat(CHAT_WORDS_LENGTH_MAX + 7) });
   await until(alice, "unread", 1);
   expect(await say(alice, "inbox")).toContain(
-    `\n${"x".repeat(CHAT_WORDS_LENGTH_MAX)}\n\`\`\`\n(7 more characters: openclaw mesh inbox --all)`,
+    `\n${"x".repeat(CHAT_WORDS_LENGTH_MAX)}\n\`\`\`\n(7 more characters: openclaw mesh inbox --id ${details.id})`,
   );
   expect(await say(alice, "peers")).toContain(`- \`bob\` (\`${bobDid}\`), 1 unread`);
 });

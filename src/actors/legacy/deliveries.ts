@@ -1,11 +1,10 @@
-import { hash } from "node:crypto";
 import type { z } from "zod";
-import { TRANSFER_CHUNK_SIZE } from "../../limits.ts";
 import type { OffloadContext } from "../../machines/offload/events.ts";
 import type { PairingContext } from "../../machines/pairing/events.ts";
 import type { PayloadOf } from "../../wire/payload.ts";
+import { cutIntoChunks } from "../chunks.ts";
 import { type Core, isoNow } from "../core.ts";
-import { compose, type Draft, entriesOnly, join, sending } from "../drafts.ts";
+import { chunkFormFor, compose, type Draft, entriesOnly, join, sending } from "../drafts.ts";
 import { type FileToSend, readInspected } from "../files.ts";
 import { offloadOf, Request } from "../offload-view.ts";
 import { RESENDS_MAX } from "./limits.ts";
@@ -103,22 +102,14 @@ export class Deliveries {
     const file = (await this.#requestOf(context)).files[Number(index)];
     if (!file) return undefined;
     this.#resends.set(transfer, resends + 1);
-    const bytes = Buffer.from(JSON.stringify(await this.#fileOf(context, file)), "utf8");
-    const total = Math.ceil(bytes.length / TRANSFER_CHUNK_SIZE);
-    const again = [...new Set(missing)].filter((chunk) => chunk < total);
+    const { chunks } = cutIntoChunks(JSON.stringify(await this.#fileOf(context, file)), {
+      id: transfer,
+      type: "file_transfer",
+      form: chunkFormFor(this.#core, peer),
+    });
+    const wanted = chunks.filter(({ chunk_index }) => missing.includes(chunk_index));
     return join(
-      ...again.map((chunk) => {
-        const slice = bytes.subarray(chunk * TRANSFER_CHUNK_SIZE, (chunk + 1) * TRANSFER_CHUNK_SIZE);
-        const payload: PayloadOf<"mesh:transfer_chunk"> = {
-          type: "mesh:transfer_chunk",
-          transfer_id: transfer,
-          chunk_index: chunk,
-          total_chunks: total,
-          data: slice.toString("base64"),
-          hash: hash("sha256", slice, "hex"),
-        };
-        return sending(this.#core, peer, `${id}.${chunk}`, "part", JSON.stringify(payload));
-      }),
+      ...wanted.map((chunk) => sending(this.#core, peer, `${id}.${chunk.chunk_index}`, "part", JSON.stringify(chunk))),
     );
   }
 }

@@ -1,6 +1,7 @@
 import { z } from "zod";
-import { MESSAGES_KEPT, RECENT_IDS_MAX } from "../../limits.ts";
+import { RECENT_IDS_MAX } from "../../limits.ts";
 import type { Commit, Place } from "../../store/journal.ts";
+import { MESSAGES_KEPT } from "../limits.ts";
 import type { Projection } from "../projection.ts";
 import { captureMessages, restoreMessages } from "./message-capture.ts";
 import { keyOf, type MessageEntry, MessageList, type MessageState } from "./message-list.ts";

@@ -12,6 +12,10 @@ export type MessageKind = z.infer<typeof MessageKind>;
 /** What a peer may announce that it understands. */
 export const PEER_EXTENSIONS = AGENT_EXTENSIONS;
 
+/** Why a message is in the inbox that is no chat: a file, or work, that nobody here took over; parts that do not make a whole. */
+export const UNTAKEN = ["file", "work", "parts"] as const;
+export type Untaken = (typeof UNTAKEN)[number];
+
 /** What receipts say of messages, by their ids. */
 const receipts = { delivered: z.array(Id), read: z.array(Id) };
 
@@ -63,6 +67,7 @@ export const ConversationEventSchema = z.discriminatedUnion("type", [
     body: Body,
     size: z.int(),
     sent_at: z.string().max(40).optional(),
+    untaken: z.enum(UNTAKEN).optional(),
   }),
   /** What a piece of work asked for has been taken over by whom it concerns. */
   z.object({ type: z.literal("HANDLED"), ids: z.array(Id) }),

@@ -1,0 +1,84 @@
+/** What tools and `/mesh` show of messages that are long, or are no text, or that nobody acted on. */
+import { join } from "node:path";
+import { expect, it } from "vitest";
+import { INBOX_CHARACTERS_MAX } from "../../src/actors/limits.ts";
+import { realNetwork } from "../../src/actors/network.ts";
+import { realPorts } from "../../src/actors/ports.ts";
+import { call, openNode } from "../actors/world.ts";
+import { fileTransfer, sayRaw } from "../legacy/agents.ts";
+import { openPluginAt, startCluster, temporaryFolder } from "./world.ts";
+
+/** A plugin, and an agent that says whatever it likes to it. */
+async function openPair() {
+  const { token } = await startCluster();
+  const alice = openPluginAt(join(await temporaryFolder(), "alice"), "alice", "everyone");
+  const { details } = await alice.call("mesh_pair", { token: await token("alice") });
+  const peer = await openNode({ home: join(await temporaryFolder(), "peer"), ports: realPorts(realNetwork) });
+  peer.start();
+  await call(peer, "pair", { token: await token("peer") });
+  const arrived = (count: number) =>
+    expect
+      .poll(async () => (await alice.call("mesh_inbox", { mark_read: false })).details.unread, { timeout: 10_000 })
+      .toBe(count);
+  return { alice, arrived, say: (value: unknown) => sayRaw(peer, details.did, value) };
+}
+
+it("a long message comes in parts, and each says how to have the next", async () => {
+  const { alice, arrived, say } = await openPair();
+  const long = `${"a".repeat(INBOX_CHARACTERS_MAX)}${"b".repeat(INBOX_CHARACTERS_MAX)}the end`;
+  await say({ type: "message", content: long });
+  await say("after it");
+  await arrived(2);
+  const first = await alice.call("mesh_inbox", {});
+  expect(first.text).toContain("1 message, 1 of 2 unread");
+  expect(first.text).toContain("1 more did not fit: call mesh_inbox again.");
+  expect(first.text).toContain(`characters 1 to ${INBOX_CHARACTERS_MAX} of ${long.length}`);
+  const [, id, offset] = /It goes on: call mesh_inbox with id "([^"]+)" and offset (\d+)\./.exec(first.text) ?? [];
+  expect(first.text.length).toBeLessThan(INBOX_CHARACTERS_MAX + 2_000);
+  const second = await alice.call("mesh_inbox", { message_id: id, offset });
+  const third = await alice.call("mesh_inbox", { id, offset: 2 * INBOX_CHARACTERS_MAX });
+  expect(third.text).toContain("\nthe end\n");
+  expect(third.text).not.toContain("It goes on");
+  const read = [first, second, third].map(({ details }) => details.messages[0].body);
+  expect(read.join("")).toBe(long);
+  expect((await alice.call("mesh_inbox", {})).text).toContain("\nafter it\n");
+  await expect(alice.call("mesh_inbox", { id: "none" })).rejects.toThrow(/^\[message_unknown\] /);
+  // In a chat too it is said how much is missing.
+  expect((await alice.type("inbox all")).text).toContain(
+    `${long.length - 1_000} more characters: openclaw mesh inbox --id`,
+  );
+});
+
+it("bytes, an empty message, and a file that nobody awaits are told as what they are", async () => {
+  const { alice, arrived, say } = await openPair();
+  await say({ raw_b64: Buffer.from([0, 1, 2, 255]).toString("base64") });
+  await say("");
+  await say(fileTransfer("cat\u202egpj.exe", Buffer.from("x")));
+  await arrived(3);
+  const { text, details } = await alice.call("mesh_inbox", {});
+  expect(text).toContain("\n(binary, 4 bytes)\n");
+  expect(text).toMatch(
+    /bytes that are no text: openclaw mesh inbox --id [0-9a-f-]{36} --save <file> writes them to a file/,
+  );
+  expect(text).toMatch(/begin: message "[^"]+" from .*, empty\n/);
+  expect(text).toMatch(/^Message "[^"]+": A file that no offload here awaits\. It was not taken/m);
+  expect(text).toContain('"file_name":"cat\ufffdgpj.exe"');
+  expect(details.messages).toHaveLength(3);
+  expect((await alice.type("inbox all")).text).toContain("A file that no offload here awaits.");
+});
+
+it("an id that a peer chose cannot leave the command that names it", async () => {
+  const { token } = await startCluster();
+  const alice = openPluginAt(join(await temporaryFolder(), "alice"), "alice", "everyone");
+  const { details } = await alice.call("mesh_pair", { token: await token("alice") });
+  const peer = await openNode({ home: join(await temporaryFolder(), "peer"), ports: realPorts(realNetwork) });
+  peer.start();
+  await call(peer, "pair", { token: await token("peer") });
+  await sayRaw(peer, details.did, { raw_b64: "AAEC" }, "`$(reboot)`';x");
+  await expect
+    .poll(async () => (await alice.call("mesh_inbox", { mark_read: false })).details.unread, { timeout: 10_000 })
+    .toBe(1);
+  expect((await alice.call("mesh_inbox", { mark_read: false })).text).toContain(
+    "openclaw mesh inbox --id '`$(reboot)`'\\'';x' --save <file>",
+  );
+});
