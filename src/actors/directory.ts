@@ -1,7 +1,8 @@
-import { normalizeDid } from "../crypto/index.ts";
+import { isDid } from "../crypto/index.ts";
 import { MeshError } from "../errors.ts";
 import { DISCOVER_AGENTS_MAX } from "../limits.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
+import { asAddress } from "../wire/text.ts";
 import { type Core, conversationOf } from "./core.ts";
 import { CANDIDATES_SHOWN_MAX } from "./limits.ts";
 import type { Agent } from "./registry.ts";
@@ -52,12 +53,11 @@ export function nameOfPeer(core: Core, did: string): string {
  * @throws MeshError `peer_unknown`, `peer_ambiguous` with the candidates, `registry_unreachable`
  */
 export async function resolvePeer(core: Core, text: string): Promise<string> {
-  const wanted = text.trim();
-  const did = normalizeDid(wanted);
-  if (did !== undefined) {
-    if (core.keyring.hasIdentity && did === core.keyring.identity.did)
+  const wanted = asAddress(text);
+  if (isDid(wanted)) {
+    if (core.keyring.hasIdentity && wanted === core.keyring.identity.did)
       throw new MeshError("input_invalid", "That DID is this laptop itself.");
-    return did;
+    return wanted;
   }
   const known = [...core.system.streams("conversation")]
     .map(([, state]): ConversationContext => state.snapshot.context)
@@ -83,10 +83,9 @@ export async function resolvePeer(core: Core, text: string): Promise<string> {
  * @throws MeshError `peer_unknown`, `peer_ambiguous`
  */
 export function knownPeer(core: Core, text: string): ConversationContext {
-  const wanted = text.trim();
-  const did = normalizeDid(wanted);
+  const wanted = asAddress(text);
   const all = [...core.system.streams("conversation")].map(([, state]): ConversationContext => state.snapshot.context);
-  const addressed = all.filter(({ peer, address }) => (did === undefined ? address === wanted : peer === did));
+  const addressed = all.filter(({ peer, address }) => (isDid(wanted) ? peer === wanted : address === wanted));
   const found = addressed.length > 0 ? addressed : all.filter(({ name }) => name === wanted);
   if (found.length > 1)
     throw new MeshError("peer_ambiguous", `"${wanted}" is the name of ${found.map(({ peer }) => peer).join(", ")}.`);

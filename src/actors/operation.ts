@@ -2,6 +2,7 @@ import { z } from "zod";
 import { asMeshError, MeshError } from "../errors.ts";
 import { PEER_LENGTH_MAX, WAIT_MAX_MS } from "../limits.ts";
 import { safeParse } from "../parse.ts";
+import { asAddress } from "../wire/text.ts";
 import type { MeshNode } from "./node.ts";
 
 // What callers may ask of a node: the same whether they own it or reach it in another process. Everything that goes in and
@@ -26,8 +27,8 @@ export const operation = <P extends z.ZodType, R>(params: P, run: Operation<P, R
   run,
 });
 
-/** A name or a DID. */
-export const Peer = z.string().min(1).max(PEER_LENGTH_MAX);
+/** A name or a DID as it was typed: inside, a DID has the form of the wire. */
+export const Peer = z.string().min(1).max(PEER_LENGTH_MAX).transform(asAddress);
 /** How long a call waits, in milliseconds. */
 export const Wait = z.number().min(0).max(WAIT_MAX_MS);
 

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { normalizeDid } from "../crypto/index.ts";
+import { isDid } from "../crypto/index.ts";
 import { SAFETY_NUMBER_LENGTH_MAX } from "../limits.ts";
 import { KnockPolicy } from "../machines/admission/events.ts";
 import { ADMISSION, policyOf } from "./admission.ts";
@@ -44,14 +44,14 @@ export const peerOperations = {
 
   /** Lets a peer talk to us: what it said so far comes to the inbox. A DID may be let in before it knocks. */
   accept: operation(z.object({ peer: Peer }), async ({ peer }, { node }) => {
-    const did = normalizeDid(peer.trim()) ?? knownPeer(node.core, peer).peer;
+    const did = isDid(peer) ? peer : knownPeer(node.core, peer).peer;
     await node.core.system.commit([{ stream: conversationOf(did), event: { type: "ADMITTED" } }]).durable;
     return { did, name: peerOf(node, did)?.name ?? null, unread: peerOf(node, did)?.unread ?? 0 };
   }),
 
   /** Keeps a peer from talking to us: it is told so, and what it said stays out of sight. */
   decline: operation(z.object({ peer: Peer }), async ({ peer }, { node }) => {
-    const did = normalizeDid(peer.trim()) ?? knownPeer(node.core, peer).peer;
+    const did = isDid(peer) ? peer : knownPeer(node.core, peer).peer;
     await node.knocks.decline(did);
     return { did, name: peerOf(node, did)?.name ?? null };
   }),

@@ -1,5 +1,6 @@
 import { Argument, type Command } from "commander";
 import { KNOCK_POLICIES, type KnockPolicy } from "../actors/admission.ts";
+import { asAddress } from "../wire/text.ts";
 import { atHome } from "./home.ts";
 import { count, line } from "./output.ts";
 import { action, type Io } from "./program.ts";
@@ -17,12 +18,12 @@ export function addAdmission(program: Command): void {
   program
     .command("accept")
     .description("let a peer write to this laptop, one that waits or one that has not knocked yet")
-    .argument("<peer>", "a DID, or the name of one that waits")
+    .argument("<peer>", "a DID, or the name of one that waits", asAddress)
     .action(action(accept));
   program
     .command("decline")
     .description("refuse a peer, and keep what it said out of sight")
-    .argument("<peer>", "a DID, or the name of one that waits")
+    .argument("<peer>", "a DID, or the name of one that waits", asAddress)
     .action(action(decline));
   program
     .command("policy")

@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from "commander";
-import { Name } from "../wire/text.ts";
+import { asAddress, Name } from "../wire/text.ts";
 
 // Arguments and options as people write them. Each parser throws a usage error that says what would be right.
 
@@ -96,6 +96,9 @@ export function list(text: string): string[] {
   if (entries.length === 0) throw new InvalidArgumentError("Give one or more words, with commas between them.");
   return entries;
 }
+
+/** Names or DIDs, one after the other. */
+export const addresses = (typed: string, earlier: readonly string[] = []): string[] => [...earlier, asAddress(typed)];
 
 /** An option that may be given several times. */
 export const repeated = (value: string, earlier: readonly string[] = []): string[] => [...earlier, value];

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import type { Forgotten } from "../actors/forgetting.ts";
 import { MeshError } from "../errors.ts";
+import { asAddress } from "../wire/text.ts";
 import { confirmed, someoneIsThere } from "./ask.ts";
 import { atHome } from "./home.ts";
 import { count, line } from "./output.ts";
@@ -10,7 +11,7 @@ export function addForget(program: Command): void {
   program
     .command("forget")
     .description("make what was said with a peer unreadable, for ever")
-    .argument("<peer>", "a name or a DID")
+    .argument("<peer>", "a name or a DID", asAddress)
     .option("-y, --yes", "do not ask")
     .addHelpText(
       "after",

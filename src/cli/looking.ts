@@ -3,6 +3,7 @@ import { MeshError } from "../errors.ts";
 import type { HistoryLine } from "../inspect/history.ts";
 import { HISTORY_PAGE } from "../inspect/limits.ts";
 import { PORT_MAX } from "../limits.ts";
+import { asAddress } from "../wire/text.ts";
 import { integer, moment, repeated } from "./arguments.ts";
 import { openHome } from "./home.ts";
 import { interrupted, interruption } from "./interruption.ts";
@@ -18,7 +19,7 @@ export function addLooking(program: Command): void {
     .description("show what happened, newest last")
     .argument("[stream]", "only that stream; the beginning of its name is enough")
     .option("--type <type>", "only events of that type; may be given several times", repeated)
-    .option("--peer <peer>", "only what concerns that peer: its name or DID")
+    .option("--peer <peer>", "only what concerns that peer: its name or DID", asAddress)
     .option("--since <time>", "since a time, or so long ago: 2026-05-01T12:00, 12h, 30d", moment)
     .option("--until <time>", "until a time, or so long ago", moment)
     .option("--text <text>", "only events of which what is shown contains that")

@@ -1,9 +1,9 @@
-import { writeFile } from "node:fs/promises";
 import type { InboxMessage } from "../actors/inbox.ts";
 import { WORDS_PAGE_MAX } from "../actors/limits.ts";
 import type { Mesh } from "../actors/mesh.ts";
 import { MeshError } from "../errors.ts";
 import { asShellWord } from "../wire/text.ts";
+import { writeNewFile } from "./new-file.ts";
 import { age, block, line, styled, time } from "./output.ts";
 
 // A message as a person reads it, and all of a message that came in parts from the process that owns the home.
@@ -63,14 +63,6 @@ export async function wholeOf(mesh: Mesh, message: InboxMessage, signal: AbortSi
 /** Writes what a message says, or the bytes that it carries, to a new file. Gives its size. @throws MeshError `input_invalid` */
 export async function saveMessage({ body, raw_b64 }: InboxMessage, path: string): Promise<number> {
   const content = raw_b64 === undefined ? Buffer.from(body, "utf8") : Buffer.from(raw_b64, "base64");
-  try {
-    await writeFile(path, content, { flag: "wx", mode: 0o600 });
-  } catch (error) {
-    const isThere = error instanceof Error && "code" in error && error.code === "EEXIST";
-    const reason = isThere
-      ? "is there already"
-      : `cannot be written: ${error instanceof Error ? error.message : error}`;
-    throw new MeshError("input_invalid", `${path} ${reason}. Choose another file with --save.`, { cause: error });
-  }
+  await writeNewFile(path, content, "--save");
   return content.length;
 }

@@ -4,7 +4,8 @@ import type { ResultOf } from "../actors/operation.ts";
 import type { Operations } from "../actors/operations.ts";
 import { MeshError } from "../errors.ts";
 import { INBOX_PAGE_MAX, MESSAGE_SIZE_MAX, SETTLE_BRIEFLY_MS, SETTLE_MS, WAIT_MAX_SECONDS } from "../limits.ts";
-import { duration, integer } from "./arguments.ts";
+import { asAddress } from "../wire/text.ts";
+import { addresses, duration, integer } from "./arguments.ts";
 import { atHome, fetchFirst, type Visit } from "./home.ts";
 import { wordsOf } from "./input.ts";
 import { saveMessage, showMessages, wholeOf } from "./message-text.ts";
@@ -18,7 +19,7 @@ export function addMessages(program: Command): void {
   program
     .command("send")
     .description("send a message, end-to-end encrypted")
-    .argument("<to>", "a name or a DID")
+    .argument("<to>", "a name or a DID", asAddress)
     .argument("<message...>", "the words; - reads them from standard input")
     .addOption(
       new Option("--receipt <s>", "wait so long for the word that it arrived, from a peer that gives it").argParser(
@@ -30,7 +31,7 @@ export function addMessages(program: Command): void {
     .command("sent")
     .description("show the messages that were sent last, and how they stand")
     .option("--limit <n>", "show at most so many", integer(1, INBOX_PAGE_MAX), 20)
-    .option("--to <peer>", "only those to one peer, by name or DID")
+    .option("--to <peer>", "only those to one peer, by name or DID", asAddress)
     .addHelpText(
       "after",
       `
@@ -45,14 +46,14 @@ undeliverable: it will not arrive. A peer that knows no receipts says neither de
     .option("--all", "read ones too")
     .option("--mark-read", "mark the ones shown as read")
     .option("--limit <n>", "show at most so many", integer(1, INBOX_PAGE_MAX), 50)
-    .option("--from <peer>", "only those of one peer, by name or DID")
+    .option("--from <peer>", "only those of one peer, by name or DID", asAddress)
     .option("--id <id>", "only the message of that id, all of it, read before or not")
     .option("--save <file>", "with --id: write what it says, or the bytes that it carries, to a new file")
     .action(action(inbox));
   program
     .command("await")
     .description("wait until each of these peers has sent something, and show it")
-    .argument("<sender...>", "names or DIDs")
+    .argument("<sender...>", "names or DIDs", addresses)
     .addOption(
       new Option("--timeout <s>", `how long, in seconds or as 2m, at most ${WAIT_MAX_SECONDS} s`)
         .argParser(duration({ unit: "s", max: `${WAIT_MAX_SECONDS}s`, zero: true }))

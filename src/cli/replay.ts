@@ -1,4 +1,3 @@
-import { writeFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
 import { MeshError } from "../errors.ts";
@@ -7,6 +6,7 @@ import type { Moment, Point, Replay } from "../inspect/moments.ts";
 import type { FileSource, Source } from "../inspect/source.ts";
 import { moment } from "./arguments.ts";
 import { openHome } from "./home.ts";
+import { writeNewFile } from "./new-file.ts";
 import { age, block, count, facts, line, time } from "./output.ts";
 import { action, type Io, packageVersion } from "./program.ts";
 
@@ -57,11 +57,7 @@ async function exportHistory(io: Io, wanted: string, { out, withBodies }: Export
   const events = await exportStream(source, stream, wordsOf).finally(() => mesh?.close());
   const path = resolve(out ?? `${stream.replaceAll(/[^A-Za-z0-9]+/g, "-")}.history.jsonl`);
   const text = formatRecording({ program: packageVersion(), events });
-  await writeFile(path, text, { flag: "wx", mode: 0o600 }).catch((cause: NodeJS.ErrnoException) => {
-    const why =
-      cause.code === "EEXIST" ? "is there already; name another with --out" : `cannot be written (${cause.code})`;
-    throw new MeshError("input_invalid", `${path} ${why}.`, { cause });
-  });
+  await writeNewFile(path, text, "--out");
   const shown = `${count(events.length, "event")} of ${line(stream)}, ${withBodies ? "with what was said in clear" : "as viewers are shown them"}. Look: kars-mesh replay ${line(path)}`;
   io.result({ stream, path, events: events.length, bytes: Buffer.byteLength(text) }, `${line(path)}\n${shown}`);
 }
@@ -132,7 +128,10 @@ async function replay(io: Io, what: string | undefined, wanted: string | undefin
 export async function streamOf(source: Source, text: string | undefined): Promise<string> {
   const { streamsOf } = await import("../inspect/history.ts");
   const names = (await streamsOf(source.commits())).map(({ stream }) => stream);
-  const wanted = (text ?? "").replace(/…$/, "");
+  // A DID, or the beginning of one, as a person may write it: see `asAddress`.
+  const wanted = (text ?? "")
+    .replace(/…$/, "")
+    .replace(/did:(?:agent)?mesh:[0-9a-f]*/i, (did) => did.toLowerCase().replace("agentmesh", "mesh"));
   if (names.includes(wanted)) return wanted;
   const [found, ...others] = names.filter(
     (name) => name.startsWith(wanted) || name.replace("did:mesh:", "").startsWith(wanted),

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import type { Verification } from "../actors/verification.ts";
 import { MeshError } from "../errors.ts";
+import { asAddress } from "../wire/text.ts";
 import { confirmed, someoneIsThere } from "./ask.ts";
 import { atHome } from "./home.ts";
 import { age, line } from "./output.ts";
@@ -10,7 +11,7 @@ export function addVerify(program: Command): void {
   program
     .command("verify")
     .description("compare safety numbers with a peer, and record that they are the same")
-    .argument("<peer>", "a name or a DID")
+    .argument("<peer>", "a name or a DID", asAddress)
     .option("--number <digits>", "what the other side shows: recorded as verified if it is the same")
     .option("-y, --yes", "record it without asking: you have compared them")
     .option("--undo", "withdraw what was recorded")

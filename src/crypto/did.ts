@@ -11,8 +11,6 @@ import { KEY_BYTES, sha256 } from "./suite.ts";
 /** The one form on the wire: 41 characters. */
 export const DID_PATTERN = /^did:mesh:[0-9a-f]{32}$/;
 
-const TYPED_PATTERN = /^did:(?:mesh|agentmesh):([0-9a-f]{32})$/;
-
 /** Whether a text is a DID in the form of the wire. */
 export function isDid(text: string): boolean {
   return DID_PATTERN.test(text);
@@ -26,16 +24,6 @@ export function isDid(text: string): boolean {
 export function didOf(publicKey: Uint8Array): string {
   if (publicKey.length !== KEY_BYTES) throw new CryptoError("key_invalid", "an Ed25519 public key has 32 bytes");
   return `did:mesh:${hex.encode(sha256(publicKey).subarray(0, 16))}`;
-}
-
-/**
- * Reads an address that a person typed: `did:mesh:` or its alias `did:agentmesh:`, in either case, blanks around it.
- *
- * @returns the form of the wire, or undefined when it is no DID
- */
-export function normalizeDid(text: string): string | undefined {
-  const id = TYPED_PATTERN.exec(text.trim().toLowerCase())?.[1];
-  return id === undefined ? undefined : `did:mesh:${id}`;
 }
 
 const AMID_BYTES = 20;

@@ -1,7 +1,7 @@
 /** The protocol's own parts under the protocol's own names: suite, identity, prekeys, X3DH, the Double Ratchet. */
 export { type PreKeyBundle, verifyBundle } from "./bundle.ts";
 export { base64, base64url, concat, type Encoding, equalBytes, hex, utf8 } from "./bytes.ts";
-export { amidOf, DID_PATTERN, didOf, didOfAmid, isDid, normalizeDid } from "./did.ts";
+export { amidOf, DID_PATTERN, didOf, didOfAmid, isDid } from "./did.ts";
 export { CryptoError, type CryptoErrorCode } from "./errors.ts";
 export { dhPublicOf, type Identity, identityFromSeed, sign, verify } from "./identity.ts";
 export {

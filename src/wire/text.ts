@@ -6,6 +6,18 @@ import { CAPABILITIES_MAX, CAPABILITY_LENGTH_MAX, NAME_LENGTH_MAX } from "../lim
 /** `did:mesh:` and 32 lower-case hex digits. */
 export const Did = z.string().regex(/^did:mesh:[0-9a-f]{32}$/, "not a DID of the form did:mesh:<32 hex digits>");
 
+const TYPED_DID = /^did:(?:agent)?mesh:([0-9a-f]{32})$/;
+
+/**
+ * The one form of an address that a person or a model typed. A DID may be written as `did:agentmesh:…`, its name in the written
+ * specification, in capitals and with blanks around it: it is given in the form of the wire. A name loses blanks around it.
+ */
+export function asAddress(typed: string): string {
+  const text = typed.trim();
+  const [, id] = TYPED_DID.exec(text.toLowerCase()) ?? [];
+  return id === undefined ? text : `did:mesh:${id}`;
+}
+
 /** Standard base64 with padding, of at most `bytes` bytes. Its canonical form is checked where it is decoded. */
 export const base64Text = (bytes: number) =>
   z

@@ -17,7 +17,7 @@ import {
   WAIT_MAX_SECONDS,
 } from "../limits.ts";
 import { safeParse } from "../parse.ts";
-import { Id, Name } from "./text.ts";
+import { asAddress, Id, Name } from "./text.ts";
 
 // What the tools take. A language model writes it: names and forms that mean the same are taken for the same, and what
 // is wrong is said so that the next try is right.
@@ -116,10 +116,13 @@ function asList(value: unknown): unknown {
   return [value];
 }
 
+const typedAddress = (value: unknown) => (typeof value === "string" ? asAddress(value) : value);
+
 /** Neither names nor DIDs contain a comma. */
 const asSenders = (value: unknown) => {
   const list = asList(value);
-  return Array.isArray(list) ? list.flatMap((each) => (typeof each === "string" ? each.split(",") : [each])) : list;
+  if (!Array.isArray(list)) return list;
+  return list.flatMap((each) => (typeof each === "string" ? each.split(",") : [each])).map(typedAddress);
 };
 
 const words = (max: number) =>
@@ -131,6 +134,9 @@ const words = (max: number) =>
       .refine((text) => text.trim() !== "", "must not be blank"),
   );
 const label = (max: number) => z.preprocess(asText, z.string().trim().min(1).max(max));
+const Address = z.string().trim().min(1).max(PEER_LENGTH_MAX);
+/** A name or a DID. */
+const address = () => z.preprocess((value) => typedAddress(asText(value)), Address);
 const flag = () => z.preprocess(asFlag, z.boolean());
 const seconds = () => z.preprocess(asNumber, z.number().min(0).max(WAIT_MAX_SECONDS));
 
@@ -231,7 +237,7 @@ export const OffloadCancelParameters = parameters({
 });
 
 export const MeshSendParameters = parameters({
-  to: label(PEER_LENGTH_MAX).describe("The name or DID (did:mesh:…) of the agent that is to get the message."),
+  to: address().describe("The name or DID (did:mesh:…) of the agent that is to get the message."),
   message: words(MESSAGE_SIZE_MAX).describe(`The text of the message, at most ${MESSAGE_SIZE_MAX} bytes.`),
 });
 
@@ -241,7 +247,7 @@ export const MeshInboxParameters = parameters({
     .default(50)
     .describe(`How many messages to show: 1 to ${INBOX_PAGE_MAX}.`),
   all: flag().default(false).describe("true: also messages that were read before, after the unread ones."),
-  from: label(PEER_LENGTH_MAX).optional().describe("The name or DID of one sender: only its messages."),
+  from: address().optional().describe("The name or DID of one sender: only its messages."),
   mark_read: flag().default(true).describe("false: leave the messages unread."),
   id: z.preprocess(asText, Id).optional().describe("The id of one message: only that one, read before or not."),
   offset: z
@@ -252,7 +258,7 @@ export const MeshInboxParameters = parameters({
 
 export const MeshAwaitParameters = parameters({
   from: z
-    .preprocess(asSenders, z.array(z.string().trim().min(1).max(PEER_LENGTH_MAX)).min(1).max(AWAIT_SENDERS_MAX))
+    .preprocess(asSenders, z.array(Address).min(1).max(AWAIT_SENDERS_MAX))
     .describe(
       `A list of the names or DIDs of 1 to ${AWAIT_SENDERS_MAX} agents; the wait ends when each of them has written.`,
     ),

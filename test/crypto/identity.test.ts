@@ -9,7 +9,6 @@ import {
   hex,
   identityFromSeed,
   isDid,
-  normalizeDid,
   sign,
   utf8,
   verify,
@@ -121,18 +120,4 @@ describe("DID", () => {
   ])("isDid refuses %j: the wire has one form", (text) => {
     expect(isDid(text)).toBe(false);
   });
-
-  test.each([`did:mesh:${id}`, `did:agentmesh:${id}`, `  did:mesh:${id}\n`, `DID:AgentMesh:${id.toUpperCase()}`])(
-    "normalizeDid reads %j as a person meant it",
-    (text) => {
-      expect(normalizeDid(text)).toBe(`did:mesh:${id}`);
-    },
-  );
-
-  test.each(["", "alice", id, `did:web:${id}`, `did:mesh:${id}0`, `did:mesh:${id.slice(1)}`, `did:mesh: ${id}`])(
-    "normalizeDid gives nothing for %j",
-    (text) => {
-      expect(normalizeDid(text)).toBeUndefined();
-    },
-  );
 });

@@ -9,13 +9,13 @@ import {
   encodeHeader,
   hex,
   isDid,
-  normalizeDid,
   type PreKeyBundle,
   parseRatchet,
   serializeRatchet,
   utf8,
   verifyBundle,
 } from "../../src/crypto/index.ts";
+import { asAddress } from "../../src/wire/text.ts";
 import { bob, bobBundle, newAlice, newBob, attempt as open, receive, send, snapshot } from "../crypto/world.ts";
 import { assertEqual, json } from "./check.ts";
 import { attempt, type Outcome, type Target } from "./fuzz.ts";
@@ -124,10 +124,9 @@ export const cryptoTargets: readonly Target[] = [
     kind: "text",
     samples: [bob.did, bob.did.replace("mesh", "agentmesh").toUpperCase()],
     take(text) {
-      const did = normalizeDid(text);
-      if (did === undefined) return "refused";
-      if (!isDid(did)) throw new Error("no DID");
-      return "taken";
+      const address = asAddress(text);
+      if (asAddress(address) !== address) throw new Error("an address that is read otherwise the second time");
+      return isDid(address) ? "taken" : "refused";
     },
   },
   ...encodings.map(

@@ -6,7 +6,7 @@ import { realNetwork } from "../../src/actors/network.ts";
 import { realPorts } from "../../src/actors/ports.ts";
 import { call, openNode } from "../actors/world.ts";
 import { fileTransfer, sayRaw } from "../legacy/agents.ts";
-import { openPluginAt, startCluster, temporaryFolder } from "./world.ts";
+import { openPluginAt, pairTwo, startCluster, temporaryFolder } from "./world.ts";
 
 /** A plugin, and an agent that says whatever it likes to it. */
 async function openPair() {
@@ -81,4 +81,27 @@ it("an id that a peer chose cannot leave the command that names it", async () =>
   expect((await alice.call("mesh_inbox", { mark_read: false })).text).toContain(
     "openclaw mesh inbox --id '`$(reboot)`'\\'';x' --save <file>",
   );
+});
+
+it("a DID is taken as people and models write it, and given in one form", async () => {
+  const { alice, bob, bobDid, aliceDid } = await pairTwo();
+  const alias = bobDid.replace("did:mesh:", "did:agentmesh:");
+  const said: string[] = [];
+  const tell = async (name: string, params: object) => {
+    const { text, details } = await alice.call(name, params);
+    said.push(text, JSON.stringify(details));
+    return details;
+  };
+  expect(await tell("mesh_send", { to: alias, message: "hello" })).toMatchObject({ to: bobDid });
+  expect(await tell("mesh_send", { to: ` ${bobDid.toUpperCase()}`, message: "hello" })).toMatchObject({ to: bobDid });
+  await bob.call("mesh_send", { to: aliceDid.replace("mesh", "agentmesh"), message: "hello back" });
+  expect(await tell("mesh_await", { from: [alias], timeout_seconds: 20 })).toMatchObject({ outcome: "received" });
+  expect(await tell("mesh_await", { from: alias, timeout_seconds: 0 })).toMatchObject({ missing: [bobDid] });
+  expect((await tell("mesh_inbox", { from: alias, all: true })).messages).toMatchObject([{ body: "hello back" }]);
+  for (const command of ["verify", "accept", "decline"]) {
+    const { text, isError } = await alice.type(`${command} ${alias}`);
+    expect({ text, isError }).toMatchObject({ text: expect.stringContaining(bobDid) });
+    said.push(text ?? "");
+  }
+  expect(said.join("\n")).not.toMatch(/agentmesh|DID:MESH|AgentMesh/);
 });
