@@ -65,8 +65,10 @@ export const NAME_LENGTH_MAX = 64;
 export const PEER_LENGTH_MAX = 200;
 /** A safety number as a person types it, 60 digits with what stands between them: a longer one is refused with `input_invalid`. */
 export const SAFETY_NUMBER_LENGTH_MAX = 200;
-/** A pairing token as a person pastes it, with the white space that came along: a longer one is refused with `input_invalid`. */
-export const TOKEN_LENGTH_MAX = 4000;
+/** A pairing token, whose body names addresses and a secret of its operator's choosing: a longer one is refused as no token. */
+export const TOKEN_LENGTH_MAX = 16_384;
+/** The same as a person pastes it, with the white space and the line breaks that came along: more is refused with `input_invalid`. */
+export const TOKEN_PASTED_LENGTH_MAX = 4 * TOKEN_LENGTH_MAX;
 /** Capabilities of one agent, all of which the registry indexes: a registration with more is refused. */
 export const CAPABILITIES_MAX = 32;
 /** One capability, a word to look for: a registration with a longer one is refused. */

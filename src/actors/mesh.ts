@@ -6,6 +6,7 @@ import { type OperationTable, type ParamsOf, type ResultOf, runOperation } from 
 import { type Operations, operations } from "./operations.ts";
 import { claimOwnership, type Ownership, serve } from "./owner.ts";
 import { placeOfOwner } from "./owner-socket.ts";
+import { environmentRelayToken } from "./relay-token.ts";
 
 // One owner, many callers: the first process owns the state directory's node, any other sends its calls to it. To the caller
 // both look the same.
@@ -96,9 +97,10 @@ export async function ownOrAttach<T extends OperationTable>(
 
 /**
  * Opens a state directory: owns its node, or reaches the one that another process owns.
- * @throws MeshError `store_*`; `store_locked` when the owner does not answer
+ * @throws MeshError `store_*`; `store_locked` when the owner does not answer; `input_invalid` when no relay would take the access
+ * token of the environment
  */
-export function openMesh(options: NodeOptions, waitMs?: number): Promise<Mesh> {
-  const { relayToken = process.env.KARS_MESH_RELAY_TOKEN } = options;
+export async function openMesh(options: NodeOptions, waitMs?: number): Promise<Mesh> {
+  const { relayToken = environmentRelayToken() } = options;
   return ownOrAttach(options.home, (ownership) => own({ ...options, relayToken }, ownership), waitMs);
 }

@@ -9,7 +9,7 @@ import {
   PATH_LENGTH_MAX,
   SETTLE_MS,
   TASK_SIZE_MAX,
-  TOKEN_LENGTH_MAX,
+  TOKEN_PASTED_LENGTH_MAX,
 } from "../limits.ts";
 import { Origin } from "../machines/notice/events.ts";
 import type { PairingContext } from "../machines/pairing/events.ts";
@@ -83,7 +83,7 @@ export const operations = {
   }),
 
   pair: operation(
-    z.object({ token: z.string().min(1).max(TOKEN_LENGTH_MAX), name: Name.optional() }),
+    z.object({ token: z.string().min(1).max(TOKEN_PASTED_LENGTH_MAX), name: Name.optional() }),
     async ({ token, name }, { node, signal }) => {
       const {
         did,

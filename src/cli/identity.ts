@@ -1,7 +1,8 @@
 import type { Command } from "commander";
 import { forgettingText } from "../actors/registry-forgot.ts";
-import { SETTLE_BRIEFLY_MS } from "../limits.ts";
+import { SETTLE_BRIEFLY_MS, TOKEN_PASTED_LENGTH_MAX } from "../limits.ts";
 import { atHome, fetchFirst } from "./home.ts";
+import { wordsOf } from "./input.ts";
 import { age, count, facts, line, table } from "./output.ts";
 import { action, type Io } from "./program.ts";
 
@@ -12,7 +13,7 @@ export function addIdentity(program: Command, pairAs?: string): void {
   program
     .command("pair")
     .description("join a cluster with a token from its operator")
-    .argument("<token>", "kars-pair-…, or azcp_1_… of a deployed cluster")
+    .argument("<token...>", "kars-pair-…, or azcp_1_… of a deployed cluster; - reads it from standard input")
     .option("--name <name>", "the name to be found under (default: the one of the grant)", pairAs)
     .action(action(pair));
   program.command("whoami").description("show this laptop's identity and clusters").action(action(whoami));
@@ -35,7 +36,9 @@ export function addDiscovery(program: Command): void {
 const PLAINTEXT =
   "This cluster's controller speaks plaintext: it, its relay, and with ws:// anyone on the way read the task and the file names of each offload, and could answer in its name. Messages, files and results are sealed.";
 
-async function pair(io: Io, token: string, { name }: { name?: string }): Promise<void> {
+async function pair(io: Io, typed: string[], { name }: { name?: string }): Promise<void> {
+  // Where it was broken into lines, the shell makes several words of it.
+  const token = await wordsOf(typed, TOKEN_PASTED_LENGTH_MAX, "token");
   await atHome(io, async ({ mesh, signal, settle, offline }) => {
     const paired = await mesh.call("pair", { token, ...(name === undefined ? {} : { name }) }, { signal });
     await settle();

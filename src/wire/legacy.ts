@@ -6,7 +6,7 @@ import { FRAME_SIZE_MAX, NAME_LENGTH_MAX, SLOTS_MAX, TOKEN_LENGTH_MAX } from "..
 import { safeParse } from "../parse.ts";
 import { Envelope, Version } from "./frame.ts";
 import { OffloadError, OffloadStatus } from "./payload.ts";
-import { base64Text, Capabilities, Did, Id, Timestamp, withoutNulls } from "./text.ts";
+import { base64Text, Capabilities, compactToken, Did, Id, Timestamp, withoutNulls } from "./text.ts";
 
 // What deployed kars clusters speak instead of `POST /v1/pair`: a token that names relay, registry and controller, and JSON
 // words that cross the relay between the laptop and the controller in plaintext.
@@ -23,7 +23,10 @@ const TokenBody = z.object({
   controller_amid: z.union([Did, Amid], "controller_amid is neither an AMID nor a DID"),
   relay_url: z.url({ protocol: /^wss?$/, error: "relay_url is not a ws:// or wss:// address" }).max(500),
   registry_url: z.url({ protocol: /^https?$/, error: "registry_url is not an http:// or https:// address" }).max(500),
-  secret: z.string("secret is missing").regex(/^[\x21-\x7e]{8,512}$/, "secret is not 8 to 512 printable characters"),
+  secret: z
+    .string("secret is missing")
+    .regex(/^[\x21-\x7e]{8,}$/, "secret is not at least 8 printable characters")
+    .max(TOKEN_LENGTH_MAX),
 });
 
 export interface LegacyToken {
@@ -44,10 +47,8 @@ const decodeEither = (text: string) =>
       .replaceAll("/", "_"),
   );
 
-const compactOf = (text: string) => text.replaceAll(/\s/g, "");
-
 /** Whether a text that a person pasted is meant as a token of a deployed cluster. */
-export const isLegacyToken = (text: string): boolean => compactOf(text).startsWith(PREFIX);
+export const isLegacyToken = (text: string): boolean => compactToken(text).startsWith(PREFIX);
 
 /** `azcp_1_` ‖ base64url(JSON). */
 export const encodeLegacyToken = (body: z.input<typeof TokenBody>): string =>
@@ -56,8 +57,9 @@ export const encodeLegacyToken = (body: z.input<typeof TokenBody>): string =>
 /** Reads a token as a person pasted it (white space is forgiven). @throws MeshError `token_invalid`, which says what is wrong */
 export function decodeLegacyToken(text: string): LegacyToken {
   const refuse = (what: string) => new MeshError("token_invalid", `In this token ${what}.`);
-  const compact = compactOf(text);
-  if (compact.length > TOKEN_LENGTH_MAX) throw refuse(`are more than ${TOKEN_LENGTH_MAX} characters`);
+  const compact = compactToken(text);
+  if (compact.length > TOKEN_LENGTH_MAX)
+    throw refuse(`there are ${compact.length} characters, and a token has at most ${TOKEN_LENGTH_MAX}`);
   let json: unknown;
   try {
     json = JSON.parse(utf8.decode(decodeEither(compact.slice(PREFIX.length))));

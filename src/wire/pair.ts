@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { ERROR_CODES, MeshError } from "../errors.ts";
-import { base64urlExact, Capabilities, Did, Name, Timestamp } from "./text.ts";
+import { TOKEN_LENGTH_MAX } from "../limits.ts";
+import { base64urlExact, Capabilities, compactToken, Did, Name, Timestamp } from "./text.ts";
 
 // Pairing: the token that an operator hands over, and `POST /v1/pair` that consumes it.
 
@@ -30,8 +31,13 @@ export function encodeToken(token: PairToken): string {
 
 /** Reads a token as a person pasted it (white space is forgiven). @throws MeshError `token_mangled` */
 export function decodeToken(text: string): PairToken {
-  const compact = text.replaceAll(/\s/g, "");
-  if (!compact.startsWith(PREFIX) || compact.length > 2000) throw new MeshError("token_mangled");
+  const compact = compactToken(text);
+  if (!compact.startsWith(PREFIX)) throw new MeshError("token_mangled");
+  if (compact.length > TOKEN_LENGTH_MAX)
+    throw new MeshError(
+      "token_mangled",
+      `It has ${compact.length} characters, and a token has at most ${TOKEN_LENGTH_MAX}.`,
+    );
   try {
     const json: unknown = JSON.parse(atob(compact.slice(PREFIX.length).replaceAll("-", "+").replaceAll("_", "/")));
     const body = TokenBody.parse(json);

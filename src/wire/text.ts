@@ -18,6 +18,9 @@ export function asAddress(typed: string): string {
   return id === undefined ? text : `did:mesh:${id}`;
 }
 
+/** A token that a person pasted, without what chats and mails put between its characters: white space, and what cannot be seen. */
+export const compactToken = (pasted: string): string => pasted.replaceAll(/[\s\u00ad\u200b-\u200d\u2060\ufeff]/g, "");
+
 /** Standard base64 with padding, of at most `bytes` bytes. Its canonical form is checked where it is decoded. */
 export const base64Text = (bytes: number) =>
   z

@@ -13,7 +13,7 @@ import {
   PATH_LENGTH_MAX,
   PEER_LENGTH_MAX,
   TASK_SIZE_MAX,
-  TOKEN_LENGTH_MAX,
+  TOKEN_PASTED_LENGTH_MAX,
   WAIT_MAX_SECONDS,
 } from "../limits.ts";
 import { safeParse } from "../parse.ts";
@@ -184,7 +184,7 @@ function parameters<S extends Readonly<Record<string, z.ZodType>>>(shape: S): To
 }
 
 export const MeshPairParameters = parameters({
-  token: words(TOKEN_LENGTH_MAX).describe(
+  token: words(TOKEN_PASTED_LENGTH_MAX).describe(
     "The pairing token from the cluster's operator, copied whole; it starts with kars-pair- or azcp_1_.",
   ),
   name: z

@@ -9,6 +9,7 @@ import { LOCK_FILE, lockHome, type Ownership } from "../../actors/owner.ts";
 import { placeOfOwner } from "../../actors/owner-socket.ts";
 import type { Places } from "../../actors/places.ts";
 import { forgettingText } from "../../actors/registry-forgot.ts";
+import { environmentRelayToken } from "../../actors/relay-token.ts";
 import type { Unlock } from "../../actors/unlock.ts";
 import { asMeshError } from "../../errors.ts";
 import { PRESENCE_EVERY_MS } from "../../machines/presence/limits.ts";
@@ -40,9 +41,17 @@ export interface DoctorOptions extends Reach {
 /** Everything that can be found out. It never fails: what cannot be looked at is one of the problems. */
 export async function examine(options: DoctorOptions): Promise<DoctorReport> {
   const checks = [await look("node", () => nodeVersion())];
+  const token = await look("relay_token", () => relayTokenFinding());
+  // Most relays ask for none.
+  if (token.message !== "") checks.push(token);
   if (await isAbsent(options.home)) checks.push(await look("home", () => absence(options.home)));
   else checks.push(...(await examineHome(options)));
   return { checks, ok: checks.every(({ status }) => status !== "problem") };
+}
+
+function relayTokenFinding(): Finding {
+  const token = environmentRelayToken();
+  return ok(token === undefined ? "" : `KARS_MESH_RELAY_TOKEN has ${token.length} characters, which a relay takes.`);
 }
 
 /** Nothing lies there but what everyone leaves who looks for a home. */
