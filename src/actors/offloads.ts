@@ -193,7 +193,8 @@ export class Offloads {
         total_bytes: files.reduce((sum, { size }) => sum + size, 0),
         // A deployed cluster has one limit for all, which is kept already.
         ...(plain ? {} : { largest_bytes: Math.max(0, ...files.map(({ size }) => size)) }),
-        preferences: { timeout_minutes: timeoutMinutes },
+        // A deployed controller ignores a request whose minutes are not whole.
+        preferences: { timeout_minutes: plain ? Math.ceil(timeoutMinutes) : timeoutMinutes },
         ...(Object.keys(target).length > 0 && { target: { ...target } }),
         timestamp: isoNow(this.#core),
       },

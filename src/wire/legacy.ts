@@ -158,7 +158,10 @@ const PairGranted = z.object({
 const PairRefused = z.object({
   type: z.literal("pair_response"),
   success: z.literal(false),
-  error: z.string().max(4000).default(""),
+  error: z
+    .string()
+    .default("")
+    .transform((text) => text.slice(0, 4000)),
 });
 
 /** All that is taken from a controller in plaintext. What is ours alone (DIDs of sandboxes, error codes) is not among it. */

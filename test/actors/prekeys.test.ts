@@ -3,7 +3,7 @@ import { expect, it } from "vitest";
 import { Keyring } from "../../src/actors/keyring.ts";
 import { realNetwork } from "../../src/actors/network.ts";
 import type { MeshNode } from "../../src/actors/node.ts";
-import { type Ports, realPorts } from "../../src/actors/ports.ts";
+import { realPorts } from "../../src/actors/ports.ts";
 import { freshIds, preKeysContext, preKeysOf } from "../../src/actors/prekeys.ts";
 import {
   ONE_TIME_PREKEYS,
@@ -13,22 +13,24 @@ import {
   SIGNED_PREKEY_MS,
 } from "../../src/limits.ts";
 import type { SessionContext } from "../../src/machines/session/events.ts";
+import { ReferenceClient } from "../reference/client.ts";
 import { CalendarClock } from "./systems.ts";
-import { call, openWorld, plain } from "./world.ts";
+import { call, openWorld } from "./world.ts";
 
 /** Nodes and a relay with its registry, on one clock that the test moves. */
 async function openAges() {
   const clock = new CalendarClock(Date.parse("2026-03-01T12:00:00.000Z"));
   const world = await openWorld({ now: () => clock.now(), every: () => () => undefined });
-  const open = async (name: string, as: (ports: Ports) => Ports = (ports) => ports) => {
+  const open = async (name: string) => {
     // Connects of one identity have different times.
     clock.pass(1);
-    const node = await world.open(name, as({ ...realPorts(realNetwork), clock }));
+    const node = await world.open(name, { ...realPorts(realNetwork), clock });
     // What is overdue is due now.
     clock.pass(1);
     return node;
   };
-  return { clock, open };
+  const openPlain = () => ReferenceClient.open(world.places, { clock });
+  return { clock, open, openPlain };
 }
 
 const didOf = (node: MeshNode) => node.core.keyring.identity.did;
@@ -52,8 +54,9 @@ function published(
     look();
   });
 }
-const hears = async (node: MeshNode, from: MeshNode) => {
-  const { messages } = await call(node, "await", { from: [didOf(from)], timeout_ms: 10_000 });
+const hears = async (node: MeshNode, from: MeshNode | ReferenceClient) => {
+  const did = from instanceof ReferenceClient ? from.did : didOf(from);
+  const { messages } = await call(node, "await", { from: [did], timeout_ms: 10_000 });
   return messages.map(({ body }) => body);
 };
 
@@ -83,14 +86,13 @@ it("a signed prekey is replaced when it is old, and a knock that was under way s
 });
 
 it("a knock of a plain client opens its session also when the prekey was replaced while it was under way", async () => {
-  const { clock, open } = await openAges();
-  const alice = await open("alice", plain);
+  const { clock, open, openPlain } = await openAges();
+  const alice = await openPlain();
   const bob = await open("bob");
   await published(bob, ({ signed }) => signed === 1);
   bob.core.link.pause();
   clock.pass(SIGNED_PREKEY_MS - 60_000);
-  await call(alice, "send", { to: didOf(bob), message: "sealed with the old one" });
-  await call(alice, "settle", { wait_ms: 10_000 });
+  await alice.say(didOf(bob), "sealed with the old one");
   clock.pass(60_000);
   await published(bob, ({ signed }) => signed === 2);
   bob.core.link.proceed();
@@ -151,10 +153,10 @@ it("an id is used as soon as its key is decided on, before that is on disk", asy
 });
 
 it("a knock of a plain client that is given again under another id opens no second session", async () => {
-  const { open } = await openAges();
-  const [alice, bob] = [await open("alice", plain), await open("bob")];
-  for (let n = 0; n < ONE_TIME_PREKEYS; n++) await alice.core.registry().bundle(didOf(bob));
-  await call(alice, "send", { to: didOf(bob), message: "once" });
+  const { open, openPlain } = await openAges();
+  const [alice, bob] = [await openPlain(), await open("bob")];
+  for (let n = 0; n < ONE_TIME_PREKEYS; n++) await bob.core.registry().bundle(didOf(bob));
+  await alice.say(didOf(bob), "once");
   expect(await hears(bob, alice)).toEqual(["once"]);
   const sessions = (): SessionContext[] =>
     [...bob.core.system.streams("session")].map(([, { snapshot }]) => snapshot.context);
@@ -164,7 +166,7 @@ it("a knock of a plain client that is given again under another id opens no seco
   await bob.knocks.take({
     v: 1,
     type: "knock",
-    from: didOf(alice),
+    from: alice.did,
     to: didOf(bob),
     id: `${knock}-again`,
     establishment: { ik, ek },

@@ -1,9 +1,8 @@
 /** Receipts: who sent a message learns what became of it, where the peer says so. */
 import { expect, it } from "vitest";
-import { realNetwork } from "../../src/actors/network.ts";
 import type { MeshNode } from "../../src/actors/node.ts";
-import { realPorts } from "../../src/actors/ports.ts";
-import { call, openWorld, plain } from "./world.ts";
+import { ReferenceClient } from "../reference/client.ts";
+import { call, openWorld } from "./world.ts";
 
 const PATIENCE_MS = 20_000;
 const didOf = ({ core }: MeshNode) => core.keyring.identity.did;
@@ -47,13 +46,16 @@ it("what is owed when a process ends is told by the next", async () => {
   expect(await comesTo(alice, bob, id, "read")).toBe("read");
 });
 
-it("a plain client is told nothing that it does not know, and its messages stay sent", async () => {
+it("a plain client is told nothing that it does not know, and what it is sent stays sent", async () => {
   const world = await openWorld();
-  const alice = await world.open("alice", plain(realPorts(realNetwork)));
+  const alice = await ReferenceClient.open(world.places);
   const bob = await world.open("bob");
-  const id = await send(alice, bob, "hello");
-  await call(bob, "await", { from: [didOf(alice)], timeout_ms: PATIENCE_MS });
+  await alice.say(didOf(bob), { type: "message", content: "hello" });
+  await call(bob, "await", { from: [alice.did], timeout_ms: PATIENCE_MS });
   await call(bob, "settle", {});
   expect((await call(bob, "peers", {})).peers).toMatchObject([{ extensions: [], sent: 0, queued: 0 }]);
-  expect(await comesTo(alice, bob, id, "sent")).toBe("sent");
+  const { id } = await call(bob, "send", { to: alice.did, message: "hello yourself" });
+  await alice.heard.first(() => true);
+  expect((await call(bob, "sent", { to: alice.did, id, wait_ms: PATIENCE_MS })).state).toBe("sent");
+  expect(alice.heard.all.map(({ payload }) => payload)).toEqual([{ type: "message", content: "hello yourself" }]);
 });

@@ -7,8 +7,10 @@ import { realNetwork } from "../../src/actors/network.ts";
 import type { MeshNode } from "../../src/actors/node.ts";
 import { type Ports, realPorts } from "../../src/actors/ports.ts";
 import type { Disk } from "../../src/store/disk.ts";
+import { Laptop } from "../reference/laptops.ts";
+import { openServers } from "../reference/servers.ts";
 import { FullDisk, temporaryDirectory } from "../store/disks.ts";
-import { call, filtered, openNode, openWorld, type World } from "./world.ts";
+import { call, filtered, openNode, openWorld } from "./world.ts";
 
 const BURST = 40;
 const on = (disk: Disk): Ports => ({ ...realPorts(realNetwork), disk });
@@ -40,12 +42,12 @@ async function receive(node: MeshNode, from: MeshNode, last: string | undefined)
   return bodies;
 }
 
-async function acquainted(world: World, alice: MeshNode, bob: MeshNode): Promise<void> {
+async function acquainted(alice: MeshNode, bob: MeshNode): Promise<void> {
   await call(alice, "send", { to: didOf(bob), message: "hello" });
   expect(await receive(bob, alice, "hello")).toEqual(["hello"]);
   await call(bob, "send", { to: didOf(alice), message: "hello" });
   expect(await receive(alice, bob, "hello")).toEqual(["hello"]);
-  expect(world.server.relay.connections()).toHaveLength(2);
+  expect([alice.core.link.online, bob.core.link.online]).toEqual([true, true]);
 }
 
 describe("a laptop whose disk refuses", () => {
@@ -55,7 +57,7 @@ describe("a laptop whose disk refuses", () => {
     const notes: string[] = [];
     const alice = await world.open("alice", on(full.disk), (text) => notes.push(text));
     const bob = await world.open("bob");
-    await acquainted(world, alice, bob);
+    await acquainted(alice, bob);
 
     const [sent, coming] = await Promise.all([
       burst(alice, bob, "from alice", () => {
@@ -90,22 +92,11 @@ describe("a laptop whose disk refuses", () => {
   });
 
   it("takes in their order the frames that a plain relay does not give again", async () => {
-    const world = await openWorld();
+    const servers = await openServers();
     const full = new FullDisk();
-    const given = new Set<unknown>();
-    const firstFrame = Promise.withResolvers<void>();
-    const plain = filtered((frame, direction) => {
-      if (direction === "out") return true;
-      if (frame.type === "connected" || (frame.type === "message" && given.has(frame.id))) return false;
-      if (frame.type === "message") {
-        given.add(frame.id);
-        firstFrame.resolve();
-      }
-      return true;
-    });
-    const alice = await world.open("alice", { ...plain, disk: full.disk });
-    const bob = await world.open("bob");
-    await acquainted(world, alice, bob);
+    const { node: alice } = await Laptop.open(servers, { name: "alice", ports: on(full.disk) });
+    const { node: bob } = await Laptop.open(servers, { name: "bob" });
+    await acquainted(alice, bob);
     full.syncFails = true;
     const coming = await burst(bob, alice, "from bob");
     // The first frame of them meets the disk that refuses.
@@ -131,7 +122,7 @@ describe("a laptop whose disk refuses", () => {
       name: "alice",
       capabilities: [],
     });
-    await acquainted(world, alice, bob);
+    await acquainted(alice, bob);
     const filler = join(mount, "filler");
     await writeFile(filler, new Uint8Array(8_000_000)).catch((error: unknown) =>
       expect(error).toMatchObject({ code: "ENOSPC" }),
@@ -162,7 +153,7 @@ describe("a relay whose disk refuses", () => {
       return true;
     });
     const [alice, bob] = [await world.open("alice", heard), await world.open("bob")];
-    await acquainted(world, alice, bob);
+    await acquainted(alice, bob);
     const both = await Promise.all([
       burst(alice, bob, "from alice", () => {
         full.room = 100;

@@ -8,6 +8,7 @@ import { type Network, type Ports, realPorts } from "../../src/actors/ports.ts";
 import { type ClusterServer, type ServerOptions, startServer } from "../../src/cluster/server.ts";
 import { MeshError } from "../../src/errors.ts";
 import { atTheEnd } from "../ending.ts";
+import type { Places } from "../reference/servers.ts";
 import { temporaryDirectory } from "../store/disks.ts";
 
 /** What a test of whole nodes may take. */
@@ -70,45 +71,11 @@ export const filtered = (passes: (frame: Frame, direction: "in" | "out") => bool
     },
   });
 
-/** The same ports as a plain client's: its knocks carry nothing of ours, and it announces nothing. */
-export const plain = (ports: Ports): Ports => ({
-  ...ports,
-  network: {
-    dial(url, events) {
-      const socket = ports.network.dial(url, events);
-      return {
-        send: (text) => {
-          const frame = JSON.parse(text.toString());
-          if (frame.type === "knock") {
-            const { ik, ek, otk } = frame.establishment;
-            frame.establishment = { ik, ek, otk };
-          }
-          socket.send(JSON.stringify(frame));
-        },
-        ping: () => socket.ping(),
-        get buffered() {
-          return socket.buffered;
-        },
-        close: () => socket.close(),
-      };
-    },
-    fetch: async (url, init) => {
-      if ((init?.method ?? "GET") === "GET" && /\/v1\/agents\/[^/]+$/.test(url)) {
-        const response = await ports.network.fetch(url, init);
-        // It knows of nothing that others announce either.
-        const record = (await response.json()) as object;
-        return Response.json({ ...record, metadata: {} }, { status: response.status });
-      }
-      if (!url.endsWith("/v1/agents")) return ports.network.fetch(url, init);
-      const body = JSON.parse(String(init?.body));
-      return ports.network.fetch(url, { ...init, body: JSON.stringify({ ...body, metadata: {} }) });
-    },
-  },
-});
-
 export interface World {
   readonly directory: string;
   readonly server: ClusterServer;
+  /** Where its relay and its registry are. */
+  readonly places: Places;
   /** Opens the node of that name; the first time it joins the mesh. */
   open(name: string, ports?: Ports, onNote?: (text: string) => void): Promise<MeshNode>;
   home(name: string): string;
@@ -131,6 +98,7 @@ export async function openWorld(
   return {
     directory,
     server,
+    places: { relayUrl: server.relayUrl, registryUrl: server.url },
     home,
     async open(name, ports = realPorts(realNetwork), onNote = () => undefined) {
       const node = await openNode({ home: home(name), ports, onNote });

@@ -74,8 +74,11 @@ export async function say(from: MeshNode, to: MeshNode, message: string): Promis
 }
 
 /** Waits until a message of these words has come. */
-export async function heard(at: MeshNode, from: MeshNode, words: string): Promise<void> {
-  while (!(await inbox(at)).includes(words)) await call(at, "await", { from: [didOf(from)], timeout_ms: 10_000 });
+export const heard = (at: MeshNode, from: MeshNode, words: string): Promise<void> => hears(at, didOf(from), words);
+
+/** The same, of a peer that need not be a node of ours. */
+export async function hears(at: MeshNode, from: string, words: string): Promise<void> {
+  while (!(await inbox(at)).includes(words)) await call(at, "await", { from: [from], timeout_ms: 10_000 });
 }
 
 /** All that a node has received, in order. */

@@ -78,6 +78,13 @@ describe("a sandbox that says hello", () => {
     expect(sandbox.heard.all.map(({ type }) => type)).toEqual(["file_transfer_ack"]);
   });
 
+  it("is asked for in whole minutes, since a controller ignores a request with a part of one", async () => {
+    const { controller, laptop } = await openPaired();
+    await call(laptop.node, "offload", { task: "be quick", files: [], timeout_minutes: 1.5 });
+    const request = await controller.heard.first(({ type }) => type === "offload_request");
+    expect(request).toMatchObject({ preferences: { timeout_minutes: 2 } });
+  });
+
   it("gets the files that were announced, and no task a second time", async () => {
     const world = await openPaired();
     const { laptop, servers } = world;

@@ -45,6 +45,8 @@ export interface ClientOptions {
   /** Of its identity. */
   readonly seed?: Uint8Array;
   readonly oneTimePreKeys?: number;
+  /** Whether it proves that it holds its key, where its manner does otherwise: old clients can be made to. */
+  readonly proves?: boolean;
   readonly clock?: Clock;
   /** Whether it lets a peer in that knocks; the Python client lets everyone in. */
   readonly accepts?: (peer: string) => boolean;
@@ -103,7 +105,8 @@ export class ReferenceClient {
   private constructor(places: Places, options: ClientOptions) {
     this.#places = places;
     this.#options = options;
-    this.#manner = MANNERS[options.manner ?? "typescript"];
+    const manner = MANNERS[options.manner ?? "typescript"];
+    this.#manner = { ...manner, proves: options.proves ?? manner.proves };
     this.#clock = options.clock ?? realClock;
     this.identity = identityFromSeed(options.seed ?? random(32));
     this.name = options.name ?? `client-${this.identity.did.slice(-8)}`;
@@ -124,6 +127,16 @@ export class ReferenceClient {
 
   hasSession(peer: string): boolean {
     return this.#memory.channels.has(peer);
+  }
+
+  /** How many messages of a peer wait for its knock. */
+  waiting(peer: string): number {
+    return this.#memory.early.get(peer)?.length ?? 0;
+  }
+
+  /** Resolves when all that came is dealt with. */
+  async idle(): Promise<void> {
+    await this.#turn;
   }
 
   /** Keys begin at 0 with each process. */
@@ -210,10 +223,11 @@ export class ReferenceClient {
   async #register(): Promise<void> {
     const public_key = base64url.encode(this.identity.publicKey);
     const proof_timestamp = this.#iso();
+    const proof = base64url.encode(sign(this.identity, utf8.encode(public_key + proof_timestamp)));
     const body = {
-      public_key,
-      proof: base64url.encode(sign(this.identity, utf8.encode(public_key + proof_timestamp))),
-      proof_timestamp,
+      ...(this.#manner.proves
+        ? { public_key, proof, proof_timestamp }
+        : { did: this.did, public_key: base64url.encode(this.identity.dhPublic) }),
       capabilities: [this.name, ...(this.#options.capabilities ?? [])],
       metadata: this.#manner.metadata(this.name),
     };
@@ -266,14 +280,12 @@ export class ReferenceClient {
     socket.on("open", () => {
       this.#attempts = 0;
       const timestamp = this.#iso();
-      this.#write(socket, {
-        v: 1,
-        type: "connect",
-        from: this.did,
+      const proof = {
         public_key: base64.encode(this.identity.publicKey),
         timestamp,
         signature: base64.encode(sign(this.identity, utf8.encode(timestamp))),
-      });
+      };
+      this.#write(socket, { v: 1, type: "connect", from: this.did, ...(this.#manner.proves ? proof : {}) });
       if (this.#manner.asksForPending) this.#write(socket, { v: 1, type: "fetch_pending", from: this.did });
       this.#beat(socket);
     });
@@ -316,9 +328,21 @@ export class ReferenceClient {
 
   // What it says
 
+  /** Lets go of a session, as its application can have it do. */
+  closeSession(peer: string): void {
+    this.#memory.channels.delete(peer);
+  }
+
+  /** Sends a frame as it stands, as nobody's client does. */
+  forge(frame: Frame): void {
+    this.#send(frame);
+  }
+
   /** Says something, after a knock where there is no session. @returns the id of the message's frame */
   async say(to: string, value: unknown, id: string = randomUUID()): Promise<string> {
-    const channel = this.#memory.channels.get(to) ?? (await this.#knock(to));
+    if (!this.#memory.channels.has(to)) await this.knock(to);
+    const channel = this.#memory.channels.get(to);
+    if (!channel) throw new Error(`No encrypted session with ${to}`);
     const { header, ciphertext } = channel.send(this.#manner.encode(value));
     this.#send({
       v: 1,
@@ -333,8 +357,8 @@ export class ReferenceClient {
     return id;
   }
 
-  /** It speaks without waiting for an answer to its knock. */
-  async #knock(to: string): Promise<Channel> {
+  /** Opens a session, in which it may speak at once. @returns the id of the knock's frame */
+  async knock(to: string): Promise<string> {
     const { status, json } = await this.#ask("GET", `/v1/agents/${this.#manner.inPath(to)}/prekeys`);
     if (status !== 200) throw new Error(`no prekey bundle for ${to}: ${status} ${json}`);
     const answer = PreKeysResponse.parse(JSON.parse(json));
@@ -354,14 +378,16 @@ export class ReferenceClient {
         ...(oneTime && { oneTimePreKey: { keyId: oneTime.key_id, publicKey: base64url.decode(oneTime.public_key) } }),
       },
       ephemeral: x25519KeyPair(random(32)),
+      kdf: this.#manner.kdf,
     });
     const channel = Channel.initiator(agreement.associatedData, agreement.sharedKey, signedPreKey.publicKey);
+    const id = randomUUID();
     this.#send({
       v: 1,
       type: "knock",
       from: this.did,
       to,
-      id: randomUUID(),
+      id,
       ts: this.#iso(),
       intent: { action: "establish_session" },
       establishment: {
@@ -371,7 +397,7 @@ export class ReferenceClient {
       },
     });
     this.#memory.channels.set(to, channel);
-    return channel;
+    return id;
   }
 
   // What it hears
@@ -430,6 +456,7 @@ export class ReferenceClient {
       initiatorDid: from,
       initiatorIdentityKey: base64.decode(ik),
       ephemeralKey: base64.decode(ek),
+      kdf: this.#manner.kdf,
     });
     return Channel.responder(agreement.associatedData, agreement.sharedKey, signed.keyPair);
   }

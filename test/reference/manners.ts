@@ -2,9 +2,13 @@
  * How the two reference clients differ on the wire, as the recordings show it; what lies behind that (buffers, faults) as their
  * sources have it. `client.ts` does the rest, which is the same for both.
  */
+import type { Kdf } from "../../src/crypto/index.ts";
 import { pythonJson } from "./python-json.ts";
 
 export interface Manner {
+  readonly kdf: Kdf;
+  /** Whether it registers and connects with a proof that it holds its key. */
+  readonly proves: boolean;
   /** JSON as it stands in frames and bodies. */
   readonly write: (value: unknown) => string;
   /** The plaintext of a message that the application says. */
@@ -49,6 +53,8 @@ const MiB = 1024 * 1024;
  * application has it. A knock is answered and never acked, so a relay that stored one gives it again with each connection.
  */
 const typescript: Manner = {
+  kdf: "current",
+  proves: true,
   write: (value) => JSON.stringify(value),
   encode: (value) => utf8(JSON.stringify(value)),
   decode: (plaintext) => JSON.parse(textOf(plaintext)),
@@ -93,6 +99,8 @@ function pythonApplication(plaintext: Uint8Array): unknown {
  * a session, or one that does not decrypt, is dropped; the session stays, broken as it is.
  */
 const python: Manner = {
+  kdf: "current",
+  proves: true,
   write: pythonJson,
   encode: (value) => utf8(pythonPayload(value)),
   decode: pythonApplication,
@@ -114,4 +122,7 @@ const python: Manner = {
   reconnectMaxMs: 30_000,
 };
 
-export const MANNERS = { typescript, python } as const;
+/** The TypeScript client of npm 4.0.0: it derives the shared key in another way, and proves nothing, neither here nor there. */
+const npm4: Manner = { ...typescript, kdf: "npm4", proves: false };
+
+export const MANNERS = { typescript, python, npm4 } as const;

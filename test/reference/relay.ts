@@ -97,6 +97,8 @@ export class ReferenceRelay {
   readonly acked = new Happenings<{ readonly by: string; readonly id: string }>();
   /** The DIDs that were let in, in order. */
   readonly connected = new Happenings<string>();
+  /** The DIDs whose connections have ended, in order. */
+  readonly left = new Happenings<string>();
   /** What is lost on its way to a live recipient. */
   loses: (frame: Frame) => boolean = () => false;
 
@@ -156,7 +158,9 @@ export class ReferenceRelay {
     socket.on("error", () => undefined); // The close that follows is what counts.
     socket.on("close", () => {
       disarm();
-      if (did !== undefined && this.#connections.get(did)?.socket === socket) this.#connections.delete(did);
+      if (did === undefined) return;
+      if (this.#connections.get(did)?.socket === socket) this.#connections.delete(did);
+      this.left.add(did);
     });
     socket.on("message", (data, isBinary) => {
       if (socket.readyState !== socket.OPEN) return;
