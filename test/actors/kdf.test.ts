@@ -80,7 +80,8 @@ it("what a peer has spoken ends the sessions in which it understood nothing, and
     { id: session, role: "responder", kdf: "npm4", closed: null },
   ]);
   const { id } = await call(node, "send", { to, message: "now you read me" });
-  expect(await hears(old, 1)).toContain("now you read me");
+  // What it could not read is said again.
+  expect(await hears(old, 2)).toEqual(["in the wrong tongue", "now you read me"]);
 
   await call(node, "sent", { to, id, wait_ms: 20_000 });
   const lost = { type: "SESSION_LOST", session, code: "peer_refused" };

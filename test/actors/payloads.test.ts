@@ -8,7 +8,8 @@ import type { MeshNode } from "../../src/actors/node.ts";
 import { realPorts } from "../../src/actors/ports.ts";
 import { FILE_CHUNK_SIZE, MESSAGE_SIZE_MAX } from "../../src/limits.ts";
 import { chunksOf, fileTransfer, sayRaw } from "../legacy/agents.ts";
-import { call, openWorld, plain, type World } from "./world.ts";
+import { ReferenceClient } from "../reference/client.ts";
+import { call, openWorld, type World } from "./world.ts";
 
 const didOf = (node: MeshNode) => node.core.keyring.identity.did;
 
@@ -24,12 +25,12 @@ async function unread(node: MeshNode, from: string, count: number) {
   return (await call(node, "inbox", { from })).messages;
 }
 
-/** A peer of the plain protocol that says things to bob. */
+/** A peer that says things to bob. */
 async function openTwo(): Promise<{ world: World; peer: MeshNode; bob: MeshNode; notes: string[] }> {
   const world = await openWorld();
   const notes: string[] = [];
   const bob = await world.open("bob", realPorts(realNetwork), (note) => notes.push(note));
-  const peer = await world.open("peer", plain(realPorts(realNetwork)));
+  const peer = await world.open("peer");
   return { world, peer, bob, notes };
 }
 
@@ -242,8 +243,8 @@ describe("the longest message that may be sent", () => {
   });
 
   it("is refused where a plain peer would lose it", async () => {
-    const { peer, bob } = await openTwo();
-    const to = didOf(peer);
+    const { world, bob } = await openTwo();
+    const { did: to } = await ReferenceClient.open(world.places);
     const letters = await call(bob, "send", { to, message: texts.letters });
     expect(await call(bob, "sent", { to, id: letters.id, wait_ms: 10_000 })).toMatchObject({ state: "sent" });
     await expect(

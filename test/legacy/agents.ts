@@ -84,21 +84,21 @@ export async function sayRaw(node: MeshNode, to: string, value: unknown, id: str
 /** A payload that comes in chunks. */
 class Transfer {
   #manifest: PayloadOf<"mesh:transfer_manifest"> | undefined;
-  readonly #chunks = new Map<number, Buffer>();
+  readonly #chunks = new Map<number, string>();
 
   add(part: PayloadOf<"mesh:transfer_manifest"> | PayloadOf<"mesh:transfer_chunk">): void {
     if (part.type === "mesh:transfer_manifest") this.#manifest = part;
-    else this.#chunks.set(part.chunk_index, Buffer.from(part.data, "base64"));
+    else this.#chunks.set(part.chunk_index, part.data);
   }
 
   /** The payload, when all of it is there and as its manifest says. */
   get whole(): Payload | undefined {
     const { chunk_hashes = [] } = this.#manifest ?? {};
-    const slices = chunk_hashes.map((_, index) => this.#chunks.get(index) ?? Buffer.alloc(0));
+    const slices = chunk_hashes.map((_, index) => this.#chunks.get(index) ?? "");
     const isWhole =
       this.#manifest !== undefined &&
       slices.every((slice, index) => hash("sha256", slice, "hex") === chunk_hashes[index]);
-    return isWhole ? parsePayload(Buffer.concat(slices).toString("utf8")) : undefined;
+    return isWhole ? parsePayload(slices.join("")) : undefined;
   }
 }
 
