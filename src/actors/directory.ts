@@ -1,30 +1,13 @@
 import { isDid } from "../crypto/index.ts";
 import { MeshError } from "../errors.ts";
-import { DISCOVER_AGENTS_MAX } from "../limits.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import { asAddress } from "../wire/text.ts";
+import type { Agent } from "./agent.ts";
 import { type Core, conversationOf } from "./core.ts";
+import { agentsBy, withDetails } from "./discovery.ts";
 import { CANDIDATES_SHOWN_MAX } from "./limits.ts";
-import type { Agent } from "./registry.ts";
 
 // Who is meant: DIDs are sure, names are hints.
-
-/** Agents by name, by capability, or all; this node itself is not among them. */
-export async function discover(
-  core: Core,
-  by: { readonly name?: string | undefined; readonly capability?: string | undefined },
-): Promise<Agent[]> {
-  const found = await core.registry().discover(by.name ?? by.capability, DISCOVER_AGENTS_MAX);
-  const self = core.keyring.identity.did;
-  return found.filter((agent) => {
-    if (agent.did === self) return false;
-    // Plain registries do not show which of an agent's capabilities is its name.
-    const isNamed = by.name === undefined || (agent.name ?? by.name) === by.name;
-    if (!isNamed || (by.name !== undefined && agent.name === null && !agent.capabilities.includes(by.name)))
-      return false;
-    return by.capability === undefined || agent.capabilities.includes(by.capability);
-  });
-}
 
 /** A candidate for a name, with all that is known of it here. */
 function describe(core: Core, { did, online, last_seen }: Agent): string {
@@ -37,7 +20,7 @@ function describe(core: Core, { did, online, last_seen }: Agent): string {
     declined: context.admission === "declined",
   };
   const facts = Object.entries(known ?? {}).flatMap(([fact, holds]) => (holds ? [fact] : []));
-  const seen = online ? "online" : `last seen ${last_seen ?? "never"}`;
+  const seen = online ? "online" : last_seen === null ? "not known to be online" : `last seen ${last_seen}`;
   return `${did} (${[...(facts.length > 0 ? facts : ["never talked to"]), seen].join(", ")})`;
 }
 
@@ -63,9 +46,10 @@ export async function resolvePeer(core: Core, text: string): Promise<string> {
     .map(([, state]): ConversationContext => state.snapshot.context)
     .filter(({ address }) => address === wanted);
   if (known.length === 1 && known[0]) return known[0].peer;
-  const agents = await discover(core, { name: wanted });
+  const agents = await agentsBy(core, { name: wanted });
   if (agents.length > 1) {
-    const candidates = agents.slice(0, CANDIDATES_SHOWN_MAX).map((agent) => describe(core, agent));
+    const shown = await withDetails(core, agents.slice(0, CANDIDATES_SHOWN_MAX));
+    const candidates = shown.map((agent) => describe(core, agent));
     const more = agents.length - candidates.length;
     const list = `${candidates.join("; ")}${more > 0 ? `; and ${more} more` : ""}`;
     throw new MeshError("peer_ambiguous", `"${wanted}" is the name of ${agents.length} agents: ${list}.`);

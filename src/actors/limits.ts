@@ -9,10 +9,10 @@ const DAY_MS = 24 * 60 * MINUTE_MS;
 // Messages
 
 /**
- * The JSON of a message to a peer that announces no extension of ours, so that its frame has less than the 1 MiB that the Python
- * client takes: that one would end its connection and lose the message, so a larger one is refused with `limit_reached`.
+ * The JSON of a chat message, which goes as one frame, so that it has less than the 1 MiB that the Python client takes and a sandbox
+ * of NemoClaw lets through: either would lose a larger one, so it is refused with `limit_reached`.
  */
-export const PLAIN_PAYLOAD_SIZE_MAX = ((MiB - 2 * KiB) * 3) / 4;
+export const CHAT_PAYLOAD_SIZE_MAX = ((MiB - 2 * KiB) * 3) / 4;
 /** Message text that one inbox answer carries: the rest is told and left unread. */
 export const INBOX_CHARACTERS_MAX = 100_000;
 /** Message text that one answer to a program carries, so that it fits a line of the owner's socket: it asks again for the rest. */
@@ -31,6 +31,12 @@ export const NEWS_KNOWN_MAX = 10_000;
 
 /** Candidates that an ambiguous name is answered with, so that it can be read: the rest is counted. */
 export const CANDIDATES_SHOWN_MAX = 8;
+/** Capabilities that a registry is asked for, one request each, which lists agents by capability only: the answer says so. */
+export const DISCOVER_QUESTIONS_MAX = 24;
+/** Agents that a registry is asked about one by one, two requests each, when its lists do not say who is online: of others nothing is said. */
+export const DISCOVER_DETAILS_MAX = 32;
+/** Such requests that are under way at once. */
+export const DISCOVER_AT_ONCE = 8;
 
 // Payloads that travel in chunks
 

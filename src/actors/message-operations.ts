@@ -1,39 +1,32 @@
 import { z } from "zod";
 import { MeshError } from "../errors.ts";
 import { AWAIT_SENDERS_MAX, INBOX_PAGE_MAX, MESSAGE_SIZE_MAX } from "../limits.ts";
-import type { ConversationContext } from "../machines/conversation/events.ts";
 import { Origin } from "../machines/notice/events.ts";
 import type { PayloadInput } from "../wire/payload.ts";
 import { Id } from "../wire/text.ts";
-import { type Core, conversationOf } from "./core.ts";
+import { conversationOf } from "./core.ts";
 import { nameOfPeer, resolvePeer } from "./directory.ts";
 import { compose } from "./drafts.ts";
 import { awaitMessages, markRead, readInbox, readMessage, until } from "./inbox.ts";
-import { INBOX_CHARACTERS_MAX, PLAIN_PAYLOAD_SIZE_MAX, WORDS_PAGE_MAX } from "./limits.ts";
+import { CHAT_PAYLOAD_SIZE_MAX, INBOX_CHARACTERS_MAX, WORDS_PAGE_MAX } from "./limits.ts";
 import { asking } from "./news.ts";
 import { membershipOf, operation, Peer, Wait } from "./operation.ts";
-import { identityOf } from "./peer-keys.ts";
 import { peerOf } from "./peers.ts";
 import { hasReached } from "./projections/messages.ts";
 import { uuidFrom } from "./uuid.ts";
 
 // Messages: sending them, how they stand, reading and awaiting them.
 
-/**
- * A text grows when it is written as JSON, and a peer that announces no extension of ours may take less than we send.
- * @throws MeshError `limit_reached`; `registry_unreachable` when it cannot be found out what a peer announces
- */
-async function requireRoom(core: Core, peer: string, payload: PayloadInput): Promise<void> {
+/** A message as it is sent. @throws MeshError `limit_reached` when it has no room in one frame: JSON makes a text longer */
+function chatOf(content: string): PayloadInput {
+  const payload: PayloadInput = { type: "message", content };
   const size = Buffer.byteLength(JSON.stringify(payload));
-  if (size <= PLAIN_PAYLOAD_SIZE_MAX) return;
-  const context: ConversationContext | undefined = core.system.decided(conversationOf(peer))?.snapshot.context;
-  const known = context?.extensions ?? [];
-  const { extensions } = known.length > 0 ? { extensions: known } : await identityOf(core.registry(), peer);
-  if (extensions.length === 0)
+  if (size > CHAT_PAYLOAD_SIZE_MAX)
     throw new MeshError(
       "limit_reached",
-      `With its control characters written as JSON this message has ${size} bytes, and this agent takes at most ${PLAIN_PAYLOAD_SIZE_MAX}. Send it in smaller parts.`,
+      `With its control characters written as JSON this message has ${size} bytes, and at most ${CHAT_PAYLOAD_SIZE_MAX} go at once. Send it in smaller parts.`,
     );
+  return payload;
 }
 
 export const messageOperations = {
@@ -48,7 +41,7 @@ export const messageOperations = {
       }
       const { core } = node;
       membershipOf(node);
-      const payload: PayloadInput = { type: "message", content: message };
+      const payload = chatOf(message);
       const messageId = id ?? uuidFrom(core.ports.random);
       // The order of the calls is the order of the messages, however long finding the peer takes; waiting for the disk is shared.
       const { peer, state, durable } = await core.lanes.run(`send ${to}`, async () => {
@@ -60,7 +53,6 @@ export const messageOperations = {
           );
         const known = core.messages.outgoing(peer, messageId);
         if (known) return { peer, state: known.state, durable: undefined };
-        await requireRoom(core, peer, payload);
         const composed = compose(core, peer, payload, messageId);
         // Who is written to is let in.
         const admitted = node.admission.isHeld(peer)

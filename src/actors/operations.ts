@@ -15,7 +15,7 @@ import { Origin } from "../machines/notice/events.ts";
 import type { PairingContext } from "../machines/pairing/events.ts";
 import { Id, Name } from "../wire/text.ts";
 import { diagnose } from "./diagnosis.ts";
-import { discover } from "./directory.ts";
+import { discover } from "./discovery.ts";
 import { until } from "./inbox.ts";
 import { lookingOperations } from "./looking-operations.ts";
 import { messageOperations } from "./message-operations.ts";
@@ -104,9 +104,7 @@ export const operations = {
       name: z.string().max(NAME_LENGTH_MAX).optional(),
       capability: z.string().max(CAPABILITY_LENGTH_MAX).optional(),
     }),
-    async (by, { node }) => ({
-      agents: await discover(node.core, by),
-    }),
+    async (by, { node }) => discover(node.core, by),
   ),
 
   ...peerOperations,

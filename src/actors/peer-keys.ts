@@ -10,7 +10,8 @@ import {
 } from "../crypto/index.ts";
 import { asMeshError, MeshError } from "../errors.ts";
 import { AGENT_EXTENSIONS, type AgentRecord, EXTENSIONS_ENTRY, type Membership } from "../wire/registry.ts";
-import { nameOf, type Registry } from "./registry.ts";
+import { nameOf } from "./agent.ts";
+import type { Registry } from "./registry.ts";
 
 // What a registry shows of a peer's keys. It is believed in nothing but what a hash or a signature proves.
 

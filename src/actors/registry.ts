@@ -8,7 +8,6 @@ import {
   utf8,
 } from "../crypto/index.ts";
 import { MeshError } from "../errors.ts";
-import { NAME_LENGTH_MAX } from "../limits.ts";
 import { safeParse } from "../parse.ts";
 import { PairResponse, pairProofText } from "../wire/pair.ts";
 import {
@@ -18,8 +17,10 @@ import {
   PreKeysCount,
   PreKeysResponse,
   type PreKeysUpload,
+  PresenceResponse,
   type RegisterRequest,
 } from "../wire/registry.ts";
+import { type Agent, nameOf } from "./agent.ts";
 import {
   type HttpAnswer,
   type HttpPorts,
@@ -221,37 +222,38 @@ export class Registry {
     return parsed(AgentRecord, answer.json, "The registry");
   }
 
-  /** Agents with a capability (a display name is one more capability), or all. */
-  async discover(capability: string | undefined, limit: number): Promise<Agent[]> {
-    const query = new URLSearchParams({ ...(capability === undefined ? {} : { capability }), limit: String(limit) });
-    const answer = await this.#ask(`/v1/discover?${query}`);
+  /** Agents with a capability; a display name is one more capability. */
+  async discover(capability: string, limit: number): Promise<Agent[]> {
+    const agents = await this.#discover({ capability, limit: String(limit) });
+    if (agents === "capability missing") throw new MeshError("cluster_refused", "The registry does not list agents.");
+    return agents;
+  }
+
+  /** All agents; undefined when this registry lists agents by capability only, as the reference registry does. */
+  async discoverAll(limit: number): Promise<Agent[] | undefined> {
+    const agents = await this.#discover({ limit: String(limit) });
+    return agents === "capability missing" ? undefined : agents;
+  }
+
+  async #discover(query: Readonly<Record<string, string>>): Promise<Agent[] | "capability missing"> {
+    const answer = await this.#ask(`/v1/discover?${new URLSearchParams(query)}`);
+    if (answer.status === 422 && query.capability === undefined) return "capability missing";
     if (answer.status !== 200) throw refusal(answer, "cluster_refused");
     return parsed(DiscoverResponse, answer.json, "The registry").results.map((result) => ({
       did: result.did,
       name: nameOf(result),
       capabilities: result.capabilities.filter((entry) => entry !== nameOf(result)),
-      online: result.online === true,
+      online: result.online ?? null,
       last_seen: result.last_seen ?? null,
     }));
   }
-}
 
-export interface Agent {
-  readonly did: string;
-  /** What it calls itself: a hint, never trust. */
-  readonly name: string | null;
-  readonly capabilities: readonly string[];
-  readonly online: boolean;
-  readonly last_seen: string | null;
-}
-
-/** What an agent calls itself: the name in its metadata, if it is registered as a capability too. */
-export function nameOf(result: {
-  readonly capabilities: readonly string[];
-  readonly [extra: string]: unknown;
-}): string | null {
-  const metadata = result.metadata;
-  if (typeof metadata !== "object" || metadata === null || !("name" in metadata)) return null;
-  const { name } = metadata;
-  return typeof name === "string" && name.length <= NAME_LENGTH_MAX && result.capabilities.includes(name) ? name : null;
+  /** Whether an agent is online, and when it was seen last. @throws MeshError `peer_unknown` */
+  async presence(did: string): Promise<Pick<Agent, "online" | "last_seen">> {
+    const { status, json } = await this.#ask(`/v1/agents/${encodeURIComponent(did)}/presence`);
+    if (status === 404) throw new MeshError("peer_unknown");
+    if (status !== 200) throw refusal(status, json, "cluster_refused");
+    const { online, last_seen = null } = parsed(PresenceResponse, json, "The registry");
+    return { online, last_seen };
+  }
 }

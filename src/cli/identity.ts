@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import type { Agent } from "../actors/agent.ts";
 import { forgettingText } from "../actors/registry-forgot.ts";
 import { SETTLE_BRIEFLY_MS, TOKEN_PASTED_LENGTH_MAX } from "../limits.ts";
 import { atHome, fetchFirst } from "./home.ts";
@@ -136,21 +137,31 @@ async function peers(io: Io): Promise<void> {
   });
 }
 
+const seenOf = ({ online, last_seen }: Agent): string => {
+  if (online) return "online";
+  if (last_seen !== null) return age(last_seen);
+  return online === null ? "unknown" : "never";
+};
+
 async function discover(io: Io, by: { name?: string; capability?: string }): Promise<void> {
   await atHome(io, async ({ mesh, signal }) => {
-    const { agents } = await mesh.call("discover", by, { signal });
-    const text =
+    const found = await mesh.call("discover", by, { signal });
+    const { agents, note, asked = [] } = found;
+    const text = [
       agents.length === 0
-        ? "Nobody is there that fits."
+        ? note === undefined
+          ? "Nobody is there that fits."
+          : "Nobody was found."
         : table(
             ["NAME", "SEEN", "CAPABILITIES", "DID"],
-            agents.map(({ name, online, last_seen, capabilities, did }) => [
-              name ?? "",
-              online ? "online" : last_seen === null ? "never" : age(last_seen),
-              capabilities.join(", "),
-              did,
-            ]),
-          );
-    io.result({ agents }, text);
+            agents.map((agent) => [agent.name ?? "", seenOf(agent), agent.capabilities.join(", "), agent.did]),
+          ),
+      note,
+      asked.length === 0 ? undefined : `Asked for: ${asked.map(line).join(", ")}.`,
+      note === undefined
+        ? undefined
+        : "Ask for others with kars-mesh discover --capability <capability>, or --name <name>.",
+    ];
+    io.result(found, text.filter((part) => part !== undefined).join("\n"));
   });
 }

@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
+import type { Agent } from "../actors/agent.ts";
 import type { InboxMessage } from "../actors/inbox.ts";
 import type { News } from "../actors/news.ts";
 import type { OffloadView } from "../actors/offloads.ts";
-import type { Agent } from "../actors/registry.ts";
 import { asMeshError, type ErrorCode, isErrorCode } from "../errors.ts";
 import { asShellWord } from "../wire/text.ts";
 import { NEWS_LINES_MAX } from "./limits.ts";
@@ -35,6 +35,9 @@ const line = (text: string, max = 200) => {
   const plain = visible(text).replaceAll(/\s+/g, " ").trim();
   return JSON.stringify(plain.length > max ? `${plain.slice(0, max - 1)}…` : plain);
 };
+
+/** Several of them. */
+export const lines = (texts: readonly string[]): string => texts.map((text) => line(text)).join(", ");
 
 const peer = (did: string, name: string | null) => (name === null || name === did ? did : `${did} (${line(name)})`);
 
@@ -100,16 +103,20 @@ export const count = (number: number, noun: string): string => `${number} ${noun
 export const paragraphs = (...parts: readonly (string | undefined)[]): string =>
   parts.filter((part) => part !== undefined && part !== "").join("\n");
 
-export function renderAgents(agents: readonly Agent[]): string {
-  return agents
-    .map(({ did, name, online, last_seen, capabilities }) => {
-      const seen = online ? "online" : last_seen === null ? "offline" : `last seen ${line(last_seen, 40)}`;
-      const can =
-        capabilities.length === 0 ? "" : `; capabilities ${capabilities.map((each) => line(each)).join(", ")}`;
-      return `- ${peer(did, name)}, ${seen}${can}`;
+const seenOf = ({ online, last_seen }: Agent): string => {
+  if (online) return "online";
+  if (last_seen !== null) return `last seen ${line(last_seen, 40)}`;
+  return online === null ? "nobody says whether it is online" : "offline";
+};
+
+export const renderAgents = (agents: readonly Agent[]): string =>
+  agents
+    .map((agent) => {
+      const { did, name, capabilities } = agent;
+      const can = capabilities.length === 0 ? "" : `; capabilities ${lines(capabilities)}`;
+      return `- ${peer(did, name)}, ${seenOf(agent)}${can}`;
     })
     .join("\n");
-}
 
 const ENDS: Readonly<Record<string, string>> = {
   done: "is done",

@@ -96,6 +96,8 @@ const DiscoveredAgent = z.looseObject({
   capabilities: z.array(z.string()).default([]),
   reputation_score: z.number().nullish(),
   last_seen: z.string().nullish(),
+  /** Extension: the reference registry says it only of one agent at a time, in `presence`. */
+  online: z.boolean().optional(),
 });
 export const DiscoverResponse = z.looseObject({
   /** An agent that is not registered as agents are here (old registries took any name for a DID) does not hide the others. */
@@ -105,6 +107,9 @@ export const DiscoverResponse = z.looseObject({
     .transform((results) => results.flatMap((result) => safeParse(DiscoveredAgent, result).data ?? [])),
   total: z.number().optional(),
 });
+
+/** `GET /v1/agents/{did}/presence` */
+export const PresenceResponse = z.looseObject({ did: Did, last_seen: z.string().nullish(), online: z.boolean() });
 
 export const ReputationRequest = z.object({ score: z.number().min(0).max(1), reason: z.string().max(500).default("") });
 

@@ -125,6 +125,8 @@ describe("the preset", () => {
     const bob = await openOutside(cluster, "bob", clock);
     const { node: alice, home } = await openPaired(cluster, "alice", proxy.environment, clock);
     await call(alice, "discover", { name: "bob" });
+    // At a registry whose lists do not say who is online.
+    await alice.core.registry().presence(didOf(bob));
     await call(alice, "send", { to: didOf(bob), message: "hello" });
     await call(bob, "await", { from: [didOf(alice)], timeout_ms: 20_000 });
     await call(bob, "send", { to: didOf(alice), message: "hello yourself" });

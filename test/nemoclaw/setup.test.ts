@@ -23,6 +23,7 @@ const rest = (host: string, base: string, ...more: readonly string[]) => ({
     ["PUT", `${base}/v1/agents/*/prekeys`],
     ["GET", `${base}/v1/agents/*/prekeys/count`],
     ["POST", `${base}/v1/agents/*/heartbeat`],
+    ["GET", `${base}/v1/agents/*/presence`],
     ["GET", `${base}/v1/discover`],
     ["GET", `${base}/health`],
     ...more.map((path) => ["POST", path]),

@@ -5,12 +5,12 @@ import type { ConversationContext } from "../../machines/conversation/events.ts"
 import type { OffloadContext, UntimedOffloadEvent } from "../../machines/offload/events.ts";
 import { PROBE_EVERY_MS } from "../../machines/offload/limits.ts";
 import type { PayloadOf } from "../../wire/payload.ts";
+import type { Agent } from "../agent.ts";
 import { type Core, conversationOf } from "../core.ts";
 import { compose, type Draft, entriesOnly, join } from "../drafts.ts";
 import type { Performers } from "../effects.ts";
 import { told } from "../offload-news.ts";
 import { offloadOf } from "../offload-view.ts";
-import type { Agent } from "../registry.ts";
 import type { Follow, Verdict, Work } from "../work.ts";
 import { Deliveries } from "./deliveries.ts";
 import { CANDIDATES_MAX, NAME_RETRY_MS } from "./limits.ts";

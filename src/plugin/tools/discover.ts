@@ -1,6 +1,5 @@
-import { DISCOVER_AGENTS_MAX } from "../../limits.ts";
 import { DiscoverParameters } from "../../wire/tool.ts";
-import { count, paragraphs, renderAgents } from "../render.ts";
+import { count, lines, paragraphs, renderAgents } from "../render.ts";
 import { defineTool } from "../tool.ts";
 
 export const discover = defineTool({
@@ -13,7 +12,7 @@ export const discover = defineTool({
   async run({ name, capability }, { node, signal }) {
     const by = { ...(name === undefined ? {} : { name }), ...(capability === undefined ? {} : { capability }) };
     const found = await node.call("discover", by, { signal, repeatable: true });
-    const { agents } = found;
+    const { agents, note, asked = [] } = found;
     const wanted = [
       name && `the name ${JSON.stringify(name)}`,
       capability && `the capability ${JSON.stringify(capability)}`,
@@ -21,10 +20,11 @@ export const discover = defineTool({
     const filter = wanted.filter((part) => part !== undefined).join(" and ");
     return {
       text: paragraphs(
-        `${agents.length === 0 ? "No agents" : count(agents.length, "agent")} on the mesh${filter === "" ? "" : ` with ${filter}`}.`,
+        `${agents.length === 0 ? "No agents" : count(agents.length, "agent")} ${note === undefined ? "on the mesh" : "found"}${filter === "" ? "" : ` with ${filter}`}.`,
         renderAgents(agents),
         agents.length > 0 ? "Agents choose their names and capabilities themselves; only the DID is sure." : undefined,
-        agents.length >= DISCOVER_AGENTS_MAX ? "There may be more: ask by name or capability." : undefined,
+        note,
+        asked.length > 0 ? `Asked for: ${lines(asked)}.` : undefined,
       ),
       details: found,
     };

@@ -1,0 +1,32 @@
+import { NAME_LENGTH_MAX } from "../limits.ts";
+import { isRecord } from "../wire/text.ts";
+
+// An agent as a registry shows it.
+
+export interface Agent {
+  readonly did: string;
+  /** What it calls itself: a hint, never trust. */
+  readonly name: string | null;
+  readonly capabilities: readonly string[];
+  /** null when the registry does not say. */
+  readonly online: boolean | null;
+  readonly last_seen: string | null;
+}
+
+/** The metadata entries in which agents say their name: ours, and that of the deployed clients. */
+const NAME_ENTRIES = ["name", "display_name"] as const;
+
+/** What an agent calls itself: the name in its metadata, if it is registered as a capability too. */
+export function nameOf({
+  capabilities,
+  metadata,
+}: {
+  readonly capabilities: readonly string[];
+  readonly metadata?: unknown;
+}): string | null {
+  if (!isRecord(metadata)) return null;
+  const names = NAME_ENTRIES.map((entry) => metadata[entry]);
+  const isName = (name: unknown): name is string =>
+    typeof name === "string" && name.length <= NAME_LENGTH_MAX && capabilities.includes(name);
+  return names.find(isName) ?? null;
+}
