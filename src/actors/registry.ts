@@ -250,10 +250,10 @@ export class Registry {
 
   /** Whether an agent is online, and when it was seen last. @throws MeshError `peer_unknown` */
   async presence(did: string): Promise<Pick<Agent, "online" | "last_seen">> {
-    const { status, json } = await this.#ask(`/v1/agents/${encodeURIComponent(did)}/presence`);
-    if (status === 404) throw new MeshError("peer_unknown");
-    if (status !== 200) throw refusal(status, json, "cluster_refused");
-    const { online, last_seen = null } = parsed(PresenceResponse, json, "The registry");
+    const answer = await this.#ask(`/v1/agents/${encodeURIComponent(did)}/presence`);
+    if (answer.status === 404) throw new MeshError("peer_unknown");
+    if (answer.status !== 200) throw refusal(answer, "cluster_refused");
+    const { online, last_seen = null } = parsed(PresenceResponse, answer.json, "The registry");
     return { online, last_seen };
   }
 }
