@@ -15,17 +15,20 @@ import { asMeshError, MeshError } from "../../src/errors.ts";
 import type { Disk } from "../../src/store/disk.ts";
 import type { Dice } from "./dice.ts";
 import { DurableJournal } from "./durable.ts";
+import { RELAY_AUTHORITY } from "./plain-relay.ts";
+import type { Plan } from "./plan.ts";
 import { isOfDisk, Machine, Process } from "./process.ts";
 import type { World } from "./world.ts";
 
 // The cluster: relay, registry and controller in one process, sandboxes in processes of their own, on one machine.
 
 const AUTHORITY = "127.0.0.1:7070";
-export const URLS = {
-  relay_url: `ws://${AUTHORITY}`,
+/** Where a world's relay and registry are. */
+export const urlsOf = ({ relay }: Plan) => ({
+  relay_url: `ws://${relay === "plain" ? RELAY_AUTHORITY : AUTHORITY}`,
   registry_url: `http://${AUTHORITY}`,
   pair_url: `http://${AUTHORITY}/v1/pair`,
-};
+});
 const DIRECTORY = "/cluster";
 const YEAR_MS = 365 * 24 * 60 * 60 * 1000;
 
@@ -95,6 +98,7 @@ export class Cluster {
     const { clock, disk } = process.ports;
     let opened: Household | undefined;
     let isReady = false;
+    const urls = urlsOf(world.plan);
     const now = () => clock.now();
     const log = (line: string) => world.noted("relay", line);
     const rewriteSizeMin = this.#rewriteSizeMin;
@@ -123,7 +127,7 @@ export class Cluster {
       limits: this.#limits,
       cluster: "sim",
       runner: null,
-      urls: () => URLS,
+      urls: () => urls,
       online: () => services.relay.connections(),
       onNote: (note) => world.noted("controller", note),
     });
@@ -133,8 +137,8 @@ export class Cluster {
     await node.membership.join({
       controller: null,
       cluster: "sim",
-      relayUrl: URLS.relay_url,
-      registryUrl: URLS.registry_url,
+      relayUrl: urls.relay_url,
+      registryUrl: urls.registry_url,
       name: "sim-controller",
       capabilities: ["controller"],
     });

@@ -189,10 +189,12 @@ export class Errands {
       if (!node.membership.current) return `${name} is not paired`;
       if (!node.core.link.online) return `${name} is not online`;
       for (const [stream, { snapshot }] of node.core.system.streams("conversation")) {
-        const { admission, outbox, handling, owed }: ConversationContext = snapshot.context;
+        const { admission, outbox, unconfirmed, handling, owed }: ConversationContext = snapshot.context;
         if (owed.delivered.length > 0 && snapshot.matches("open") && this.#isOfLaptop(stream))
           return `${name} owes a receipt to ${stream}`;
         if (outbox.length > 0 && this.#isOfLaptop(stream)) return `${name} has mail for ${stream}`;
+        if (unconfirmed.some(({ resend }) => resend) && this.#isOfLaptop(stream))
+          return `${name} does not know whether all arrived at ${stream}`;
         if (handling.length > 0 && admission !== "held") return `${name} handles something of ${stream}`;
       }
       for (const [stream, { snapshot }] of node.core.system.streams("offload"))

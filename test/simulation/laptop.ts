@@ -3,7 +3,7 @@ import type { StoreLimits } from "../../src/actors/opening.ts";
 import { type ParamsOf, type ResultOf, runOperation } from "../../src/actors/operation.ts";
 import { type Operations, operations } from "../../src/actors/operations.ts";
 import { asMeshError, MeshError } from "../../src/errors.ts";
-import { URLS } from "./cluster.ts";
+import { urlsOf } from "./cluster.ts";
 import { isOfDisk, Machine, Process } from "./process.ts";
 import type { World } from "./world.ts";
 
@@ -69,6 +69,7 @@ export class Laptop {
     if (node.core.keyring.hasIdentity) this.did = node.core.keyring.identity.did;
     node.core.system.subscribe(({ stream, event }) => {
       if (event.type === "ACKNOWLEDGED") this.#world.acknowledged(this, stream, event);
+      if (event.type === "ARRIVED") this.#world.arrived(this, stream, event);
     });
     if (this === this.#world.stranger) await this.#join(node);
     else await this.#pair(node, process);
@@ -77,7 +78,7 @@ export class Laptop {
   /** Takes its place at the registry without being let in by anyone. */
   async #join(node: MeshNode): Promise<void> {
     if ([...node.core.system.streams("pairing")].length > 0) return;
-    const { relay_url: relayUrl, registry_url: registryUrl } = URLS;
+    const { relay_url: relayUrl, registry_url: registryUrl } = urlsOf(this.#world.plan);
     const place = { controller: null, cluster: "sim", relayUrl, registryUrl, name: this.name, capabilities: [] };
     const { did } = await node.membership.join(place);
     this.did = did ?? undefined;

@@ -10,6 +10,7 @@ import { Generations } from "../../src/cluster/embedded/generations.ts";
 import type { FileSystem, OpenFile } from "../../src/store/file-system.ts";
 import { Secrets } from "../../src/store/secrets.ts";
 import { ADMISSION_MUTANTS } from "./admission-mutants.ts";
+import { ARRIVAL_MUTANTS } from "./arrival-mutants.ts";
 import { type Mutant, replacing } from "./mutant.ts";
 
 // Deliberate breakages, each of which the simulation must find: who cannot find them would not find the like of them in the
@@ -159,7 +160,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "keyring-not-rolled-back",
-    shownBy: 8,
+    shownBy: 106,
     breakage: "the ratchets in memory outlive a commit that was lost",
     apply: replacing(Keyring.prototype, "rollBack", () => () => undefined),
   },
@@ -253,4 +254,5 @@ export const MUTANTS: readonly Mutant[] = [
     apply: replacing(PreKeys.prototype, "adoption", () => () => []),
   },
   ...ADMISSION_MUTANTS,
+  ...ARRIVAL_MUTANTS,
 ];

@@ -4,7 +4,11 @@ import { CALM, type NetworkFaults } from "./faults.ts";
 
 // What a run is about, drawn from its seed: how large, how long, what goes wrong and how often.
 
+/** Our relay, which forgets nothing, or a plain one in its place. */
+export type RelayKind = "ours" | "plain";
+
 export interface Plan {
+  readonly relay: RelayKind;
   readonly laptops: readonly string[];
   readonly limits: StoreLimits;
   /** Bytes below which the relay's journals are never rewritten. */
@@ -21,6 +25,8 @@ export interface Plan {
   readonly kills: number;
   readonly powerCuts: number;
   readonly clusterDeaths: number;
+  /** Of a plain relay; ours is a part of the cluster. */
+  readonly relayDeaths: number;
   readonly partitions: number;
   readonly socketCuts: number;
   readonly diskFaults: number;
@@ -32,12 +38,17 @@ export interface Plan {
 
 const NAMES = ["alice", "bob", "carol"];
 
-export function planOf(dice: Dice): Plan {
+/** @param relay the relay that the world has, whichever its dice say */
+export function planOf(dice: Dice, relay?: RelayKind): Plan {
   const isCalm = dice.chance(0.08);
   const meddling = dice.of("meddling");
+  const relaying = dice.of("relay");
+  const drawn = relaying.chance(1 / 3) ? "plain" : "ours";
   const some = (most: number, chance = 0.6) => (!isCalm && dice.chance(chance) ? dice.between(1, most) : 0);
   return {
     isCalm,
+    relay: relay ?? drawn,
+    relayDeaths: !isCalm && relaying.chance(0.5) ? relaying.between(1, 3) : 0,
     laptops: NAMES.slice(0, dice.chance(0.7) ? 2 : 3),
     limits: {
       segmentSize: Math.round(dice.skewed(1_500, 60_000)),
@@ -56,6 +67,7 @@ export function planOf(dice: Dice): Plan {
           repeat: dice.chance(0.5) ? dice.fraction() * 0.1 : 0,
           cut: dice.chance(0.5) ? dice.fraction() * 0.03 : 0,
           loss: dice.chance(0.4) ? dice.fraction() * 0.2 : 0,
+          drop: relaying.chance(0.4) ? relaying.fraction() * 0.3 : 0,
           refuse: meddling.chance(0.5) ? meddling.fraction() * 0.8 : 0,
           forge: meddling.chance(0.5) ? meddling.fraction() : 0,
           latencyMs: dice.skewed(2, 3_000),

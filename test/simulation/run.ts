@@ -21,6 +21,9 @@ export interface RunResult {
 const UP_MS = 5 * 60_000;
 const QUIET_MS = 3 * 60 * 60_000;
 const FRESH_MS = 20 * 60_000;
+const REST_MS = 20 * 60_000;
+/** A message to one that is away goes again after 5, 10, 20, 40, 80, 160 s, and then every 5 min. */
+const MESSAGES_AT_REST_MAX = 12;
 const SLEEP_MS = SIGNED_PREKEY_MS + 60_000;
 
 export async function run(options: WorldOptions): Promise<RunResult> {
@@ -35,6 +38,7 @@ export async function run(options: WorldOptions): Promise<RunResult> {
     // In every second world the way up is as dangerous as the rest.
     const isBornInTrouble = world.dice.of("birth").chance(0.5);
     if (isBornInTrouble) world.breakLoose();
+    world.plainRelay?.start();
     cluster.start();
     for (const laptop of laptops) laptop.start();
     errands.handOutTokens();
@@ -51,7 +55,7 @@ export async function run(options: WorldOptions): Promise<RunResult> {
     errands.checkQuiet(strangers.restless());
     const talk = async () => {
       errands.sendFresh();
-      await clock.run(FRESH_MS, () => violations.length > 0 || errands.hasFresh());
+      await clock.run(FRESH_MS, () => violations.length > 0 || (errands.hasFresh() && isQuiet()));
       errands.checkFresh();
     };
     if (violations.length === 0) await talk();
@@ -65,6 +69,11 @@ export async function run(options: WorldOptions): Promise<RunResult> {
       if (violations.length === 0) await talk();
     }
     await clock.run(1_000);
+    if (violations.length === 0 && world.plainRelay) {
+      world.witness.rest();
+      await clock.run(REST_MS, () => violations.length > 0);
+      world.witness.rested(MESSAGES_AT_REST_MAX);
+    }
     if (violations.length === 0) await errands.check();
     if (violations.length === 0) strangers.check();
     for (const [name, journal] of world.witness.nodes) {

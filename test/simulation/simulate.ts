@@ -1,6 +1,7 @@
 import { parseArgs } from "node:util";
 import { hunt } from "./hunt.ts";
 import { MUTANTS } from "./mutants.ts";
+import type { RelayKind } from "./plan.ts";
 import { type RunResult, run } from "./run.ts";
 
 // The simulation's command line.
@@ -12,6 +13,7 @@ Runs whole worlds, each from its seed, and looks for a broken promise.
   --seeds N   how many seeds (100)
   --first S   the first of them (1)
   --seed S    this one alone
+  --relay R   gives every world a relay of ours (ours) or one that forgets (plain); otherwise its seed decides
   --trace     says everything that happens
   --mutants   breaks the program on purpose, in each known way in turn, and looks for a seed that shows it (within 1,000 of the first)
   --mutant M  the same with this one alone
@@ -25,6 +27,7 @@ const { values } = parseArgs({
     seeds: { type: "string", default: "100" },
     first: { type: "string", default: "1" },
     seed: { type: "string" },
+    relay: { type: "string" },
     trace: { type: "boolean", default: false },
     mutants: { type: "boolean", default: false },
     mutant: { type: "string" },
@@ -40,6 +43,12 @@ const number = (text: string): number => {
   process.exit(2);
 };
 
+const relay = ((text: string | undefined): RelayKind | undefined => {
+  if (text === undefined || text === "ours" || text === "plain") return text;
+  console.error(`${text} is no kind of relay: ours, plain.`);
+  process.exit(2);
+})(values.relay);
+
 async function simulate(): Promise<number> {
   const first = number(values.seed ?? values.first);
   const seeds = values.seed === undefined ? number(values.seeds) : 1;
@@ -48,7 +57,7 @@ async function simulate(): Promise<number> {
   let [runs, accepted, offloads, frames, virtualMs] = [0, 0, 0, 0, 0];
   let failed: RunResult | undefined;
   for (let seed = first; seed < first + seeds && !failed; seed++) {
-    const result = await run({ seed, onTrace: values.trace ? (line) => console.error(line) : undefined });
+    const result = await run({ seed, relay, onTrace: values.trace ? (line) => console.error(line) : undefined });
     runs++;
     accepted += result.accepted;
     offloads += result.offloads;
@@ -57,7 +66,7 @@ async function simulate(): Promise<number> {
     for (const [kind, count] of result.faults) faults.set(kind, (faults.get(kind) ?? 0) + count);
     if (result.violations.length > 0) failed = result;
   }
-  const repeat = failed && `npm run simulate -- --seed ${failed.seed} --trace`;
+  const repeat = failed && `npm run simulate -- --seed ${failed.seed}${relay ? ` --relay ${relay}` : ""} --trace`;
   if (values.json) {
     console.log(
       JSON.stringify({

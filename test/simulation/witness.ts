@@ -40,6 +40,8 @@ export class Witness implements Observer {
   /** Acks that were given before anything of the frame was on disk: right only if nothing of it ever is. */
   readonly #early: { readonly node: string; readonly frame: Frame; readonly isKept: () => boolean }[] = [];
   frames = 0;
+  /** Messages that went up while nothing was asked for, by sender and recipient. */
+  #atRest: Map<string, number> | undefined;
 
   constructor(violated: (what: string) => void) {
     this.#violated = violated;
@@ -62,6 +64,10 @@ export class Witness implements Observer {
     const what = `${frame.type} ${frame.id} of ${client.name}`;
     switch (frame.type) {
       case "message":
+        if (this.#atRest) {
+          const way = `${client.name} to ${frame.to}`;
+          this.#atRest.set(way, (this.#atRest.get(way) ?? 0) + 1);
+        }
         this.#frames.set(`${frame.from} ${frame.id}`, frame);
         this.#sealed(client, frame);
         this.#must(
@@ -77,6 +83,11 @@ export class Witness implements Observer {
         );
         return;
       case "knock_accept":
+        if (Array.isArray(frame.arrived)) {
+          for (const id of frame.arrived)
+            this.#must(holds(journal, `conversation/${frame.to}`, id), `arrival of ${id}`);
+          return;
+        }
         this.#must(
           journal.has(`session/${frame.knock_id}`, ({ type }) => type === "ACCEPTED"),
           what,
@@ -99,7 +110,8 @@ export class Witness implements Observer {
 
   #acked(client: Process, journal: DurableJournal, ack: Frame): void {
     const frame = this.#frames.get(`${String(ack.sender)} ${ack.id}`);
-    if (!frame) return;
+    // What its sender keeps until an arrival notice names it may be let go of.
+    if (!frame || frame.after !== undefined) return;
     const isKept =
       frame.type === "knock"
         ? () => journal.has(`session/${frame.id}`, ({ type }) => type === "ACCEPTED")
@@ -155,12 +167,28 @@ export class Witness implements Observer {
       );
   }
 
+  /** From now on nothing is asked for and nothing goes wrong. */
+  rest(): void {
+    this.#atRest = new Map();
+  }
+
+  /** @param most how often a sender may try again in that time to reach one that is not there */
+  rested(most: number): void {
+    for (const [way, count] of this.#atRest ?? [])
+      if (count > most) this.#violated(`${way}: ${count} messages went while nobody asked for anything`);
+    this.#atRest = undefined;
+  }
+
   /** At the end of a run. */
   conclude(): void {
     for (const { node, frame, isKept } of this.#early)
       if (isKept()) this.#violated(`${node} acked ${frame.type} ${frame.id} before it was on disk`);
   }
 }
+
+/** Whether a message that came in a conversation is on disk, a receipt among them. */
+export const holds = (journal: DurableJournal, conversation: string, id: unknown): boolean =>
+  journal.has(conversation, (event) => (event.type === "RECEIVED" || event.type === "ACKNOWLEDGED") && event.id === id);
 
 const isSealing = (event: StoredEvent, frame: Frame): boolean =>
   event.type === "SEALED" &&

@@ -7,9 +7,10 @@ import { DurableJournal } from "./durable.ts";
 import { Laptop } from "./laptop.ts";
 import { Meddler } from "./meddler.ts";
 import { SimulatedNetwork } from "./network.ts";
-import { type Plan, planOf } from "./plan.ts";
+import { PlainRelay } from "./plain-relay.ts";
+import { type Plan, planOf, type RelayKind } from "./plan.ts";
 import type { Machine, Surroundings, Tampering } from "./process.ts";
-import { Witness } from "./witness.ts";
+import { holds, Witness } from "./witness.ts";
 
 // A world: machines, the network between them, one clock, and everything that may go wrong, from one seed.
 
@@ -17,6 +18,8 @@ const STRANGER = "mallory";
 
 export interface WorldOptions {
   readonly seed: number;
+  /** The relay that the world has, whichever its seed says. */
+  readonly relay?: RelayKind | undefined;
   readonly onTrace?: ((line: string) => void) | undefined;
   readonly tampering?: Tampering | undefined;
 }
@@ -29,6 +32,8 @@ export class World {
   readonly witness: Witness;
   readonly around: Surroundings;
   readonly cluster: Cluster;
+  /** A relay that forgets, in some worlds. In the others the cluster has a relay of ours. */
+  readonly plainRelay: PlainRelay | undefined;
   readonly laptops: readonly Laptop[];
   /** An agent that only registers: it has no grant. In most worlds it never starts. */
   readonly stranger: Laptop;
@@ -38,10 +43,10 @@ export class World {
   readonly #digest = createHash("sha256");
   readonly #onTrace: ((line: string) => void) | undefined;
 
-  constructor({ seed, onTrace, tampering = {} }: WorldOptions) {
+  constructor({ seed, relay, onTrace, tampering = {} }: WorldOptions) {
     this.#onTrace = onTrace;
     this.dice = new Dice(`seed ${seed}`);
-    this.plan = planOf(this.dice.of("plan"));
+    this.plan = planOf(this.dice.of("plan"), relay);
     this.witness = new Witness((what) => this.violated(what));
     const counted = (fault: string) => this.counted(fault);
     const trace = (line: string) => this.trace(line);
@@ -63,6 +68,7 @@ export class World {
       tampering,
     };
     this.cluster = new Cluster(this, this.plan.limits, this.plan.rewriteSizeMin);
+    this.plainRelay = this.plan.relay === "plain" ? new PlainRelay(this) : undefined;
     this.laptops = this.plan.laptops.map((name) => new Laptop(name, this, this.plan.limits));
     this.stranger = new Laptop(STRANGER, this, this.plan.limits);
     for (const { name, machine, home } of [...this.laptops, this.stranger])
@@ -72,6 +78,7 @@ export class World {
   get machines(): readonly Machine[] {
     return [
       this.cluster.machine,
+      ...(this.plainRelay ? [this.plainRelay.machine] : []),
       ...this.laptops.map(({ machine }) => machine),
       ...(this.plan.strangerMessages > 0 ? [this.stranger.machine] : []),
     ];
@@ -95,15 +102,27 @@ export class World {
 
   /** A receipt came: what it says of messages must be on the disk of who gave it. */
   acknowledged(laptop: Laptop, stream: string, receipt: StoredEvent): void {
-    const peer = [...this.laptops, this.stranger].find(({ did }) => stream === `conversation/${did}`);
-    const journal = peer && this.witness.nodes.get(peer.name);
+    const { name, journal } = this.#peerOf(stream);
     const mine = `conversation/${laptop.did}`;
     for (const id of receipt.delivered as readonly string[])
       if (!journal?.has(mine, (event) => event.type === "RECEIVED" && event.id === id))
-        this.violated(`${peer?.name} told ${laptop.name} that ${id} is delivered, and does not have it`);
+        this.violated(`${name} told ${laptop.name} that ${id} is delivered, and does not have it`);
     for (const id of receipt.read as readonly string[])
       if (!journal?.has(mine, ({ type, ids }) => type === "READ" && Array.isArray(ids) && ids.includes(id)))
-        this.violated(`${peer?.name} told ${laptop.name} that ${id} was read, and it was not`);
+        this.violated(`${name} told ${laptop.name} that ${id} was read, and it was not`);
+  }
+
+  /** An arrival notice of another laptop was believed: what it names must be on that laptop's disk. */
+  arrived(laptop: Laptop, stream: string, { ids }: StoredEvent): void {
+    const { name, journal } = this.#peerOf(stream);
+    for (const id of ids as readonly string[])
+      if (journal && !holds(journal, `conversation/${laptop.did}`, id))
+        this.violated(`${laptop.name} believes that ${name} has ${id}, which it does not have`);
+  }
+
+  #peerOf(stream: string) {
+    const peer = [...this.laptops, this.stranger].find(({ did }) => stream === `conversation/${did}`);
+    return { name: peer?.name, journal: peer && this.witness.nodes.get(peer.name) };
   }
 
   counted(fault: string): void {
@@ -138,6 +157,12 @@ export class World {
       const { process } = this.cluster;
       if (!process) return;
       this.counted("cluster killed");
+      process.kill();
+    });
+    often(this.plainRelay ? plan.relayDeaths : 0, () => {
+      const process = this.plainRelay?.process;
+      if (!process) return;
+      this.counted("plain relay killed");
       process.kill();
     });
     often(plan.partitions, () => {
