@@ -1,5 +1,5 @@
 import type { ErrorCode } from "../errors.ts";
-import type { ConversationContext } from "../machines/conversation/events.ts";
+import type { ConversationContext, Outgoing } from "../machines/conversation/events.ts";
 import { type Core, conversationOf, sessionOf } from "./core.ts";
 import type { Draft } from "./drafts.ts";
 
@@ -28,12 +28,17 @@ export function closing(
   const context: ConversationContext | undefined = core.system.decided(stream)?.snapshot.context;
   const { outbox = [], unconfirmed = [] } = context ?? {};
   const inVain = outbox.filter((item) => item.sealed?.session === session);
-  const again = unconfirmed.filter((item) => item.resend && item.sealed?.session === session);
+  const isOfSession = (item: Outgoing) => item.sealed?.session === session;
+  const first = unconfirmed.findIndex(isOfSession);
+  // What a plain relay took behind the first of them is sealed anew, too, in whatever session it was: else it would overtake it.
+  const unread = unconfirmed.filter(
+    (item, at) => isOfSession(item) || (!refused && item.resend && first !== -1 && at > first),
+  );
+  const again = unread.filter(({ resend }) => resend);
   const sealed = [...inVain, ...again].map(({ id }) => id);
   // The relay may still say that it has one of these frames: that is not the frame in which the message goes then.
   core.link.disown([...inVain, ...again].map((item) => item.sealed?.frame ?? item.id));
-  const unread = unconfirmed.filter((item) => item.sealed?.session === session).map(({ id }) => id);
-  const ids = refused ? [...unread, ...outbox.map(({ id }) => id)] : unread;
+  const ids = (refused ? [...unread, ...outbox] : unread).map(({ id }) => id);
   const event = refused
     ? { type: "UNDELIVERABLE", ids, code }
     : { type: fate === "again" ? "UNSENT" : "UNCERTAIN", ids };

@@ -29,11 +29,14 @@ export const counted = (items: readonly Outgoing[]) => items.filter(({ kind }) =
 const isBefore = ({ sealed: a }: Outgoing, { sealed: b }: Outgoing) =>
   a !== undefined && a.session === b?.session && a.header.dh === b.header.dh && a.header.n < b.header.n;
 
-/** Behind all that is there, but before what was sealed after it: the relay may speak of a later one first. */
+/**
+ * Behind all that is there, but before what was sealed after it: the relay may speak of a later one first. A plain relay, which says
+ * nothing, has them in the order in which they stand, and that need not be the one in which they were sealed.
+ */
 function appended(items: readonly Outgoing[], more: readonly Outgoing[]): Outgoing[] {
   const all = [...items];
   for (const item of more) {
-    const next = all.findIndex((other) => isBefore(item, other));
+    const next = item.resend ? -1 : all.findIndex((other) => isBefore(item, other));
     all.splice(next === -1 ? all.length : next, 0, item);
   }
   return all;
@@ -44,7 +47,7 @@ function prepended(items: readonly Outgoing[], back: readonly Outgoing[]): Outgo
   const all = [...items];
   let front = 0;
   for (const item of back) {
-    const last = all.findLastIndex((other) => isBefore(other, item));
+    const last = item.resend ? -1 : all.findLastIndex((other) => isBefore(other, item));
     front = Math.max(front, last + 1);
     all.splice(front++, 0, item);
   }

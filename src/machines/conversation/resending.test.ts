@@ -11,6 +11,7 @@ const sealedAs = (id: string, n: number, dh = header.dh): Event => ({
   nonce: "nonce",
 });
 const written = (...ids: string[]): Event => ({ type: "TRANSMITTED", ids, proof: "written", resend: true });
+const unsent = (...ids: string[]): Event => ({ type: "UNSENT", ids });
 
 describe("a message that a plain relay took", () => {
   it("waits behind those that went before it, also when the ratchet turned in between", () => {
@@ -18,6 +19,17 @@ describe("a message that a plain relay took", () => {
       .when(sealedAs("m2", 0, OTHER_CHAIN))
       .when(written("m2"))
       .then({ state: "open", context: { outbox: [], unconfirmed: [{ id: "m1" }, { id: "m2" }] } });
+  });
+
+  it("keeps its place when it is sealed anew, behind one that was sealed meanwhile", () => {
+    const resealed = [send("m1"), send("m2"), sealedAs("m1", 0), sealedAs("m2", 1), written("m1"), unsent("m1")];
+    const again = conversationWith(established(), ...resealed, sealedAs("m1", 2), written("m1"));
+    again
+      .when(written("m2"))
+      .then({ state: "open", context: { outbox: [], unconfirmed: [{ id: "m1" }, { id: "m2" }] } });
+    again
+      .when(unsent("m1"))
+      .then({ state: "open", context: { outbox: [{ id: "m1" }, { id: "m2" }], unconfirmed: [] } });
   });
 });
 
