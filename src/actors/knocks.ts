@@ -128,6 +128,7 @@ export class Knocks {
     const { system, keyring, note, ports } = this.#core;
     const { ik, ek, otk = null, spk } = knock.establishment;
     const peer = knock.from;
+    const spkKey = agent.extensions.length === 0 ? await this.#publishedBy(peer) : undefined;
     const named = spk === undefined ? undefined : keyring.signedPreKey(spk);
     // A plain client does not say which it used.
     const signed =
@@ -153,7 +154,17 @@ export class Knocks {
       if (!(error instanceof CryptoError)) throw error;
       return this.#reject(peer, knock.id, "key_invalid");
     }
-    const event = { type: "ACCEPTED", peer, knock: knock.id, ik, ek, spk: newest.keyId, otk, kdf: null };
+    const event = {
+      type: "ACCEPTED",
+      peer,
+      knock: knock.id,
+      ik,
+      ek,
+      spk: newest.keyId,
+      otk,
+      kdf: null,
+      ...(spkKey !== undefined && { spk_key: spkKey }),
+    };
     const surplus = this.#sessions.known.surplus(peer);
     if (surplus.length > 0 && ports.clock.now() - this.#sessions.known.lastKnock(peer) < KNOCK_AGAIN_MS)
       return this.#reject(peer, knock.id, "try_later");
@@ -188,6 +199,19 @@ export class Knocks {
     const { current } = this.#membership;
     if (current) await this.#membership.preKeys.taken(current, otk);
     return "taken";
+  }
+
+  /** The signed prekey that a plain peer has published. Another one will show that it was restarted since. */
+  async #publishedBy(peer: string): Promise<string | undefined> {
+    try {
+      const { signedPreKey } = await this.#core.registry().bundle(peer);
+      return base64.encode(signedPreKey.publicKey);
+    } catch (error) {
+      const { code } = asMeshError(error);
+      if (code === "closed") throw error;
+      // Its knock can be taken without it.
+      return undefined;
+    }
   }
 
   async onAccept(frame: KnockAccept): Promise<void> {

@@ -157,7 +157,7 @@ const ALLOWED: Readonly<Record<string, Allowed>> = {
     },
     events: {
       INITIATED: { ...agreement, spk_key: key },
-      ACCEPTED: agreement,
+      ACCEPTED: { ...agreement, spk_key: key },
       CONFIRMED: { by: oneOf("knock_accept", "message") },
       ENCRYPTED: { message: id, header },
       DECRYPTED: { message: id, header, turned: flag, skipped: count, late: flag, kdf },

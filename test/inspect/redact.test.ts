@@ -148,6 +148,7 @@ const ALLOWED: Readonly<Record<string, string>> = {
   "session.ACCEPTED.knock": CLEAR_ID,
   "session.ACCEPTED.ik": PUBLIC_KEY,
   "session.ACCEPTED.ek": PUBLIC_KEY,
+  "session.ACCEPTED.spk_key": PUBLIC_KEY,
   "session.ENCRYPTED.message": CLEAR_ID,
   "session.ENCRYPTED.header.dh": PUBLIC_KEY,
   "session.DECRYPTED.message": CLEAR_ID,

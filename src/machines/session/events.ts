@@ -19,20 +19,17 @@ const agreement = {
   otk: KeyId.nullable(),
 };
 
+/** The signed prekey that the peer had published then. A plain client makes another one when it starts. */
+const theirs = { spk_key: base64Exact(32).optional() };
+
 export const SessionEventSchema = z.discriminatedUnion("type", [
   /** X3DH as the initiator: the knock is to be sent. */
-  z.object({
-    type: z.literal("INITIATED"),
-    ...agreement,
-    kdf: Kdf.optional(),
-    /** The responder's signed prekey. A plain client makes another one when it starts. */
-    spk_key: base64Exact(32).optional(),
-  }),
+  z.object({ type: z.literal("INITIATED"), ...agreement, kdf: Kdf.optional(), ...theirs }),
   /**
    * X3DH as the responder, from a knock whose keys belong to its sender. A knock does not say which KDF it means: `kdf` is
    * null, and the first message settles it. Sessions from before this was so have none, and are `current`.
    */
-  z.object({ type: z.literal("ACCEPTED"), ...agreement, kdf: Kdf.nullable().optional() }),
+  z.object({ type: z.literal("ACCEPTED"), ...agreement, kdf: Kdf.nullable().optional(), ...theirs }),
   /** The relay has our knock, or our answer to theirs. */
   z.object({ type: z.literal("KNOCK_SENT") }),
   /** The peer has shown that it holds the session too. */
@@ -66,7 +63,7 @@ export interface SessionContext {
   readonly ek: string;
   readonly spk: number;
   readonly otk: number | null;
-  /** The peer's signed prekey, when we opened the session and knew it. */
+  /** The signed prekey that the peer had published when the session was opened, if that is known. */
   readonly spkKey: string | null;
   /** Null while the responder does not know which the initiator used. */
   readonly kdf: Kdf | null;

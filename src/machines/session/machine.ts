@@ -25,7 +25,7 @@ const session = setup({
             ek: event.ek,
             spk: event.spk,
             otk: event.otk,
-            spkKey: event.type === "INITIATED" ? (event.spk_key ?? null) : null,
+            spkKey: event.spk_key ?? null,
             kdf: event.kdf === undefined ? ("current" as const) : event.kdf,
           }
         : {},
