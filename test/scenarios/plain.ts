@@ -1,0 +1,237 @@
+/** What holds between one of ours and a plain peer, of whichever kind. */
+import { randomUUID } from "node:crypto";
+import { describe, expect, it } from "vitest";
+import { RENEW_AFTER_MS, RENEW_QUIET_MS } from "../../src/actors/limits.ts";
+import { Knock } from "../../src/wire/frame.ts";
+import { filtered } from "../actors/world.ts";
+import { comes } from "../attacks/world.ts";
+import { drain, Laptop, type LaptopOptions, texts } from "./laptop.ts";
+import type { PeerKind, PeerOptions, PlainPeer } from "./peers.ts";
+import type { OpenStage, Stage } from "./stage.ts";
+
+const MESSAGES = 60;
+const HALF = MESSAGES / 2;
+/** A text whose frame is smaller than what the smallest client takes (1 MiB). */
+const large = (of: string) => texts(of, 0, 3).map((text) => text.padEnd(250_000, "."));
+
+interface Meeting {
+  readonly stage: Stage;
+  readonly laptop: Laptop;
+  readonly peer: PlainPeer;
+}
+
+async function meet(open: OpenStage, kind: PeerKind, options: PeerOptions & LaptopOptions = {}): Promise<Meeting> {
+  const stage = await open();
+  const [laptop, peer] = await Promise.all([Laptop.open(stage, options), kind.open(stage, options)]);
+  return { stage, laptop, peer };
+}
+
+/** Who says the first word, which opens the session. */
+type Opener = "we" | "the peer";
+
+/** The session is there, and each side has shown that it holds it. */
+async function begin({ laptop, peer }: Meeting, opener: Opener): Promise<void> {
+  const ours = async () => {
+    await laptop.say(peer.did, "ours 0");
+    await peer.until(() => peer.received.includes("ours 0"));
+  };
+  const theirs = async () => {
+    await peer.say(laptop.did, "theirs 0");
+    await laptop.heard(peer.did, 1);
+  };
+  for (const say of opener === "we" ? [ours, theirs] : [theirs, ours]) await say();
+}
+
+/** Both say these at once. Resolves when each has what the other said. */
+async function exchange({ laptop, peer }: Meeting, from: number, to: number): Promise<void> {
+  await Promise.all([
+    laptop.say(peer.did, ...texts("ours", from, to)),
+    peer.say(laptop.did, ...texts("theirs", from, to)),
+  ]);
+  await Promise.all([laptop.heard(peer.did, to), peer.until(() => peer.received.length >= to)]);
+}
+
+/** Each side has all that the other said, once and in order. */
+async function expectAll({ laptop, peer }: Meeting, count = MESSAGES): Promise<void> {
+  expect(peer.received).toEqual(texts("ours", 0, count));
+  expect(await laptop.read(peer.did)).toEqual(texts("theirs", 0, count));
+}
+
+/** Messages flow both ways: both sides say something, and hear what the other said. */
+async function expectFlow({ laptop, peer }: Meeting, words: string): Promise<void> {
+  const [ours, theirs] = [`ours ${words}`, `theirs ${words}`];
+  await laptop.say(peer.did, ours);
+  await peer.until(() => peer.received.includes(ours));
+  await peer.say(laptop.did, theirs);
+  await laptop.hears(peer.did, theirs);
+}
+
+export function withPlainPeer(open: OpenStage, kind: PeerKind): void {
+  const openers: readonly Opener[] = kind.readsOurOpening ? ["we", "the peer"] : ["the peer"];
+
+  describe(`with ${kind.name}`, () => {
+    describe.each(openers)("whom %s spoke to first", (opener) => {
+      it.each([true, false])(`${MESSAGES} messages each way (with one-time prekeys: %s)`, async (withOneTime) => {
+        const meeting = await meet(open, kind, withOneTime ? {} : { oneTimePreKeys: 0 });
+        const { stage, laptop, peer } = meeting;
+        if (!withOneTime) for (const { did } of [laptop, peer]) await drain(stage, did);
+        await begin(meeting, opener);
+        await exchange(meeting, 1, MESSAGES);
+        await expectAll(meeting);
+        const [session, ...others] = laptop.sessions(peer.did);
+        expect(others).toEqual([]);
+        expect(session?.otk === null).toBe(!withOneTime);
+      });
+
+      it("our process ends and another one begins, with messages on their way", async () => {
+        const meeting = await meet(open, kind);
+        const { laptop, peer } = meeting;
+        await begin(meeting, opener);
+        await exchange(meeting, 1, HALF);
+        await laptop.close();
+        await peer.say(laptop.did, ...texts("theirs", HALF, HALF + 10));
+        await laptop.again();
+        await Promise.all([
+          laptop.say(peer.did, ...texts("ours", HALF, MESSAGES)),
+          peer.say(laptop.did, ...texts("theirs", HALF + 10, MESSAGES)),
+        ]);
+        await Promise.all([laptop.heard(peer.did, MESSAGES), peer.until(() => peer.received.length >= MESSAGES)]);
+        await expectAll(meeting);
+      });
+
+      it("messages of 250 kB each way", async () => {
+        const meeting = await meet(open, kind);
+        const { laptop, peer } = meeting;
+        await begin(meeting, opener);
+        await Promise.all([laptop.say(peer.did, ...large("to the peer")), peer.say(laptop.did, ...large("to us"))]);
+        await Promise.all([laptop.heard(peer.did, 4), peer.until(() => peer.received.length >= 4)]);
+        expect(peer.received.slice(1)).toEqual(large("to the peer"));
+        expect((await laptop.read(peer.did)).slice(1)).toEqual(large("to us"));
+      });
+
+      it.runIf(kind.canLeave)("each says things while the other is away", async () => {
+        const meeting = await meet(open, kind);
+        const { laptop, peer } = meeting;
+        await begin(meeting, opener);
+        await laptop.close();
+        await peer.say(laptop.did, ...texts("theirs", 1, 10));
+        await peer.leave();
+        await laptop.again();
+        await laptop.say(peer.did, ...texts("ours", 1, 10));
+        await laptop.heard(peer.did, 10);
+        await peer.comeBack();
+        await peer.until(() => peer.received.length >= 10);
+        await expectAll(meeting, 10);
+        await expectFlow(meeting, "10");
+      });
+
+      it("the peer restarts and speaks first", async () => {
+        const meeting = await meet(open, kind);
+        const { laptop, peer } = meeting;
+        await begin(meeting, opener);
+        await exchange(meeting, 1, 5);
+        await peer.restart();
+        await peer.say(laptop.did, "theirs 5");
+        await laptop.heard(peer.did, 6);
+        await laptop.say(peer.did, "ours 5");
+        await peer.until(() => peer.received.length >= 6);
+        await exchange(meeting, 6, 15);
+        await expectAll(meeting, 15);
+      });
+
+      it("the peer restarts, and we speak first after a silence", async () => {
+        const meeting = await meet(open, kind);
+        const { stage, laptop, peer } = meeting;
+        await begin(meeting, opener);
+        await exchange(meeting, 1, 5);
+        await peer.restart();
+        await stage.clock.passes(RENEW_AFTER_MS);
+        await laptop.say(peer.did, "ours 5");
+        await peer.until(() => peer.received.length >= 6);
+        await peer.say(laptop.did, "theirs 5");
+        await laptop.heard(peer.did, 6);
+        await exchange(meeting, 6, 15);
+        await expectAll(meeting, 15);
+      });
+
+      it("the peer restarts, and what we say before anybody knows is uncertain, and said to be", async () => {
+        const meeting = await meet(open, kind);
+        const { stage, laptop, peer } = meeting;
+        await begin(meeting, opener);
+        await exchange(meeting, 1, 5);
+        await peer.restart();
+        const lost = await laptop.say(peer.did, "lost 0", "lost 1");
+        await laptop.became(peer.did, lost, "sent");
+        await stage.clock.passes(RENEW_AFTER_MS + RENEW_QUIET_MS);
+        await laptop.became(peer.did, lost, "uncertain");
+        for (const id of lost) expect(laptop.state(peer.did, id)).toBe("uncertain");
+        await expectFlow(meeting, "5");
+        await exchange(meeting, 6, 10);
+        expect(peer.received).toEqual(texts("ours", 0, 10));
+      });
+    });
+
+    it("both knock at once", async () => {
+      const meeting = await meet(open, kind);
+      const { stage, laptop, peer } = meeting;
+      laptop.leave();
+      const [first = ""] = await laptop.say(peer.did, "ours first");
+      await laptop.until(
+        () => "a session",
+        () => laptop.conversation(peer.did).session !== null,
+      );
+      await peer.say(laptop.did, "theirs first");
+      laptop.comeBack();
+      await laptop.until(
+        () => "the peer's knock",
+        () => laptop.sessions(peer.did).some(({ role }) => role === "responder"),
+      );
+      await stage.clock.passes(2 * RENEW_QUIET_MS);
+      await laptop.hears(peer.did, "theirs first");
+      await laptop.say(peer.did, "ours later");
+      await peer.until(() => peer.received.includes("ours later"));
+      await expectFlow(meeting, "at last");
+      // What went in a session that nobody has was not read, and is not called delivered.
+      if (!peer.received.includes("ours first")) expect(laptop.state(peer.did, first)).toBe("uncertain");
+    });
+
+    it("a knock that the relay gives again changes nothing", async () => {
+      const knocks: Knock[] = [];
+      const { network } = filtered((frame, direction) => {
+        if (direction === "in" && frame.type === "knock") knocks.push(Knock.parse(frame));
+        return true;
+      });
+      const meeting = await meet(open, kind, { network });
+      const { laptop, peer } = meeting;
+      await begin(meeting, "the peer");
+      await exchange(meeting, 1, 10);
+      const [knock] = knocks;
+      if (!knock) throw new Error("no knock came");
+      await comes(laptop.node, knock);
+      await comes(laptop.node, { ...knock, id: randomUUID() });
+      await exchange(meeting, 10, 20);
+      await expectAll(meeting, 20);
+      expect(laptop.sessions(peer.did)).toHaveLength(1);
+    });
+
+    it("our home is restored from an older copy while the peer goes on", async () => {
+      const meeting = await meet(open, kind);
+      const { stage, laptop, peer } = meeting;
+      await begin(meeting, "the peer");
+      await exchange(meeting, 1, 5);
+      await laptop.close();
+      const restore = await laptop.copy();
+      await laptop.again();
+      await exchange(meeting, 5, 10);
+      await laptop.close();
+      await restore();
+      await laptop.again();
+      await stage.clock.passes(RENEW_AFTER_MS);
+      await laptop.say(peer.did, "ours 10");
+      await peer.until(() => peer.received.includes("ours 10"));
+      await expectFlow(meeting, "11");
+      await expectFlow(meeting, "12");
+      expect(peer.received).toEqual(texts("ours", 0, 13));
+    });
+  });
+}

@@ -1,0 +1,64 @@
+/** Where a scenario takes place: a relay and a registry, and what can be done to them. */
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+import { z } from "zod";
+import { openServers, type Places, type Servers } from "../reference/servers.ts";
+import { LeapClock, type SceneClock, unhurried } from "./clock.ts";
+
+export interface Stage extends Places {
+  /** The clock of everyone who takes part and can be given one. */
+  readonly clock: SceneClock;
+  /** The servers, when they are stand-ins: they do what a test asks of them. */
+  readonly standIns?: Servers;
+  /** Each ends a server's process and begins another one, which knows nothing of what was before. */
+  readonly restartRelay?: () => Promise<void>;
+  readonly restartRegistry?: () => Promise<void>;
+}
+
+/** Opens the stage of one test. */
+export type OpenStage = () => Promise<Stage>;
+
+/** Stand-ins of the reference relay and registry, on a clock that leaps. */
+export async function openStandIns(): Promise<Stage> {
+  // A question over HTTP takes as many turns as a ping to the relay.
+  const asked = async () => void (await (await fetch(`${registryUrl}/health`)).text());
+  const clock = new LeapClock(async () => {
+    await asked();
+    await asked();
+  });
+  const standIns = await openServers({ clock });
+  const { relayUrl, registryUrl } = standIns;
+  return {
+    relayUrl,
+    registryUrl,
+    clock,
+    standIns,
+    restartRelay: async () => standIns.relay.restart(),
+    restartRegistry: async () => standIns.registry.forget(),
+  };
+}
+
+const url = z.url().transform((text) => text.replace(/\/+$/, ""));
+const command = z.string().min(1).optional();
+const LiveEnvironment = z.object({
+  AGT_RELAY_URL: url,
+  AGT_REGISTRY_URL: url,
+  /** Shell commands that restart these, and end when they are up again. */
+  AGT_RESTART_RELAY: command,
+  AGT_RESTART_REGISTRY: command,
+});
+
+const shell = (line: string) => async () => void (await promisify(execFile)("/bin/sh", ["-c", line]));
+
+/** Servers that are there already, as the environment names them. */
+export function liveStage(environment: NodeJS.ProcessEnv): Stage {
+  const { AGT_RELAY_URL, AGT_REGISTRY_URL, AGT_RESTART_RELAY, AGT_RESTART_REGISTRY } =
+    LiveEnvironment.parse(environment);
+  return {
+    relayUrl: AGT_RELAY_URL,
+    registryUrl: AGT_REGISTRY_URL,
+    clock: unhurried,
+    ...(AGT_RESTART_RELAY !== undefined && { restartRelay: shell(AGT_RESTART_RELAY) }),
+    ...(AGT_RESTART_REGISTRY !== undefined && { restartRegistry: shell(AGT_RESTART_REGISTRY) }),
+  };
+}
