@@ -212,6 +212,7 @@ export class MeshNode {
       if (commit) this.health.wrote();
     });
     this.sessions.known.index();
+    this.outgoing.recovered();
   }
 
   /**

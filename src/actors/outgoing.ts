@@ -9,7 +9,7 @@ import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
 import { type Draft, entriesOnly, join } from "./drafts.ts";
 import { Keyring, type Ratchet } from "./keyring.ts";
 import type { Proof } from "./link.ts";
-import type { Renewal } from "./renewal.ts";
+import { isPlain, type Renewal } from "./renewal.ts";
 import { SealedFrames } from "./sealed-frames.ts";
 import type { Outcome } from "./system.ts";
 import { uuidFrom } from "./uuid.ts";
@@ -52,6 +52,8 @@ export class OutgoingMail {
   readonly #frames = new SealedFrames();
   /** What the relay has just said that it has, by peer. */
   readonly #taken = new Map<string, string[]>();
+  /** Plain peers that may have got frames of which it was not noted that they left: none of those goes a second time. */
+  readonly #unsure = new Set<string>();
 
   constructor(core: Core, renewal: Renewal) {
     this.#core = core;
@@ -61,6 +63,14 @@ export class OutgoingMail {
   /** The words of a peer were destroyed: frames that were kept of them go. */
   forget(peer: string): void {
     this.#frames.forget(peer);
+  }
+
+  /** What was recovered is known: a process that was killed may have put frames on the wire and not have noted it. */
+  recovered(): void {
+    for (const [, { snapshot }] of this.#core.system.streams("conversation")) {
+      const context: ConversationContext = snapshot.context;
+      if (isPlain(context) && context.outbox.some(({ sealed }) => sealed)) this.#unsure.add(context.peer);
+    }
   }
 
   /**
@@ -191,6 +201,11 @@ export class OutgoingMail {
     const { link, keyring } = this.#core;
     const item = this.#dueForWire(peer, id);
     if (!item?.sealed) return undefined;
+    if (link.isPlain && this.#unsure.delete(peer)) {
+      // A plain client that is given a frame twice loses the session. The message goes in another one, perhaps a second time.
+      this.#renewal.renew(peer);
+      return undefined;
+    }
     let ciphertext = this.#frames.get(peer, id);
     if (ciphertext === undefined) {
       const { nonce } = item.sealed;
@@ -263,6 +278,7 @@ export class OutgoingMail {
     });
     durable.catch((error: unknown) => {
       // A disk that refuses is told of already; what was not noted goes again.
+      if (isPlain(contextOf(this.#core, peer))) this.#unsure.add(peer);
       if (asMeshError(error).code !== "store_io")
         note(`A transmission to ${peer} could not be noted: ${String(error)}`);
     });

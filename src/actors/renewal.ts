@@ -99,11 +99,12 @@ export class Renewal {
     standing.disarm ??= clock.at(clock.now() + this.#patience(peer), () => {
       standing.disarm = undefined;
       standing.renewals++;
-      this.#renew(peer);
+      this.renew(peer);
     });
   }
 
-  #renew(peer: string): void {
+  /** Opens another session with a plain peer, which is knocked at. */
+  renew(peer: string): void {
     const { link, note, system } = this.#core;
     if (!isPlain(this.#contextOf(peer)) || !link.online) return;
     system
@@ -123,7 +124,7 @@ export class Renewal {
     standing.isCrossed = true;
     standing.crossed = ours;
     this.#core.note(`${peer} knocked while it was knocked at (${session}); it is knocked at once more.`);
-    this.#renew(peer);
+    this.renew(peer);
   }
 
   /** Our session whose knock went to the peer lately and was not answered. */
@@ -152,7 +153,7 @@ export class Renewal {
   /** A message came that no session reads: a peer that was not heard lately speaks in a session that is not here. */
   unread(peer: string): void {
     if (!isPlain(this.#contextOf(peer)) || this.isCrossed(peer)) return;
-    if (this.#core.ports.clock.now() - this.#lastSure(peer) > RENEW_AFTER_MS) this.#renew(peer);
+    if (this.#core.ports.clock.now() - this.#lastSure(peer) > RENEW_AFTER_MS) this.renew(peer);
   }
 
   /**

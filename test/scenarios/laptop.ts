@@ -1,5 +1,6 @@
 /** One of ours, in this process: it can be closed, opened again and cut off. */
-import { cp, rm } from "node:fs/promises";
+import { cpSync } from "node:fs";
+import { rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "vitest";
 import { z } from "zod";
@@ -109,14 +110,17 @@ export class Laptop {
     this.node = await this.#open();
   }
 
-  /** A copy of the home, made while it is closed. @returns puts the copy in the home's place, while it is closed */
-  async copy(): Promise<() => Promise<void>> {
-    const copy = `${this.home}.copy`;
-    await cp(this.home, copy, { recursive: true });
-    return async () => {
-      await rm(this.home, { recursive: true });
-      await cp(copy, this.home, { recursive: true });
-    };
+  /** Copies the home as it is on the disk now: what a process that is killed now leaves behind. */
+  copy(): void {
+    cpSync(this.home, `${this.home}.copy`, { recursive: true });
+  }
+
+  /** Puts the copy in the place of the home, and goes on from there. */
+  async restore(): Promise<void> {
+    await this.close();
+    await rm(this.home, { recursive: true });
+    await rename(`${this.home}.copy`, this.home);
+    await this.again();
   }
 
   /** Its connection to the relay breaks. It comes back by itself. */
@@ -208,6 +212,13 @@ export class Laptop {
         `${ids.length} messages to be ${state}; these are not: ${left().map((id) => `${id} ${this.state(peer, id)}`)}`,
       () => left().length === 0,
     );
+  }
+
+  /** How many messages to a peer are known to have arrived. */
+  arrivedAt(peer: string): number {
+    return [...this.node.core.messages.sent()].filter(
+      (each) => each.peer === peer && hasReached(each.state, "delivered"),
+    ).length;
   }
 
   conversation(peer: string): ConversationContext {
