@@ -26,6 +26,7 @@ export class Victim {
   readonly name: string;
   readonly #args: readonly string[];
   readonly #cache: string;
+  readonly #program: string;
   #child: ChildProcess | undefined;
   #ended: Promise<unknown> = Promise.resolve();
   #waiting = new Map<number, Waiting>();
@@ -34,11 +35,15 @@ export class Victim {
   /** How often it was killed. */
   kills = 0;
 
-  /** @param cache where compiled modules are kept between its lives */
-  constructor(name: string, args: readonly string[], cache: string) {
+  /**
+   * @param cache where compiled modules are kept between its lives
+   * @param program what it runs, which answers as `process.ts` does
+   */
+  constructor(name: string, args: readonly string[], cache: string, program = PROGRAM) {
     this.name = name;
     this.#args = args;
     this.#cache = cache;
+    this.#program = program;
   }
 
   get isRunning(): boolean {
@@ -48,7 +53,7 @@ export class Victim {
   /** Begins a life. Resolves when it is open; rejects with Gone when it is killed before. */
   start(): Promise<void> {
     if (this.#child) return this.#ready.promise;
-    const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", PROGRAM, ...this.#args], {
+    const child = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", this.#program, ...this.#args], {
       stdio: ["pipe", "pipe", "pipe"],
       env: { NODE_COMPILE_CACHE: this.#cache, ...process.env },
     });

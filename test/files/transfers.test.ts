@@ -101,9 +101,12 @@ describe("a file", () => {
         wasFull = true;
       },
     };
-    const world = await openFileWorld(disk, (text) => {
-      if (text.includes("ENOSPC")) refused.resolve();
-      if (text.includes("can be written again")) taken.resolve();
+    const world = await openFileWorld({
+      bobsDisk: disk,
+      noted: (text) => {
+        if (text.includes("ENOSPC")) refused.resolve();
+        if (text.includes("can be written again")) taken.resolve();
+      },
     });
     const bytes = randomBytes(LARGE);
     const file = await world.file("data.bin", bytes);

@@ -11,12 +11,13 @@ import type { FileTaker } from "../../src/actors/file-transfers.ts";
 import { type FileToSend, inspectFiles, type SavedFile } from "../../src/actors/files.ts";
 import { realNetwork } from "../../src/actors/network.ts";
 import { MeshNode } from "../../src/actors/node.ts";
-import { realPorts } from "../../src/actors/ports.ts";
+import { type Clock, realClock, realPorts } from "../../src/actors/ports.ts";
 import type { MeshError } from "../../src/errors.ts";
 import { type Disk, realDisk } from "../../src/store/disk.ts";
 import { encodeFileChunk, type FileChunk } from "../../src/wire/file-chunk.ts";
 import type { PayloadOf } from "../../src/wire/payload.ts";
 import { openWorld } from "../actors/world.ts";
+import { temporaryDirectory } from "../store/disks.ts";
 
 export type Ack = PayloadOf<"file_transfer_ack">;
 
@@ -39,15 +40,10 @@ class Queue<T> {
   }
 }
 
-/** @param bobsDisk what bob keeps his home on; `noted` is told of what he notes */
-export async function openFileWorld(bobsDisk: Disk = realDisk, noted: (text: string) => void = () => undefined) {
-  const world = await openWorld();
-  const inbox = join(world.directory, "arrived");
-  const outcomes = new Queue<Outcome>();
-  const acks = new Queue<Ack>();
-  const pulls = new Queue<Pull>();
+/** Takes every file into a folder. @param told of what becomes of each */
+export function takerInto(inbox: string, told: (outcome: Outcome) => void): FileTaker {
   const names = new Set<string>();
-  const taker: FileTaker = {
+  return {
     place: async () => ({ directory: inbox }),
     wants: () => true,
     names: async () => names,
@@ -56,20 +52,54 @@ export async function openFileWorld(bobsDisk: Disk = realDisk, noted: (text: str
       ...entriesOnly(),
       begin: () => {
         names.add(file.name);
-        outcomes.push({ saved: file });
+        told({ saved: file });
       },
     }),
     failed: async (_peer, _offer, problem) => {
-      outcomes.push({ failed: problem });
+      told({ failed: problem });
       return entriesOnly();
     },
   };
+}
+
+/** A relay and a registry that are there already. */
+export interface FilePlaces {
+  readonly relayUrl: string;
+  readonly registryUrl: string;
+  readonly clock?: Clock;
+}
+
+/** A cluster of this project, until the test ends. */
+async function openCluster(): Promise<FilePlaces> {
+  const { server } = await openWorld();
+  return { relayUrl: server.relayUrl, registryUrl: server.url };
+}
+
+export interface FileWorldOptions {
+  /** What bob keeps his home on, and who is told of what he notes. */
+  readonly bobsDisk?: Disk;
+  readonly noted?: (text: string) => void;
+  /** Where the nodes meet; a cluster of their own unless given. */
+  readonly places?: FilePlaces;
+  /** Who takes files in bob's place, in a process of its own. */
+  readonly receiver?: { readonly did: string };
+}
+
+export async function openFileWorld({ bobsDisk = realDisk, noted, places, receiver }: FileWorldOptions = {}) {
+  const { relayUrl, registryUrl, clock = realClock } = places ?? (await openCluster());
+  const directory = await temporaryDirectory();
+  const home = (name: string) => join(directory, name);
+  const inbox = join(directory, "arrived");
+  const outcomes = new Queue<Outcome>();
+  const acks = new Queue<Ack>();
+  const pulls = new Queue<Pull>();
+  const taker = takerInto(inbox, (outcome) => outcomes.push(outcome));
   const nodes = new Map<string, MeshNode>();
   const open = async (name: string): Promise<MeshNode> => {
     const node = await MeshNode.open({
-      home: world.home(name),
-      ports: { ...realPorts(realNetwork), ...(name === "bob" && { disk: bobsDisk }) },
-      ...(name === "bob" && { onNote: noted }),
+      home: home(name),
+      ports: { ...realPorts(realNetwork), clock, ...(name === "bob" && { disk: bobsDisk }) },
+      ...(name === "bob" && noted && { onNote: noted }),
       files: taker,
       onWork: async ({ payload }) => {
         if (payload.type === "file_transfer_ack") acks.push(payload);
@@ -79,15 +109,14 @@ export async function openFileWorld(bobsDisk: Disk = realDisk, noted: (text: str
     });
     node.start();
     if (!node.membership.current) {
-      const { relayUrl, url } = world.server;
-      const place = { controller: null, cluster: "files", relayUrl, registryUrl: url };
+      const place = { controller: null, cluster: "files", relayUrl, registryUrl };
       await node.membership.join({ ...place, name, capabilities: [] });
     }
     nodes.set(name, node);
     return node;
   };
   await open("alice");
-  const to = (await open("bob")).core.keyring.identity.did;
+  const to = receiver?.did ?? (await open("bob")).core.keyring.identity.did;
   onTestFinished(async () => {
     for (const node of nodes.values()) await node.close();
   });
@@ -103,10 +132,11 @@ export async function openFileWorld(bobsDisk: Disk = realDisk, noted: (text: str
     outcomes,
     acks,
     pulls,
-    home: world.home,
+    home,
+    node,
     /** A file on alice's disk. */
     async file(name: string, bytes: Uint8Array): Promise<FileToSend> {
-      const path = join(world.directory, `source-${hash("sha256", name, "hex").slice(0, 8)}`);
+      const path = join(directory, `source-${hash("sha256", name, "hex").slice(0, 8)}`);
       await writeFile(path, bytes);
       const [file] = await inspectFiles(realDisk, [path]);
       if (!file) throw new Error("no file");
@@ -132,7 +162,7 @@ export async function openFileWorld(bobsDisk: Disk = realDisk, noted: (text: str
     arrived: () => readdir(inbox).catch(() => []),
     /** Resolves when a node keeps no sealed bodies in files of their own any more. */
     async emptied(name: string): Promise<void> {
-      const blobs = join(world.home(name), "blobs");
+      const blobs = join(home(name), "blobs");
       await mkdir(blobs, { recursive: true });
       const changes = watch(blobs);
       for (let isEmpty = false; !isEmpty; ) {
