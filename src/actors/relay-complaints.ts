@@ -13,7 +13,7 @@ function explained(code: number, words: string): string {
   if (code === CLOSE.replaced)
     return "another process connected with this laptop's identity: end it, and start this one again";
   return code === CLOSE.tokenRefused
-    ? `this relay asks for an access token; ask the operator. It says ${quoted(words)}`
+    ? `this relay asks for an access token: put the operator's into KARS_MESH_RELAY_TOKEN. It says ${quoted(words)}`
     : words;
 }
 
