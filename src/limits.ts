@@ -13,8 +13,6 @@ const DAY_MS = 24 * HOUR_MS;
 
 /** A relay frame: the reference relay closes the connection with 1009 above it, and so do we. */
 export const FRAME_SIZE_MAX = 16 * MiB;
-/** The token of a connect, as at the reference relay, where it is a token of the cluster's identity provider. */
-export const CONNECT_TOKEN_LENGTH_MAX = 16_384;
 /** A frame that is handled as a string: a longer one, or its ciphertext, stays bytes, which are free again as soon as it has gone. */
 export const FRAME_TEXT_SIZE_MAX = 16 * KiB;
 /** The JSON of one message, the bound of the deployed clusters: a larger payload travels in chunks. */
@@ -225,10 +223,6 @@ export const LINK_BACKOFF_MIN_MS = 250;
 export const LINK_BACKOFF_MAX_MS = 30 * SECOND_MS;
 /** The longest of them while the relay says that it is restarting, or that it cannot take anybody in just now. */
 export const LINK_RESTART_MAX_MS = 5 * SECOND_MS;
-/** What a relay says in an error frame: the rest of it is cut off. */
-export const RELAY_WORDS_LENGTH_MAX = 500;
-/** Kinds of frames in no known form that are told of, each once: peers choose the kinds, and could fill a log with ever new ones. */
-export const UNKNOWN_KINDS_MAX = 32;
 /** When what a relay refused (a full mailbox, say) is offered to it again, as often as it takes. */
 export const RELAY_RETRY_MS = 5 * SECOND_MS;
 

@@ -66,3 +66,12 @@ export const RENEW_EVERY_MAX_MS = 60 * MINUTE_MS;
 export const RENEW_QUIET_MS = 4 * SECOND_MS;
 /** For how long frames that were under way may cross a knock of ours: later ones were sent by a peer that does not have it. */
 export const SUPERSEDED_LATE_MS = 15 * SECOND_MS;
+
+// The words of servers and peers that reach a person
+
+/** Kinds of frames in no known form that are told of, each once: peers choose the kinds, and could fill a log with ever new ones. */
+export const UNKNOWN_KINDS_MAX = 32;
+/** The longest quotation of a server's words in a sentence of ours: the rest of them is cut off. */
+export const QUOTE_LENGTH_MAX = 120;
+/** Why a link ended, as its machine keeps it: the rest is cut off. */
+export const CLOSE_REASON_LENGTH_MAX = 200;

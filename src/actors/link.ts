@@ -2,11 +2,11 @@ import { base64, type Identity, sign, utf8 } from "../crypto/index.ts";
 import { LINK_BUFFER_SIZE_MAX, RELAY_IDLE_MS, RELAY_RETRY_MS } from "../limits.ts";
 import type { LinkContext } from "../machines/link/machine.ts";
 import { safeParse } from "../parse.ts";
-import { CLOSE, ClientFrame, type ErrorFrame, EXTENSIONS, type RoutedFrame } from "../wire/frame.ts";
+import { ClientFrame, EXTENSIONS, type RoutedFrame } from "../wire/frame.ts";
 import { type FrameText, readFrame, writeFrame } from "../wire/frame-text.ts";
 import { Addressed, PlainMessage } from "../wire/legacy.ts";
 import type { Ports, Socket } from "./ports.ts";
-import { blamesClock, CLOCK_ADVICE, quoted } from "./refusal-words.ts";
+import { RelayComplaints } from "./relay-complaints.ts";
 import type { ActorSystem } from "./system.ts";
 import { UnknownKinds } from "./unknown-kinds.ts";
 
@@ -31,24 +31,8 @@ export interface LinkOptions {
   readonly onNote: (text: string) => void;
 }
 
-/** A proof that was refused, or another holder of this identity: coming again would change nothing. */
-const FINAL_CODES: ReadonlySet<number> = new Set([CLOSE.possessionUnproved, CLOSE.replaced, CLOSE.tokenRefused]);
-
 /** What a relay says that does not know a frame of ours. */
 const UNKNOWN = /unknown/i;
-
-/** What an error frame says, in the field in which this relay puts it. */
-const wordsOf = ({ code, message, detail }: ErrorFrame): string => message ?? detail ?? code ?? "an error";
-
-/** Why the relay let go of us, for a person: its own words, or what they ask the person to do. */
-function explained(code: number, words: string): string {
-  if (blamesClock(words)) return CLOCK_ADVICE;
-  if (code === CLOSE.tokenRefused)
-    return `this relay asks for an access token; ask the operator. It says ${quoted(words)}`;
-  if (code === CLOSE.replaced)
-    return "another process connected with this laptop's identity: end it, and start this one again";
-  return words;
-}
 
 const RELAY_WORDS: ReadonlySet<string> = new Set(["connected", "accepted", "error"]);
 
@@ -74,12 +58,12 @@ export class Link {
   /** Frames that came and were not in a form that is understood. */
   malformed = 0;
   readonly #unknown: UnknownKinds;
-  /** What the relay complained about last, so that each attempt to connect does not say it again. */
-  #complaint = "";
+  readonly #complaints: RelayComplaints;
 
   constructor(options: LinkOptions) {
     this.#options = options;
     this.#unknown = new UnknownKinds(options.onNote);
+    this.#complaints = new RelayComplaints(options.onNote);
     options.system.perform("link", {
       open: ({ url }: { url: string }) => this.#open(url),
       close: () => this.#socket?.close(),
@@ -224,9 +208,7 @@ export class Link {
 
   #closed(code: number, reason: string): void {
     const chance = (this.#options.ports.random(1)[0] ?? 0) / 255;
-    // A clock that is set right lets the very same laptop in.
-    const final = FINAL_CODES.has(code) && !blamesClock(reason);
-    this.#tell({ type: "CLOSED", code, reason: explained(code, reason).slice(0, 200), final, chance });
+    this.#tell({ type: "CLOSED", code, ...this.#complaints.closed(code, reason), chance });
   }
 
   #send(frame: object): void {
@@ -253,13 +235,11 @@ export class Link {
     this.#fell();
     const { ports, identity, token } = this.#options;
     let connected = false;
-    /** The last error before we were let in. The reference relay gives its reason there, and none with the close. */
-    let refusal = "";
+    this.#complaints.dialed();
     const up = (extensions: readonly string[], pending: number) => {
       if (this.#socket !== socket || connected) return;
       connected = true;
-      refusal = "";
-      this.#complaint = "";
+      this.#complaints.letIn();
       this.#connection++;
       this.#online = true;
       this.#acknowledges = extensions.includes("accepted");
@@ -295,25 +275,19 @@ export class Link {
       received: (text) => {
         if (this.#dropped.has(socket)) return;
         this.#heard();
-        this.#received(text, up, (words) => {
-          if (!connected) refusal = words;
-        });
+        this.#received(text, up);
       },
       closed: (code, reason) => {
         if (this.#socket !== socket) return;
         this.#socket = undefined;
         this.#fell();
-        this.#closed(code, refusal || reason);
+        this.#closed(code, reason);
       },
     });
     this.#socket = socket;
   }
 
-  #received(
-    text: FrameText,
-    up: (extensions: readonly string[], pending: number) => void,
-    refuse: (words: string) => void,
-  ): void {
+  #received(text: FrameText, up: (extensions: readonly string[], pending: number) => void): void {
     const json = readFrame(text);
     const parsed = safeParse(ClientFrame, json);
     const frame = parsed.data;
@@ -338,21 +312,13 @@ export class Link {
           return;
         }
         if (frame.id !== undefined && this.#awaiting.delete(frame.id)) this.#offerAgain();
-        if (frame.id === undefined) refuse(wordsOf(frame));
-        this.#complain(wordsOf(frame));
+        this.#complaints.said(frame, this.#online);
         return;
       default:
         if (frame.to === this.#options.identity().did) this.#options.onFrame(frame, text.length);
         else this.malformed++;
         this.#came();
     }
-  }
-
-  #complain(words: string): void {
-    if (words === this.#complaint) return;
-    this.#complaint = words;
-    const advice = blamesClock(words) ? `: ${CLOCK_ADVICE}` : "";
-    this.#options.onNote(`The relay reports ${quoted(words)}${advice}.`);
   }
 
   /** One more of what waited at the relay has come. */

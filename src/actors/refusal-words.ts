@@ -1,8 +1,7 @@
+import { QUOTE_LENGTH_MAX } from "./limits.ts";
+
 // The sentences with which a relay or a registry refuses this laptop. They are a stranger's words, so they are quoted, and what a
 // person can mend is said beside them.
-
-/** The longest quotation of a server's words in a sentence of ours. */
-const QUOTE_LENGTH_MAX = 120;
 
 /** A server's words in quotation marks: printable characters alone, cut to QUOTE_LENGTH_MAX. */
 export const quoted = (words: string): string =>

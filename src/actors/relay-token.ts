@@ -1,5 +1,5 @@
 import { MeshError } from "../errors.ts";
-import { CONNECT_TOKEN_LENGTH_MAX } from "../limits.ts";
+import { CONNECT_TOKEN_LENGTH_MAX } from "../wire/limits.ts";
 
 /** The environment variable that holds the access token of a relay that asks for one. */
 const VARIABLE = "KARS_MESH_RELAY_TOKEN";

@@ -1,4 +1,4 @@
-import { UNKNOWN_KINDS_MAX } from "../limits.ts";
+import { UNKNOWN_KINDS_MAX } from "./limits.ts";
 
 // Frames in no known form are passed over. A log that says nothing of them hides that a relay or a peer speaks another dialect;
 // one that says it of each frame is somebody else's to fill.

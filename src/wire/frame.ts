@@ -1,11 +1,6 @@
 import { z } from "zod";
-import {
-  ARRIVALS_MAX,
-  CONNECT_TOKEN_LENGTH_MAX,
-  FRAME_SIZE_MAX,
-  RELAY_WORDS_LENGTH_MAX,
-  UNREADABLE_FRAMES_MAX,
-} from "../limits.ts";
+import { ARRIVALS_MAX, FRAME_SIZE_MAX, UNREADABLE_FRAMES_MAX } from "../limits.ts";
+import { CONNECT_TOKEN_LENGTH_MAX, RELAY_WORDS_LENGTH_MAX } from "./limits.ts";
 import { base64Exact, Did, Id, KeyId, Timestamp, U32 } from "./text.ts";
 
 // The relay's frames: JSON text over a WebSocket, standard base64 with padding. Unknown extra fields are kept, because the

@@ -1,9 +1,10 @@
 import { expect, it } from "vitest";
+import { UNKNOWN_KINDS_MAX } from "../../src/actors/limits.ts";
 import { Link } from "../../src/actors/link.ts";
 import { type Ports, realPorts, type SocketEvents } from "../../src/actors/ports.ts";
 import { ActorSystem } from "../../src/actors/system.ts";
 import { identityFromSeed } from "../../src/crypto/index.ts";
-import { LINK_BUFFER_SIZE_MAX, UNKNOWN_KINDS_MAX } from "../../src/limits.ts";
+import { LINK_BUFFER_SIZE_MAX } from "../../src/limits.ts";
 import { linkDefinition } from "../../src/machines/link/machine.ts";
 import { VirtualClock } from "../simulation/clock.ts";
 

@@ -4,7 +4,7 @@ import { expect, it, onTestFinished, vi } from "vitest";
 import { openMesh } from "../../src/actors/mesh.ts";
 import { environmentRelayToken } from "../../src/actors/relay-token.ts";
 import { examine } from "../../src/inspect/doctor/doctor.ts";
-import { CONNECT_TOKEN_LENGTH_MAX } from "../../src/limits.ts";
+import { CONNECT_TOKEN_LENGTH_MAX } from "../../src/wire/limits.ts";
 import { temporaryDirectory } from "../store/disks.ts";
 import { offline } from "./world.ts";
 
