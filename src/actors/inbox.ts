@@ -2,6 +2,7 @@ import { MeshError } from "../errors.ts";
 import { INBOX_PAGE_MAX } from "../limits.ts";
 import type { Untaken } from "../machines/conversation/events.ts";
 import { type Content, contentOf } from "../wire/content.ts";
+import { unwrapped } from "../wire/payload.ts";
 import { FORGOTTEN } from "./bodies.ts";
 import { conversationOf } from "./core.ts";
 import { nameOfPeer } from "./directory.ts";
@@ -45,7 +46,7 @@ async function readContent(node: MeshNode, entry: MessageEntry): Promise<Content
   const text = await node.core.bodies.peek(entry.peer, found.body);
   if (text === null) return { text: FORGOTTEN };
   // What nobody took over is shown as it came.
-  return found.untaken ? { text, untaken: found.untaken } : contentOf(text);
+  return found.untaken ? { text: unwrapped(text), untaken: found.untaken } : contentOf(text);
 }
 
 const isLowSurrogate = (text: string, at: number) => /[\udc00-\udfff]/.test(text[at] ?? "");
@@ -130,6 +131,8 @@ export async function readInbox(
     readonly all: boolean;
     readonly limit: number;
     readonly most: number;
+    /** So many messages are passed over: the caller has them. */
+    readonly skip: number;
     readonly from?: string | undefined;
     readonly markRead: boolean;
   },
@@ -138,7 +141,7 @@ export async function readInbox(
   const isWanted = ({ peer }: MessageEntry) => options.from === undefined || peer === options.from;
   const unread = list.unread().filter(isWanted).toArray();
   const read = options.all ? [...list.received()].filter((entry) => entry.state === "read" && isWanted(entry)) : [];
-  const wanted = [...unread, ...read.reverse()];
+  const wanted = [...unread, ...read.reverse()].slice(options.skip);
   const { messages, more } = await page(node, wanted, options);
   if (options.markRead)
     await markRead(

@@ -115,6 +115,7 @@ export const messageOperations = {
     z.object({
       all: z.boolean().default(false),
       limit: z.int().min(1).max(INBOX_PAGE_MAX).default(50),
+      skip: z.int().min(0).default(0),
       from: Peer.optional(),
       mark_read: z.boolean().default(false),
       /** One message alone, from `offset` on. */
@@ -123,12 +124,12 @@ export const messageOperations = {
       /** How much of each message is given, in UTF-16 code units. */
       characters: z.int().min(1).max(WORDS_PAGE_MAX).default(INBOX_CHARACTERS_MAX),
     }),
-    async ({ all, limit, from, mark_read, id, offset, characters }, { node }) => {
+    async ({ all, limit, skip, from, mark_read, id, offset, characters }, { node }) => {
       membershipOf(node);
       const peer = from === undefined ? undefined : await resolvePeer(node.core, from);
       const chosen = { from: peer, markRead: mark_read, most: characters };
       if (id !== undefined) return readMessage(node, { ...chosen, id, offset });
-      return readInbox(node, { ...chosen, all, limit });
+      return readInbox(node, { ...chosen, all, limit, skip });
     },
   ),
 

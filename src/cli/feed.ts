@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { Mesh } from "../actors/mesh.ts";
 import { asMeshError } from "../errors.ts";
+import { FEED_WORDS_LENGTH_MAX } from "./limits.ts";
 import { remarksOn } from "./message-text.ts";
 import { isOver, progressOf, shortOf } from "./offload-text.ts";
 import { block, line, momentOf, styled } from "./output.ts";
@@ -52,7 +53,7 @@ export function createFeed(mesh: Mesh, print: (text: string) => void) {
   };
 
   const tellMessage = async (peer: string, id: string) => {
-    const { messages } = await mesh.call("inbox", { from: peer, id });
+    const { messages } = await mesh.call("inbox", { from: peer, id, characters: FEED_WORDS_LENGTH_MAX });
     for (const message of messages) {
       const { body } = message;
       say(`${nameOf(peer)}:${body.includes("\n") ? `\n${block(body)}` : ` ${line(body)}`}`);

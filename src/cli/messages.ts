@@ -131,6 +131,25 @@ interface InboxOptions {
   readonly save?: string;
 }
 
+/** The messages that are wanted, however many answers they come in. */
+async function fetchInbox({ mesh, signal }: Visit, { all, limit, from, id }: InboxOptions) {
+  const ask = (more: { readonly limit: number; readonly skip: number }) =>
+    mesh.call(
+      "inbox",
+      { all, ...more, ...(from !== undefined && { from }), ...(id !== undefined && { id }) },
+      { signal },
+    );
+  const found = await ask({ limit, skip: 0 });
+  const messages = [...found.messages];
+  let { more } = found;
+  while (more > 0 && messages.length < limit) {
+    const next = await ask({ limit: limit - messages.length, skip: messages.length });
+    messages.push(...next.messages);
+    more = next.more;
+  }
+  return { ...found, messages, more };
+}
+
 async function inbox(io: Io, options: InboxOptions): Promise<void> {
   const { id, save } = options;
   if (save !== undefined && id === undefined)
@@ -139,23 +158,16 @@ async function inbox(io: Io, options: InboxOptions): Promise<void> {
     await visit.requirePaired();
     await fetchFirst(io, visit);
     const { mesh, signal } = visit;
-    const found = await mesh.call(
-      "inbox",
-      {
-        all: options.all === true,
-        limit: options.limit,
-        mark_read: options.markRead === true,
-        ...(options.from === undefined ? {} : { from: options.from }),
-        ...(id === undefined ? {} : { id }),
-      },
-      { signal },
-    );
+    const found = await fetchInbox(visit, options);
     const { unread, more, strangers } = found;
-    // A list for people is kept short; a program, and who asks for one message, is given all of it.
+    // A list for people is kept short; a program, and a person who asks for one message, are given all of it.
     const messages =
       io.json || id !== undefined
         ? await Promise.all(found.messages.map((message) => wholeOf(mesh, message, signal)))
         : found.messages;
+    const news = messages.filter(({ read }) => !read);
+    const marks = options.markRead ? news.map((message) => ({ from: message.from, id: message.id })) : [];
+    if (marks.length > 0) await mesh.call("mark_read", { messages: marks }, { signal });
     const [message] = messages;
     if (save !== undefined && message) {
       const size = await saveMessage(message, save);
@@ -173,7 +185,7 @@ async function inbox(io: Io, options: InboxOptions): Promise<void> {
       io.result({ messages, unread }, options.all ? "No messages." : "No new messages. See all with --all.");
       return;
     }
-    const still = options.markRead ? unread - messages.filter(({ read }) => !read).length : unread;
+    const still = unread - marks.length;
     const summary = [
       `${count(messages.length, "message")}, ${still} unread`,
       ...(more > 0 ? [`${more} more: raise --limit`] : []),

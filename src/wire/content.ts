@@ -1,6 +1,6 @@
 import { base64, CryptoError, utf8 } from "../crypto/index.ts";
 import { safeParse } from "../parse.ts";
-import { Chat, TaskRequest, TaskResponse } from "./payload.ts";
+import { Chat, TaskRequest, TaskResponse, unwrapped } from "./payload.ts";
 import { isRecord, parseJson } from "./text.ts";
 
 // What a person or a model reads of a message. The text of a message is kept as it came; this says how it is shown.
@@ -33,7 +33,8 @@ const isBase64 = (text: string): boolean => text.length % 4 === 0 && /^[A-Za-z0-
  * Reads the text of a message. A chat message shows its content, a JSON string itself, and the Python client's envelope its bytes.
  * Any other text shows itself as it came, so that nothing of it is lost: so does a chat message with further fields.
  */
-export function contentOf(text: string): Content {
+export function contentOf(wrapped: string): Content {
+  const text = unwrapped(wrapped);
   const value = parseJson(text);
   if (typeof value === "string") return { text: value };
   if (!isRecord(value)) return { text };

@@ -285,14 +285,25 @@ export const isChat = (payload: Payload): payload is PayloadOf<"message" | "task
 
 const asChat = (content: string): Payload => ({ type: "message", content });
 
+/** A value that is in the vocabulary, and in the form that its type asks for. */
+const known = (value: unknown): Payload | undefined =>
+  safeParse(Payload, value).data ?? safeParse(Payload, withoutNulls(value)).data;
+
 /**
- * Reads the text of a decrypted message. Text that is no JSON, a JSON string (a Python sandbox sends those), and JSON that the
- * vocabulary does not know, or whose form differs from what its type asks for, are chat: their content is the whole text.
+ * The JSON text in a JSON string. The Python client puts everything that its application says into a string, so JSON words of a Python
+ * sandbox are JSON in JSON.
+ */
+export function unwrapped(text: string): string {
+  const value = parseJson(text);
+  return typeof value === "string" && known(parseJson(value)) ? value : text;
+}
+
+/**
+ * Reads the text of a decrypted message. Text that is no JSON, a JSON string, and JSON that the vocabulary does not know, or whose form
+ * differs from what its type asks for, are chat: their content is the whole text.
  */
 export function parsePayload(text: string): Payload {
   const value = parseJson(text);
-  if (value === undefined) return asChat(text);
-  if (typeof value === "string") return asChat(value);
-  const { data } = safeParse(Payload, value);
-  return data ?? safeParse(Payload, withoutNulls(value)).data ?? asChat(text);
+  if (typeof value === "string") return known(parseJson(value)) ?? asChat(value);
+  return known(value) ?? asChat(text);
 }

@@ -185,13 +185,16 @@ describe("work that nobody here takes over", () => {
       sha256: hash("sha256", "x", "hex"),
     };
     await sayRaw(peer, didOf(bob), offer);
+    // The Python client puts what its application says into a JSON string.
+    await sayRaw(peer, didOf(bob), JSON.stringify(fileTransfer("notes.md", Buffer.from("# notes"))));
     await sayRaw(peer, didOf(bob), "the end");
-    const messages = await unread(bob, didOf(peer), 3);
+    const messages = await unread(bob, didOf(peer), 4);
     await bob.core.lanes.idle();
     const files = messages.filter(({ body }) => body !== "the end");
     expect(files.map(({ body }) => JSON.parse(body))).toMatchObject([
       { type: "file_transfer", file_name: "report.pdf", size_bytes: 10, description: "a result" },
       { type: "mesh:file_offer", file_name: "other.bin", size_bytes: 9 },
+      { type: "file_transfer", file_name: "notes.md", size_bytes: 7 },
     ]);
     for (const { body, note } of files) {
       expect(body).not.toContain("file_data");

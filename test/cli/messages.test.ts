@@ -40,6 +40,7 @@ test("messages that are long or no text can be had whole", { timeout: 120_000 },
 
   // A program is given all of it.
   const { messages } = await alice.json<Inbox>("inbox");
+  expect(messages.map(({ id }) => id)).toEqual(["long", "bytes", "empty"]);
   expect(messages[0]).toMatchObject({ id: "long", body: long });
   expect(messages[0]).not.toHaveProperty("length");
   // A list for people is kept short, and says what it leaves out.

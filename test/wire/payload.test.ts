@@ -89,6 +89,19 @@ describe("chat that is shown by its words", () => {
     expect(shown(`\ufeff${JSON.stringify(value)}`)).toEqual({ text });
   });
 
+  it("may be JSON in a JSON string, as a Python sandbox sends it", () => {
+    const wrapped = JSON.stringify(JSON.stringify({ type: "task_response", content: "done", from_agent: "hermes" }));
+    expect(shown(wrapped)).toEqual({ text: "done" });
+    expect(parsePayload(wrapped)).toMatchObject({ type: "task_response", content: "done" });
+    const file = { type: "file_transfer", file_name: "a", file_data: "AAEC", size_bytes: 3 };
+    expect(parsePayload(JSON.stringify(JSON.stringify(file)))).toEqual(file);
+    // Once: what is said in a message's content is said to a person.
+    const twice = JSON.stringify(wrapped);
+    expect(parsePayload(twice)).toEqual(inbox(wrapped));
+    const content = JSON.stringify(file);
+    expect(parsePayload(JSON.stringify({ type: "message", content }))).toEqual(inbox(content));
+  });
+
   it("says nothing where it says null", () => {
     const request = '{"type":"task_request","content":"x","from_agent":null}';
     expect(parsePayload(request)).toEqual({ type: "task_request", content: "x" });
