@@ -87,6 +87,7 @@ export class Handling {
   /** The words of a peer were destroyed: what was begun with parts of them is over. */
   forget(peer: string): void {
     this.#parts.delete(peer);
+    this.#untakenFiles.delete(peer);
   }
 
   /** Handles what a peer said that was put off. */

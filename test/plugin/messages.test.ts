@@ -20,7 +20,7 @@ async function openPair() {
     expect
       .poll(async () => (await alice.call("mesh_inbox", { mark_read: false })).details.unread, { timeout: 10_000 })
       .toBe(count);
-  return { alice, arrived, say: (value: unknown) => sayRaw(peer, details.did, value) };
+  return { alice, arrived, say: (value: unknown, id?: string) => sayRaw(peer, details.did, value, id) };
 }
 
 it("a long message comes in parts, and each says how to have the next", async () => {
@@ -68,16 +68,9 @@ it("bytes, an empty message, and a file that nobody awaits are told as what they
 });
 
 it("an id that a peer chose cannot leave the command that names it", async () => {
-  const { token } = await startCluster();
-  const alice = openPluginAt(join(await temporaryFolder(), "alice"), "alice", "everyone");
-  const { details } = await alice.call("mesh_pair", { token: await token("alice") });
-  const peer = await openNode({ home: join(await temporaryFolder(), "peer"), ports: realPorts(realNetwork) });
-  peer.start();
-  await call(peer, "pair", { token: await token("peer") });
-  await sayRaw(peer, details.did, { raw_b64: "AAEC" }, "`$(reboot)`';x");
-  await expect
-    .poll(async () => (await alice.call("mesh_inbox", { mark_read: false })).details.unread, { timeout: 10_000 })
-    .toBe(1);
+  const { alice, arrived, say } = await openPair();
+  await say({ raw_b64: "AAEC" }, "`$(reboot)`';x");
+  await arrived(1);
   expect((await alice.call("mesh_inbox", { mark_read: false })).text).toContain(
     "openclaw mesh inbox --id '`$(reboot)`'\\'';x' --save <file>",
   );
