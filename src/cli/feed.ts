@@ -103,11 +103,11 @@ export function createFeed(mesh: Mesh, print: (text: string) => void) {
 
   const takePairing = ({ stream, state, event }: News) => {
     const { cluster, rejoining } = Pairing.parse(state.context);
-    if (event?.type === "FORGOTTEN") say("the registry had forgotten this laptop, registering again");
     if (rejoining) registering.add(stream);
     // The last step is another one where the controller is asked over the relay.
     if (state.value !== "paired" || (event?.type !== "PUBLISHED" && event?.type !== "CLAIMED")) return;
-    say(`${registering.delete(stream) ? "registered again" : "paired"} with ${line(cluster ?? "the cluster")}`);
+    // Who registers again was paired before, and the node notes why.
+    if (!registering.delete(stream)) say(`paired with ${line(cluster ?? "the cluster")}`);
   };
 
   return {

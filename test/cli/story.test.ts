@@ -127,6 +127,7 @@ describe("two laptops on a cluster", { timeout: STORY_MS }, () => {
           registry_url: cluster.urls.registry_url,
           grant: expect.objectContaining({ name: "alice-laptop", slots: 3 }),
           plaintext: false,
+          forgotten: null,
           state: "paired",
         },
       ],

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { MeshNode } from "../../src/actors/node.ts";
 import { persist } from "../../src/actors/state.ts";
-import { CLUSTER_DEFINITIONS, partsOf } from "../../src/inspect/definitions.ts";
+import { CLUSTER_DEFINITIONS, definitionOf, partsOf } from "../../src/inspect/definitions.ts";
 import { stateText } from "../../src/inspect/fold.ts";
 import { formatHistory, listStreams, readHistory } from "../../src/inspect/history.ts";
 import { type Point, type Replay, replayStream as replayOf } from "../../src/inspect/moments.ts";
@@ -47,7 +47,8 @@ async function copyOf(home: string): Promise<string> {
 describe("beside a running owner", () => {
   test("every stream replays to the live state", async () => {
     const { alice } = await talking();
-    const live = [...alice.node.core.system.streams()].filter(([stream]) => !stream.startsWith("link/"));
+    const isKept = (stream: string) => definitionOf(stream)?.live !== true;
+    const live = [...alice.node.core.system.streams()].filter(([stream]) => isKept(stream));
     expect(live.map(([stream]) => partsOf(stream).kind).sort()).toEqual([
       "conversation",
       "pairing",
