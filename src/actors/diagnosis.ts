@@ -24,8 +24,10 @@ export interface Standing {
     /** Its controller speaks plaintext. */
     readonly plaintext: boolean;
     readonly forgotten: Forgetting | null;
-    /** It is registered again just now. */
+    /** It is registered again just now; the membership stands meanwhile. */
     readonly rejoining: boolean;
+    /** The cluster took it in, whatever else is under way. */
+    readonly isMember: boolean;
     readonly relay_url: string | null;
     readonly registry_url: string | null;
     /** The prekeys that were made; null before that. */
@@ -69,6 +71,7 @@ export function standingOf(states: Iterable<readonly [stream: string, state: Act
           plaintext: pairing.plain !== null,
           forgotten: forgettingOf(pairing),
           rejoining: pairing.rejoining,
+          isMember: pairing.pairedAt !== null && pairing.asking === null,
           relay_url: pairing.relayUrl,
           registry_url: pairing.registryUrl,
           prekeys: pairing.prekeys && {

@@ -28,6 +28,8 @@ export interface HttpRequest {
   readonly unreachable: ErrorCode;
   /** Whether 429 is an answer to this request. Elsewhere it means that the server did not look at it. */
   readonly mayBeThrottled?: boolean;
+  /** Whether the server may not have this path, and say so in any form. Elsewhere that means that it is another server. */
+  readonly mayBeMissing?: boolean;
 }
 
 export interface HttpAnswer {
@@ -77,7 +79,7 @@ export function clockDifference(aheadMs: number): string {
 export async function request(
   ports: HttpPorts,
   url: string,
-  { method = "GET", body, authorization, unreachable, mayBeThrottled = false }: HttpRequest,
+  { method = "GET", body, authorization, unreachable, mayBeThrottled = false, mayBeMissing = false }: HttpRequest,
 ): Promise<HttpAnswer> {
   const asked = ports.clock.now();
   let response: Response;
@@ -108,11 +110,12 @@ export async function request(
   try {
     json = text === "" ? undefined : JSON.parse(text);
   } catch (cause) {
-    throw new MeshError(
-      unreachable,
-      `${new URL(url).origin} answered ${response.status} with something that is not JSON.`,
-      { cause },
-    );
+    if (!mayBeMissing || response.status !== 404)
+      throw new MeshError(
+        unreachable,
+        `${new URL(url).origin} answered ${response.status} with something that is not JSON.`,
+        { cause },
+      );
   }
   if (response.status === 403 && safeParse(PolicyDenied, json).success) {
     const { origin, pathname } = new URL(url);

@@ -172,6 +172,13 @@ export class Keyring {
     return secret && { keyId: id, keyPair: x25519KeyPair(secret) };
   }
 
+  /** How many one-time prekeys with ids from `first` up to `next` were not used up, as far as is known here. */
+  oneTimePreKeysHeld(first: number, next: number): number {
+    let held = 0;
+    for (let id = first; id < next; id++) if (this.#secrets.get(`prekey/one-time/${id}`) !== undefined) held++;
+    return held;
+  }
+
   /** One-time prekeys that were not used up, as far as is known here. */
   get oneTimePreKeys(): number {
     return this.#secrets.names("prekey/one-time/").length;

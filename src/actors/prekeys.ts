@@ -44,11 +44,11 @@ export const heldPreKeys = (keyring: Keyring, first: number, next: number): OneT
     (key) => key !== undefined,
   );
 
-/** The one-time prekeys that were published last and that no knock has used, as far as is known here. */
-function unusedPreKeys(keyring: Keyring, { first, next }: PreKeysContext): OneTimePreKey[] {
+/** How many of the one-time prekeys that were published last no knock has used, as far as is known here. */
+function unusedPreKeys(keyring: Keyring, { first, next }: PreKeysContext): number {
   // The first lot is made by pairing, which tells where it ends.
   const begin = first < next ? first : Math.max(1, next - ONE_TIME_PREKEYS);
-  return heldPreKeys(keyring, begin, next);
+  return keyring.oneTimePreKeysHeld(begin, next);
 }
 
 /** What the memberships offer for this. */
@@ -98,8 +98,7 @@ export class PreKeys {
     const context = preKeysContext(system, controller);
     if (!context) return;
     if (used === null) await this.#tell(controller, { type: "DRAINED" });
-    else if (unusedPreKeys(keyring, context).length < ONE_TIME_PREKEYS_LOW)
-      await this.#tell(controller, { type: "USED_UP" });
+    else if (unusedPreKeys(keyring, context) < ONE_TIME_PREKEYS_LOW) await this.#tell(controller, { type: "USED_UP" });
   }
 
   async #attempt(controller: string, work: () => Promise<void>): Promise<void> {
@@ -132,7 +131,7 @@ export class PreKeys {
     const left = await this.#memberships.registryOf(controller).preKeysLeft(keyring.identity);
     const context = preKeysContext(system, controller);
     if (!context) return;
-    await this.#tell(controller, { type: "CHECKED", left, ours: unusedPreKeys(keyring, context).length });
+    await this.#tell(controller, { type: "CHECKED", left, ours: unusedPreKeys(keyring, context) });
   }
 
   async #make(controller: string, { rotate, count }: Wanted): Promise<void> {

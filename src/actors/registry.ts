@@ -160,7 +160,7 @@ export class Registry {
    * @throws MeshError `registry_forgot`, `clock_off`
    */
   async preKeysLeft(identity: Identity): Promise<number | null> {
-    const answer = await this.#askSigned(identity, "/prekeys/count");
+    const answer = await this.#askSigned(identity, "/prekeys/count", { mayBeMissing: true });
     if (answer.status === 401) throw refusal(answer, "cluster_refused");
     const { data } = safeParse(PreKeysCount, answer.json);
     return answer.status === 200 && data ? data.one_time_count : null;
@@ -171,9 +171,20 @@ export class Registry {
    * @throws MeshError `registry_forgot`, `clock_off`
    */
   async beat(identity: Identity): Promise<void> {
-    const answer = await this.#askSigned(identity, "/heartbeat", { method: "POST", body: {}, mayBeThrottled: true });
+    const may = { mayBeThrottled: true, mayBeMissing: true };
+    const answer = await this.#askSigned(identity, "/heartbeat", { method: "POST", body: {}, ...may });
+    if (answer.status === 404) return this.#mustKnow(identity);
     if (answer.status !== 429 && (answer.status < 200 || answer.status >= 300))
       throw refusal(answer, "cluster_refused");
+  }
+
+  /** For a registry that takes no heartbeats: it has a record of this identity. @throws MeshError `registry_forgot` */
+  async #mustKnow({ did }: Identity): Promise<void> {
+    try {
+      await this.agent(did);
+    } catch (error) {
+      throw error instanceof MeshError && error.code === "peer_unknown" ? new MeshError("registry_forgot") : error;
+    }
   }
 
   /** Takes this identity's record and prekeys away, if they are there. */

@@ -147,7 +147,9 @@ function pairingFinding(standing: Standing | undefined): Finding {
   if (!standing) return note("Not known: the journal cannot be read.");
   const { pairing, peers, sessions, queued } = standing;
   if (!pairing) return note("Not paired with a cluster. Pair with a token from its operator: kars-mesh pair <token>.");
-  const { cluster, name, state, failure, plaintext } = pairing;
+  const { cluster, name, failure, plaintext, isMember } = pairing;
+  // The registration has a check of its own.
+  const state = pairing.rejoining && isMember ? "paired" : pairing.state;
   const mail = `${counted(peers, "peer")}, ${counted(sessions, "open session")}, ${counted(queued, "message")} waiting to leave`;
   const paired = `${name ?? "This laptop"} is paired with ${cluster ?? "a cluster"}; ${mail}.`;
   if (state === "paired" && plaintext)
@@ -185,10 +187,10 @@ function registrationFinding(
   const { forgotten, rejoining, problem: why } = pairing;
   const told = forgettingText(forgotten, now);
   const more = told === undefined ? "" : ` ${told}`;
-  if (rejoining) {
-    const what = forgotten?.again === null ? told : `What an earlier version registered is replaced. ${why ?? ""}`;
-    return (why === null ? note : problem)(`${what} ${presence ? "" : STAYS}`.trim());
-  }
+  if (rejoining && forgotten?.again === null)
+    return (why === null ? note : problem)(`${told}${presence ? "" : ` ${STAYS}`}`);
+  if (rejoining)
+    return note(`What an earlier version of the program registered is being replaced. ${why ?? ""}`.trim());
   if (pairing.state !== "paired" && pairing.state !== "asking") return note("It goes on with the pairing.");
   if (record === "missing")
     return presence
