@@ -59,7 +59,10 @@ export const MISSING_EVERY_MS = SECOND_MS;
 /** When a message that a peer has not confirmed is sent again over a plain relay: doubled from the first to the last, which repeats. */
 export const RESEND_MIN_MS = 5 * SECOND_MS;
 export const RESEND_MAX_MS = 5 * MINUTE_MS;
-/** After which silence a plain peer may have lost its sessions and is knocked at anew: doubled up to the second while it stays silent. */
+/**
+ * After which silence a plain peer may have lost its sessions: the next message goes with a new knock, and whether the peer was restarted
+ * is looked up. Both take a one-time prekey of the peer, so the pause is doubled up to the second while it stays silent.
+ */
 export const RENEW_AFTER_MS = 30 * SECOND_MS;
 export const RENEW_EVERY_MAX_MS = 60 * MINUTE_MS;
 /** How long a plain client keeps frames that came before a knock (3 s): a new knock to it waits until those are gone. */

@@ -69,6 +69,18 @@ export class PeerSessions {
   }
 
   /**
+   * Whether a plain peer was restarted since the last session with it was opened: it makes another signed prekey when it starts,
+   * and has lost its sessions then.
+   * @param spkKey the signed prekey that it has published now, in base64
+   */
+  wasRestarted(peer: string, spkKey: string): boolean {
+    const last = this.all(peer)
+      .map((id) => this.#core.system.decided(sessionOf(id))?.snapshot.context)
+      .findLast((context: SessionContext | undefined) => context?.spkKey);
+    return last !== undefined && last.spkKey !== spkKey;
+  }
+
+  /**
    * The event that tells of a plain peer's lost sessions: nobody knows whether it got what it was sent since it was heard last.
    * @param sent messages of ours, to any peer
    */

@@ -1,3 +1,5 @@
+import { base64 } from "../crypto/index.ts";
+import { asMeshError } from "../errors.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { Entry } from "../store/journal.ts";
 import { type Core, conversationOf, sessionOf } from "./core.ts";
@@ -5,17 +7,22 @@ import { RENEW_AFTER_MS, RENEW_EVERY_MAX_MS, RENEW_QUIET_MS, SUPERSEDED_LATE_MS 
 import type { PeerSessions } from "./peer-sessions.ts";
 
 // Sessions with plain peers, which keep them in memory, lose them without a word, and let two knocks that cross each other
-// end both. Such a peer is knocked at anew when it may have lost the session: before a message to it after a silence, after a
-// silence that follows a message, and when both sides knocked at once. A new session costs little and a message to a lost
-// one is lost, so a doubt is enough. Older sessions stay readable.
+// end both. Such a peer is knocked at anew when it may have lost the session: before a message to it after a silence, and when
+// both sides knocked at once. A new session costs little and a message to a lost one is lost, so a doubt is enough. Older
+// sessions stay readable.
+//
+// A plain peer that was knocked at cannot speak until it has read a message in the new session. So a silence that follows a
+// message is no reason to knock: the peer may just be about to answer. The registry shows whether it was restarted.
 
 /** What is remembered of a plain peer while the process runs. */
 interface Standing {
   /** When the last frame was sent to it, and when it was knocked at last. */
   sentAt: number;
   knockedAt: number;
-  /** How often it was knocked at anew since it was heard. */
+  /** How often it was knocked at anew, or looked for at the registry, since it was heard. */
   renewals: number;
+  /** It was restarted since the session was opened that sends: the next message goes in another one. */
+  isRestarted: boolean;
   /** Both sides knocked: neither session is to send until a further knock has settled which one there is. */
   isCrossed: boolean;
   /** Our session whose knock was crossed last. */
@@ -55,6 +62,7 @@ export class Renewal {
       sentAt: NEVER,
       knockedAt: NEVER,
       renewals: 0,
+      isRestarted: false,
       isCrossed: false,
       crossed: undefined,
       disarm: undefined,
@@ -85,7 +93,8 @@ export class Renewal {
   beforeSending(peer: string): Entry[] {
     const context = this.#contextOf(peer);
     if (!isPlain(context) || !context?.session || context.outbox.length > 0) return [];
-    if (this.#core.ports.clock.now() - this.#lastSure(peer) < this.#patience(peer)) return [];
+    const isSure = this.#core.ports.clock.now() - this.#lastSure(peer) < this.#patience(peer);
+    if (isSure && this.#byPeer.get(peer)?.isRestarted !== true) return [];
     this.#standing(peer).renewals++;
     return [{ stream: conversationOf(peer), event: { type: "RENEW" } }];
   }
@@ -99,8 +108,22 @@ export class Renewal {
     standing.disarm ??= clock.at(clock.now() + this.#patience(peer), () => {
       standing.disarm = undefined;
       standing.renewals++;
-      this.renew(peer);
+      this.#look(peer).catch((error: unknown) => {
+        const { code, message } = asMeshError(error);
+        if (code !== "closed" && code !== "store_io")
+          this.#core.note(`Whether ${peer} was restarted is unknown: ${message}`);
+      });
     });
+  }
+
+  /** Finds out at the registry whether a peer was restarted. What it was sent since it was heard last is uncertain then. */
+  async #look(peer: string): Promise<void> {
+    const { link, messages, registry, system } = this.#core;
+    if (!isPlain(this.#contextOf(peer)) || !link.online) return;
+    const { signedPreKey } = await registry().bundle(peer);
+    if (!this.#known.wasRestarted(peer, base64.encode(signedPreKey.publicKey))) return;
+    this.#standing(peer).isRestarted = true;
+    await system.commit(this.#known.uncertain(peer, messages.sent())).durable;
   }
 
   /** Opens another session with a plain peer, which is knocked at. */
@@ -176,6 +199,7 @@ export class Renewal {
     const standing = this.#standing(peer);
     standing.knockedAt = this.#core.ports.clock.now();
     standing.isCrossed = false;
+    standing.isRestarted = false;
   }
 
   close(): void {

@@ -171,16 +171,9 @@ export class Sessions {
     return true;
   }
 
-  /**
-   * A plain client makes another signed prekey when it starts, and has lost its sessions then. What it was sent since it was heard
-   * last may have reached it before, or not.
-   */
+  /** A restarted plain peer may have got what it was sent since it was heard last before that, or not. */
   #uncertain(peer: string, spkKey: string): Entry[] {
-    const last = this.known
-      .all(peer)
-      .map((id) => this.#core.system.decided(sessionOf(id))?.snapshot.context)
-      .findLast((context: SessionContext | undefined) => context?.spkKey);
-    return last === undefined || last.spkKey === spkKey ? [] : this.known.uncertain(peer, this.#core.messages.sent());
+    return this.known.wasRestarted(peer, spkKey) ? this.known.uncertain(peer, this.#core.messages.sent()) : [];
   }
 
   #queuedFor(conversation: string): string[] {
