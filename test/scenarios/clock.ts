@@ -13,8 +13,8 @@ export const unhurried: SceneClock = {
   passes: (milliseconds) => new Promise((resolve) => realClock.at(realClock.now() + milliseconds, resolve)),
 };
 
-/** The longest leap: a socket that hears nothing between two heartbeats counts as dead, and those are further apart. */
-const LEAP_MAX_MS = 25_000;
+/** The longest leap: shorter than a question to a registry may take, and than the time in which a socket must be heard. */
+const LEAP_MAX_MS = 10_000;
 
 interface Alarm {
   readonly time: number;

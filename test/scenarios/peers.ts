@@ -32,8 +32,8 @@ export interface PeerKind {
   readonly readsOurOpening: boolean;
   /** Whether it can let go of the relay without losing its sessions. */
   readonly canLeave: boolean;
-  /** Whether the number of its one-time prekeys can be chosen. */
-  readonly choosesPreKeys: boolean;
+  /** Whether it then comes back with the prekeys that it had, so that it reads what a knock opened meanwhile. */
+  readonly keepsKeys: boolean;
 }
 
 /** Keeps what a peer read, and tells who waits for it. */
@@ -90,5 +90,5 @@ export const STAND_INS: readonly PeerKind[] = (["typescript", "python"] as const
   open: (stage, options) => openStandIn(stage, { manner, ...options }),
   readsOurOpening: true,
   canLeave: true,
-  choosesPreKeys: true,
+  keepsKeys: manner === "typescript",
 }));

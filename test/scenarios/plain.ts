@@ -171,7 +171,7 @@ export function withPlainPeer(open: OpenStage, kind: PeerKind): void {
       });
     });
 
-    it("both knock at once", async () => {
+    it.each<Opener>(["we", "the peer"])("both knock at once, and then %s spoke first", async (opener) => {
       const meeting = await meet(open, kind);
       const { stage, laptop, peer } = meeting;
       laptop.leave();
@@ -188,11 +188,32 @@ export function withPlainPeer(open: OpenStage, kind: PeerKind): void {
       );
       await stage.clock.passes(2 * RENEW_QUIET_MS);
       await laptop.hears(peer.did, "theirs first");
-      await laptop.say(peer.did, "ours later");
-      await peer.until(() => peer.received.includes("ours later"));
+      const ours = async () => {
+        await laptop.say(peer.did, "ours later");
+        await peer.until(() => peer.received.includes("ours later"));
+      };
+      const theirs = async () => {
+        await peer.say(laptop.did, "theirs later");
+        await laptop.hears(peer.did, "theirs later");
+      };
+      for (const say of opener === "we" ? [ours, theirs] : [theirs, ours]) await say();
       await expectFlow(meeting, "at last");
       // What went in a session that nobody has was not read, and is not called delivered.
       if (!peer.received.includes("ours first")) expect(laptop.state(peer.did, first)).toBe("uncertain");
+    });
+
+    it("the peer takes a minute to answer", async () => {
+      const meeting = await meet(open, kind);
+      const { stage, laptop, peer } = meeting;
+      await begin(meeting, "the peer");
+      await expectFlow(meeting, "1");
+      await laptop.say(peer.did, "ours 2");
+      await peer.until(() => peer.received.includes("ours 2"));
+      await stage.clock.passes(2 * RENEW_AFTER_MS);
+      await peer.say(laptop.did, "theirs 2");
+      await laptop.hears(peer.did, "theirs 2");
+      await expectFlow(meeting, "3");
+      await expectAll(meeting, 4);
     });
 
     it("a knock that the relay gives again changes nothing", async () => {
