@@ -217,7 +217,7 @@ export class Reception {
     const age = newestFirst.indexOf(current ?? "");
     if (isPlain(context)) {
       // A plain peer has one session: the one that was opened last, unless it goes on in another long after.
-      if (renewal.isCrossed(peer)) return false;
+      if (renewal.isCrossed(peer)) return renewal.settles(peer, session);
       if (age !== -1 && newestFirst.indexOf(session) > age)
         return !this.#sessions.isConfirmed(current ?? "") && renewal.outlived(peer);
     }

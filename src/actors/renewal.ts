@@ -7,7 +7,7 @@ import { RENEW_AFTER_MS, RENEW_EVERY_MAX_MS, RENEW_QUIET_MS, SUPERSEDED_LATE_MS 
 import type { PeerSessions } from "./peer-sessions.ts";
 
 // Sessions with plain peers, which keep them in memory, lose them without a word, and let two knocks that cross each other
-// end both. Such a peer is knocked at anew when it may have lost the session: before a message to it after a silence, and when
+// end both. Such a peer is knocked at anew when it may have lost the session: before a message to it after a silence, or after
 // both sides knocked at once. A new session costs little and a message to a lost one is lost, so a doubt is enough. Older
 // sessions stay readable.
 //
@@ -47,7 +47,7 @@ export class Renewal {
     core.system.subscribe(({ stream, event, state: { snapshot } }) => {
       // A knock_accept and a message both show that the peer is there and holds the session.
       if (stream.startsWith("session/") && (event.type === "DECRYPTED" || event.type === "CONFIRMED"))
-        this.#heard(snapshot.context.peer);
+        this.#heard(snapshot.context.peer, event.type === "DECRYPTED" ? snapshot.context.id : undefined);
     });
   }
 
@@ -71,9 +71,11 @@ export class Renewal {
     return standing;
   }
 
-  #heard(peer: string): void {
+  /** @param session in which the peer spoke */
+  #heard(peer: string, session: string | undefined): void {
     const standing = this.#byPeer.get(peer);
     if (!standing) return;
+    if (session !== undefined && session === standing.crossed) standing.isCrossed = false;
     standing.renewals = 0;
     standing.disarm?.();
     standing.disarm = undefined;
@@ -137,17 +139,25 @@ export class Renewal {
 
   /**
    * A plain peer's knock was taken. When a knock of ours is under way to it, the two have crossed, and which session each kind of
-   * client keeps differs: neither sends until a further knock of ours.
-   * @param session the peer's
+   * client keeps differs. Neither sends until the peer has spoken in ours, or knocks again because it has none, or the next
+   * message of ours goes with a further knock.
    */
-  knocked(peer: string, session: string): void {
+  knocked(peer: string): void {
+    const { note, system } = this.#core;
     const ours = this.#crossing(peer);
     const standing = this.#standing(peer);
-    if (!isPlain(this.#contextOf(peer)) || ours === undefined || standing.isCrossed) return;
+    if (!isPlain(this.#contextOf(peer))) return;
+    if (standing.isCrossed) {
+      standing.isCrossed = false;
+      return;
+    }
+    if (ours === undefined) return;
     standing.isCrossed = true;
     standing.crossed = ours;
-    this.#core.note(`${peer} knocked while it was knocked at (${session}); it is knocked at once more.`);
-    this.renew(peer);
+    note(`${peer} knocked while it was knocked at; the next message to it goes with another knock.`);
+    system
+      .commit([{ stream: conversationOf(peer), event: { type: "SESSION_LOST", session: ours, code: "peer_refused" } }])
+      .durable.catch((error: unknown) => note(`A crossed knock of ${peer} could not be noted: ${String(error)}`));
   }
 
   /** Our session whose knock went to the peer lately and was not answered. */
@@ -160,9 +170,14 @@ export class Renewal {
     });
   }
 
-  /** Whether a further knock must settle first which session sends. */
+  /** Whether it is open after two crossed knocks which session the peer has. */
   isCrossed(peer: string): boolean {
     return this.#byPeer.get(peer)?.isCrossed === true;
+  }
+
+  /** Whether a message in this session settles that: the peer has taken our knock in the place of its own. */
+  settles(peer: string, session: string): boolean {
+    return this.#byPeer.get(peer)?.crossed === session;
   }
 
   /**
