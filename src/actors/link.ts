@@ -17,6 +17,12 @@ export const LINK = "link/relay";
 /** Why a frame counts as taken: the relay said that it has it on disk, or it is a plain relay and the socket took it. */
 export type Proof = "accepted" | "written";
 
+/** A frame on the wire, and who is told when the relay has it. */
+interface Awaiting {
+  readonly taken: (proof: Proof) => void;
+  readonly isHeld: boolean;
+}
+
 export interface LinkOptions {
   readonly system: ActorSystem;
   readonly ports: Ports;
@@ -42,7 +48,7 @@ export class Link {
   #online = false;
   #connection = 0;
   #acknowledges = false;
-  #awaiting = new Map<string, (proof: Proof) => void>();
+  #awaiting = new Map<string, Awaiting>();
   /** Frames that waited at the relay when the link came up and have not come yet. */
   #expected = 0;
   #cancelOffer: (() => void) | undefined;
@@ -148,7 +154,7 @@ export class Link {
   transmit(frame: RoutedFrame | { readonly id: string }, taken: (proof: Proof) => void, isHeld = false): void {
     if (!this.#online) return;
     const { id } = frame;
-    if (this.#acknowledges || isHeld) this.#awaiting.set(id, taken);
+    if (this.#acknowledges || isHeld) this.#awaiting.set(id, { taken, isHeld });
     this.#socket?.send(writeFrame(frame));
     if (!this.#acknowledges) taken("written");
   }
@@ -301,9 +307,9 @@ export class Link {
         up(frame.extensions, frame.pending ?? 0);
         return;
       case "accepted": {
-        const taken = this.#awaiting.get(frame.id);
-        this.#awaiting.delete(frame.id);
-        taken?.("accepted");
+        const awaiting = this.#awaiting.get(frame.id);
+        if (!awaiting?.isHeld) this.#awaiting.delete(frame.id);
+        awaiting?.taken("accepted");
         return;
       }
       case "error":

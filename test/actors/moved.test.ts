@@ -1,0 +1,48 @@
+/** What a plain relay took and nobody has confirmed, when the relay or the peer turns into one of another kind. */
+import { join } from "node:path";
+import { expect, it } from "vitest";
+import { until } from "../../src/actors/inbox.ts";
+import type { MeshNode } from "../../src/actors/node.ts";
+import { realNetwork } from "../../src/actors/network.ts";
+import { realPorts } from "../../src/actors/ports.ts";
+import { openServers, type Places } from "../reference/servers.ts";
+import { temporaryDirectory } from "../store/disks.ts";
+import { call, openNode, openWorld } from "./world.ts";
+
+async function joinAt(node: MeshNode, { relayUrl, registryUrl }: Places, name: string): Promise<void> {
+  await node.membership.join({ controller: null, cluster: "test", relayUrl, registryUrl, name, capabilities: [] });
+}
+async function openAt(places: Places, name: string): Promise<MeshNode> {
+  const node = await openNode({ home: join(await temporaryDirectory(), name), ports: realPorts(realNetwork) });
+  node.start();
+  await joinAt(node, places, name);
+  return node;
+}
+const didOf = (node: MeshNode) => node.core.keyring.identity.did;
+const say = async (from: MeshNode, to: MeshNode, message: string) =>
+  (await call(from, "send", { to: didOf(to), message })).id;
+const hears = async (node: MeshNode, from: MeshNode) =>
+  (await call(node, "await", { from: [didOf(from)], timeout_ms: 5_000 })).messages.map(({ body }) => body);
+const becomes = (node: MeshNode, isSo: () => boolean) =>
+  until(node, isSo, { timeoutMs: 5_000, signal: node.signal, concerns: () => true });
+
+it("does not hold back what is sent at a relay of ours", async () => {
+  const plain = await openServers();
+  const [alice, bob] = [await openAt(plain, "alice"), await openAt(plain, "bob")];
+  await say(alice, bob, "one");
+  expect(await hears(bob, alice)).toEqual(["one"]);
+  bob.core.link.pause();
+  await say(alice, bob, "two");
+  const { server } = await openWorld();
+  const ours = { relayUrl: server.relayUrl, registryUrl: server.url };
+  await joinAt(alice, ours, "alice");
+  expect(await becomes(alice, () => alice.core.link.online && !alice.core.link.isPlain)).toBe(true);
+  const id = await say(alice, bob, "three");
+  expect(await call(alice, "sent", { to: didOf(bob), id, wait_ms: 3_000 })).toMatchObject({ state: "sent" });
+  const later = await say(alice, bob, "four");
+  expect(await call(alice, "sent", { to: didOf(bob), id: later, wait_ms: 3_000 })).toMatchObject({ state: "sent" });
+  bob.core.link.proceed();
+  await joinAt(bob, ours, "bob");
+  expect(await becomes(bob, () => bob.core.messages.received().toArray().length === 4)).toBe(true);
+  expect(await hears(bob, alice)).toEqual(["two", "three", "four"]);
+});
