@@ -10,6 +10,7 @@ import {
 } from "./events.ts";
 import { guards } from "./guards.ts";
 import {
+  announced,
   arrived,
   blobsOf,
   discard,
@@ -223,7 +224,7 @@ const conversation = setup({
         address: event.source === "address" ? event.name : context.address,
       })),
     },
-    ANNOUNCED: { actions: assign(({ event }) => ({ extensions: event.extensions })) },
+    ANNOUNCED: { actions: assign(({ context, event }) => announced(context, event.extensions)) },
     PLAIN: { guard: "isUnsealed", target: ".plain", actions: assign({ plain: true }) },
     HELD: { guard: "isUnasked", actions: assign({ admission: "held" }) },
     ADMITTED: {

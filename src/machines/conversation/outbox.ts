@@ -81,6 +81,17 @@ export function transmitted(context: Context, ids: readonly string[], resend: bo
 const kept = ({ extensions }: Context, unconfirmed: Outgoing[]): Outgoing[] =>
   extensions.length > 0 ? unconfirmed : unconfirmed.slice(-PLAIN_UNCONFIRMED_KEPT);
 
+/**
+ * The peer says what it understands. One that does not confirm what arrives any more is sent nothing until it does: what a relay may
+ * have lost counts as sent, as for any plain peer, and holds back nothing.
+ */
+export const announced = (context: Context, extensions: readonly string[]): Partial<Context> => ({
+  extensions,
+  ...(!extensions.includes("arrivals") && {
+    unconfirmed: context.unconfirmed.map(({ resend: _, ...item }) => item),
+  }),
+});
+
 /** The relay has these as they are: there is no session that could be lost. */
 export const written = (context: Context, ids: readonly string[]): Partial<Context> => {
   const outbox = without(context.outbox, ids);

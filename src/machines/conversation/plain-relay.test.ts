@@ -40,6 +40,16 @@ describe("a relay that may lose messages took them, and the peer confirms what a
       });
   });
 
+  it("they hold back nothing when the peer turns into one that confirms nothing", () => {
+    conversationWith(...twoWritten, send("m3"), sealed("m3"), { type: "ANNOUNCED", extensions: [] })
+      .whenResumed()
+      .then({
+        state: "open",
+        effects: [["transmit", { peer, ids: ["m3"] }]],
+        context: { unconfirmed: [{ id: "m1" }, { id: "m2" }], outbox: [{ id: "m3" }] },
+      });
+  });
+
   it("a receipt of the peer's is as good", () => {
     conversationWith(...twoWritten)
       .when({ type: "ACKNOWLEDGED", id: "r", session: "s1", delivered: ["m1"], read: ["m2"] })
