@@ -86,10 +86,11 @@ export class SimulatedNetwork {
     return from.machine === to.machine ? transit : Math.max(0, closedUntil - clock.now()) + transit;
   }
 
-  of(process: Process): Network {
+  /** @param outlived whether a request still arrives when its process has died since */
+  of(process: Process, outlived = true): Network {
     return {
       dial: (url, events) => this.#dial(process, url, events),
-      fetch: (url, init) => this.#fetch(process, url, init),
+      fetch: (url, init) => this.#fetch(process, url, init, outlived),
     };
   }
 
@@ -139,7 +140,7 @@ export class SimulatedNetwork {
     };
   }
 
-  async #fetch(process: Process, url: string, init: RequestInit | undefined): Promise<Response> {
+  async #fetch(process: Process, url: string, init: RequestInit | undefined, outlived: boolean): Promise<Response> {
     const never = new Promise<never>(() => undefined);
     process.mayDie();
     if (!process.isAlive) return never;
@@ -151,7 +152,7 @@ export class SimulatedNetwork {
     const method = init?.method ?? "GET";
     const ask = (isFirst: boolean) => {
       const listener = this.#listeners.get(address.host);
-      if (!listener) return failed();
+      if (!listener || (!process.isAlive && !outlived)) return failed();
       const server = listener.process;
       server.onDeath(() => clock.in(REFUSED_MS, failed));
       const answering = listener.answer({

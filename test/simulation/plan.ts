@@ -34,7 +34,13 @@ export interface Plan {
   readonly isCalm: boolean;
   /** Messages of an agent that only registered, and of which nobody vouches for; none without it. */
   readonly strangerMessages: number;
+  /** Messages with an agent that keeps nothing and confirms nothing, each way; none without it. */
+  readonly peerMessages: number;
+  readonly peerDeaths: number;
 }
+
+/** How often a world has such an agent. */
+const PLAIN_PEERS: Readonly<Record<RelayKind, number>> = { ours: 0.1, plain: 0.4 };
 
 const NAMES = ["alice", "bob", "carol"];
 
@@ -44,10 +50,12 @@ export function planOf(dice: Dice, relay?: RelayKind): Plan {
   const meddling = dice.of("meddling");
   const relaying = dice.of("relay");
   const drawn = relaying.chance(1 / 3) ? "plain" : "ours";
+  const kind = relay ?? drawn;
+  const peering = dice.of("plain peer");
   const some = (most: number, chance = 0.6) => (!isCalm && dice.chance(chance) ? dice.between(1, most) : 0);
   return {
     isCalm,
-    relay: relay ?? drawn,
+    relay: kind,
     relayDeaths: !isCalm && relaying.chance(0.5) ? relaying.between(1, 3) : 0,
     laptops: NAMES.slice(0, dice.chance(0.7) ? 2 : 3),
     limits: {
@@ -80,6 +88,8 @@ export function planOf(dice: Dice, relay?: RelayKind): Plan {
     socketCuts: some(4, 0.4),
     diskFaults: some(2, 0.3),
     restarts: some(2, 0.4),
+    peerMessages: peering.chance(PLAIN_PEERS[kind]) ? peering.between(2, 20) : 0,
+    peerDeaths: !isCalm && peering.chance(0.5) ? peering.between(1, 3) : 0,
     strangerMessages: meddling.chance(0.3) ? meddling.between(1, 8) : 0,
   };
 }

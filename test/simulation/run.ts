@@ -1,6 +1,7 @@
 import { SIGNED_PREKEY_MS } from "../../src/limits.ts";
 import { Errands } from "./errands.ts";
 import { checkStores } from "./invariants.ts";
+import { PlainErrands } from "./plain-errands.ts";
 import { StrangerErrands } from "./stranger.ts";
 import { World, type WorldOptions } from "./world.ts";
 
@@ -31,7 +32,8 @@ export async function run(options: WorldOptions): Promise<RunResult> {
   const { clock, plan, laptops, cluster, violations } = world;
   const errands = new Errands(world);
   const strangers = new StrangerErrands(world);
-  const isQuiet = () => errands.isQuiet() && strangers.restless() === undefined;
+  const plainly = new PlainErrands(world);
+  const isQuiet = () => errands.isQuiet() && (strangers.restless() ?? plainly.restless()) === undefined;
   const onRejection = (error: unknown) => world.violated(`nobody caught: ${String(error)}`);
   process.on("unhandledRejection", onRejection);
   try {
@@ -49,14 +51,16 @@ export async function run(options: WorldOptions): Promise<RunResult> {
     }
     errands.plan();
     strangers.plan();
+    plainly.plan();
     await clock.run(plan.durationMs, () => violations.length > 0);
     world.calmDown();
     await clock.run(QUIET_MS, () => violations.length > 0 || isQuiet());
-    errands.checkQuiet(strangers.restless());
+    errands.checkQuiet(strangers.restless() ?? plainly.restless());
     const talk = async () => {
       errands.sendFresh();
       await clock.run(FRESH_MS, () => violations.length > 0 || (errands.hasFresh() && isQuiet()));
       errands.checkFresh();
+      if (violations.length === 0) await plainly.talk();
     };
     if (violations.length === 0) await talk();
     // In some worlds everyone sleeps for longer than a signed prekey is published, and all deadlines are late.
@@ -76,6 +80,7 @@ export async function run(options: WorldOptions): Promise<RunResult> {
     }
     if (violations.length === 0) await errands.check();
     if (violations.length === 0) strangers.check();
+    if (violations.length === 0) plainly.check();
     for (const [name, journal] of world.witness.nodes) {
       const forged = world.around.meddler.takenBy(journal);
       if (forged !== undefined) world.violated(`${name} took the knock ${forged}`);

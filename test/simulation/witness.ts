@@ -59,6 +59,7 @@ export class Witness implements Observer {
       return;
     }
     if (frame.type === "connect") this.#dids.set(client.name, frame.from);
+    if (frame.type === "message" || frame.type === "knock") this.#frames.set(`${frame.from} ${frame.id}`, frame);
     const journal = this.nodes.get(client.name);
     if (!journal) return;
     const what = `${frame.type} ${frame.id} of ${client.name}`;
@@ -68,7 +69,6 @@ export class Witness implements Observer {
           const way = `${client.name} to ${frame.to}`;
           this.#atRest.set(way, (this.#atRest.get(way) ?? 0) + 1);
         }
-        this.#frames.set(`${frame.from} ${frame.id}`, frame);
         this.#sealed(client, frame);
         this.#must(
           journal.has(`conversation/${frame.to}`, (event) => isSealing(event, frame)),
@@ -76,7 +76,6 @@ export class Witness implements Observer {
         );
         return;
       case "knock":
-        this.#frames.set(`${frame.from} ${frame.id}`, frame);
         this.#must(
           journal.has(`session/${frame.id}`, ({ type }) => type === "INITIATED"),
           what,

@@ -7,6 +7,7 @@ import { DurableJournal } from "./durable.ts";
 import { Laptop } from "./laptop.ts";
 import { Meddler } from "./meddler.ts";
 import { SimulatedNetwork } from "./network.ts";
+import { PlainPeer } from "./plain-peer.ts";
 import { PlainRelay } from "./plain-relay.ts";
 import { type Plan, planOf, type RelayKind } from "./plan.ts";
 import type { Machine, Surroundings, Tampering } from "./process.ts";
@@ -34,6 +35,8 @@ export class World {
   readonly cluster: Cluster;
   /** A relay that forgets, in some worlds. In the others the cluster has a relay of ours. */
   readonly plainRelay: PlainRelay | undefined;
+  /** An agent that keeps nothing and confirms nothing, in some worlds. */
+  readonly plainPeer: PlainPeer | undefined;
   readonly laptops: readonly Laptop[];
   /** An agent that only registers: it has no grant. In most worlds it never starts. */
   readonly stranger: Laptop;
@@ -69,6 +72,7 @@ export class World {
     };
     this.cluster = new Cluster(this, this.plan.limits, this.plan.rewriteSizeMin);
     this.plainRelay = this.plan.relay === "plain" ? new PlainRelay(this) : undefined;
+    this.plainPeer = this.plan.peerMessages > 0 ? new PlainPeer(this) : undefined;
     this.laptops = this.plan.laptops.map((name) => new Laptop(name, this, this.plan.limits));
     this.stranger = new Laptop(STRANGER, this, this.plan.limits);
     for (const { name, machine, home } of [...this.laptops, this.stranger])
@@ -80,6 +84,7 @@ export class World {
       this.cluster.machine,
       ...(this.plainRelay ? [this.plainRelay.machine] : []),
       ...this.laptops.map(({ machine }) => machine),
+      ...(this.plainPeer ? [this.plainPeer.machine] : []),
       ...(this.plan.strangerMessages > 0 ? [this.stranger.machine] : []),
     ];
   }
@@ -163,6 +168,12 @@ export class World {
       const process = this.plainRelay?.process;
       if (!process) return;
       this.counted("plain relay killed");
+      process.kill();
+    });
+    often(this.plainPeer ? plan.peerDeaths : 0, () => {
+      const process = this.plainPeer?.process;
+      if (!process) return;
+      this.counted("plain peer killed");
       process.kill();
     });
     often(plan.partitions, () => {
