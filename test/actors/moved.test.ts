@@ -2,8 +2,8 @@
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { until } from "../../src/actors/inbox.ts";
-import type { MeshNode } from "../../src/actors/node.ts";
 import { realNetwork } from "../../src/actors/network.ts";
+import type { MeshNode } from "../../src/actors/node.ts";
 import { realPorts } from "../../src/actors/ports.ts";
 import { ReferenceClient } from "../reference/client.ts";
 import { openServers, type Places } from "../reference/servers.ts";

@@ -14,26 +14,16 @@ export interface PlainPeer {
   until(isSo: () => boolean): Promise<void>;
   /** Its process dies, and another one begins with the same identity. It has its sessions no more. */
   restart(): Promise<void>;
-  /** Lets go of the relay, and comes back as the same process. */
-  leave(): Promise<void>;
-  comeBack(): Promise<void>;
+  /** Lets go of the relay and comes back as the same process, with its sessions. Absent when it cannot. */
+  readonly away: { leave(): Promise<void>; comeBack(): Promise<void> } | undefined;
 }
 
-export interface PeerOptions {
-  /** That it publishes at the start; as many as it is used to, unless given. */
-  readonly oneTimePreKeys?: number;
-}
-
-/** A kind of plain peer, and what it can and cannot do. */
+/** A kind of plain peer. */
 export interface PeerKind {
   readonly name: string;
-  open(stage: Stage, options?: PeerOptions): Promise<PlainPeer>;
+  open(stage: Stage): Promise<PlainPeer>;
   /** Whether it reads us when we open the session. An old client that looks like one of today does not. */
   readonly readsOurOpening: boolean;
-  /** Whether it can let go of the relay without losing its sessions. */
-  readonly canLeave: boolean;
-  /** Whether it then comes back with the prekeys that it had, so that it reads what a knock opened meanwhile. */
-  readonly keepsKeys: boolean;
 }
 
 /** Keeps what a peer read, and tells who waits for it. */
@@ -60,10 +50,10 @@ export class Received {
 const Payload = z.union([z.string(), z.object({ content: z.string() })]);
 
 /** A stand-in of a reference client. */
-async function openStandIn(stage: Stage, options: ClientOptions): Promise<PlainPeer> {
+async function openStandIn(stage: Stage, manner: NonNullable<ClientOptions["manner"]>): Promise<PlainPeer> {
   const received = new Received();
   const client = await ReferenceClient.open(stage, {
-    ...options,
+    manner,
     clock: stage.clock,
     onMessage: ({ payload }) => {
       const value = Payload.parse(payload);
@@ -75,20 +65,19 @@ async function openStandIn(stage: Stage, options: ClientOptions): Promise<PlainP
     received: received.all,
     until: (isSo) => received.until(isSo),
     async say(to, ...texts) {
-      for (const content of texts)
-        await client.say(to, options.manner === "python" ? content : { type: "message", content });
+      for (const content of texts) await client.say(to, manner === "python" ? content : { type: "message", content });
     },
     restart: () => client.restart(),
-    leave: () => client.close(),
-    comeBack: () => client.reconnect(),
+    away: { leave: () => client.close(), comeBack: () => client.reconnect() },
   };
 }
 
 /** Stand-ins of the reference clients, each in its manner. */
-export const STAND_INS: readonly PeerKind[] = (["typescript", "python"] as const).map((manner) => ({
-  name: `a stand-in of the ${manner === "python" ? "Python" : "TypeScript"} client`,
-  open: (stage, options) => openStandIn(stage, { manner, ...options }),
-  readsOurOpening: true,
-  canLeave: true,
-  keepsKeys: manner === "typescript",
-}));
+export const STAND_INS: readonly (PeerKind & { readonly manner: string })[] = (["typescript", "python"] as const).map(
+  (manner) => ({
+    name: `a stand-in of the ${manner === "python" ? "Python" : "TypeScript"} client`,
+    manner,
+    open: (stage) => openStandIn(stage, manner),
+    readsOurOpening: true,
+  }),
+);
