@@ -15,9 +15,9 @@ const sentences = {
   relay_unreachable: "The relay cannot be reached. What is queued goes out when it is back.",
   registry_unreachable: "The registry cannot be reached. Check the network and try again.",
   registry_forgot:
-    "The registry does not know this laptop any more. A process that has this home open registers it again by itself: kars-mesh run.",
+    "The registry does not know this laptop any more. A process that has this home open, such as kars-mesh run, registers it again by itself.",
   clock_off:
-    "The cluster refuses what this laptop signs, because the two clocks differ too much. Set this machine's clock by the network; everything else happens by itself.",
+    "The cluster refuses what this laptop signs, because their clocks differ too much. Set this machine's clock by the network; this laptop then connects again by itself.",
   peer_unknown: "No agent of that name or DID is known. Look who is there with discover.",
   peer_ambiguous: "Several agents carry that name. Give the DID of the one you mean.",
   peer_identity_mismatch:

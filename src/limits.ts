@@ -27,7 +27,7 @@ export const TRANSFER_CHUNKS_MAX = 80;
  */
 export const FILE_SIZE_MAX = 30_000_000;
 export const FILE_MEGABYTES = FILE_SIZE_MAX / 1_000_000;
-/** A file as deployed agents may send it whole. One between this and FILE_SIZE_MAX is read, so that it is refused by its name and size. */
+/** The largest whole file of a deployed agent that is read. A file over FILE_SIZE_MAX is read, too, so that its refusal names it. */
 export const FILE_SIZE_READ_MAX = 30 * MiB;
 /** A piece of a file as peers pull it, small enough that ten transfers at once fit into memory: larger ones are not understood. */
 export const FILE_CHUNK_SIZE = 512 * KiB;
@@ -63,9 +63,9 @@ export const NAME_LENGTH_MAX = 64;
 export const PEER_LENGTH_MAX = 200;
 /** A safety number as a person types it, 60 digits with what stands between them: a longer one is refused with `input_invalid`. */
 export const SAFETY_NUMBER_LENGTH_MAX = 200;
-/** A pairing token, whose body names addresses and a secret of its operator's choosing: a longer one is refused as no token. */
+/** The length of a pairing token. Its addresses and secret are the operator's choice. A longer text is refused as no token. */
 export const TOKEN_LENGTH_MAX = 16_384;
-/** The same as a person pastes it, with the white space and the line breaks that came along: more is refused with `input_invalid`. */
+/** The length of a pasted token, with the white space and line breaks around and in it. More is refused with `input_invalid`. */
 export const TOKEN_PASTED_LENGTH_MAX = 4 * TOKEN_LENGTH_MAX;
 /** Capabilities of one agent, all of which the registry indexes: a registration with more is refused. */
 export const CAPABILITIES_MAX = 32;
@@ -90,7 +90,7 @@ export const EARLY_SIZE_MAX = 64 * MiB;
 /** Frames of one peer that wait their turn in memory: further ones are left at the relay, which gives them again. */
 export const INBOUND_FRAMES_MAX = 1_000;
 export const INBOUND_SIZE_MAX = 256 * MiB;
-/** Peers that are remembered for what could not be judged, or came out of order, just now: the oldest is forgotten. */
+/** Peers remembered because a frame could not be judged or came out of order just now. The oldest is forgotten. */
 export const UNJUDGED_PEERS_MAX = 4_096;
 /** What is kept ready of frames that are sealed and not yet on the wire: any other is built again from its message key. */
 export const SEALED_FRAMES_SIZE_KEPT = 4 * MiB;
@@ -136,9 +136,9 @@ export const UNREADABLE_DELAY_MS = SECOND_MS;
 export const UNREADABLE_EVERY_MS = 30 * SECOND_MS;
 /** Messages that were sealed more than once whose last frame's id is remembered, to know them by: the oldest is forgotten. */
 export const REFRAMED_KEPT = 256;
-/** Messages that one arrival notice names: further ones are named by the next notice. */
+/** Messages that one arrival notice names. The next notice names further ones. */
 export const ARRIVALS_MAX = 256;
-/** Messages in sessions that a plain peer never answered that are kept to be sealed anew: the oldest count as sent for good. */
+/** Messages kept to be sealed anew, in sessions that a plain peer never answered. Beyond this the oldest count as sent for good. */
 export const PLAIN_UNCONFIRMED_KEPT = 1_000;
 /** How long receipts are gathered before they are sent: one message tells of many. */
 export const RECEIPT_DELAY_MS = SECOND_MS;

@@ -1,11 +1,11 @@
 import { NAME_LENGTH_MAX } from "../limits.ts";
 import { isRecord } from "../wire/text.ts";
 
-// An agent as a registry shows it.
+// An agent as a registry describes it.
 
 export interface Agent {
   readonly did: string;
-  /** What it calls itself: a hint, never trust. */
+  /** The name that the agent gives itself: a hint, no proof of who it is. */
   readonly name: string | null;
   readonly capabilities: readonly string[];
   /** null when the registry does not say. */
@@ -13,10 +13,10 @@ export interface Agent {
   readonly last_seen: string | null;
 }
 
-/** The metadata entries in which agents say their name: ours, and that of the deployed clients. */
+/** The metadata entries in which agents publish their name: the entry of this program, and that of the deployed clients. */
 const NAME_ENTRIES = ["name", "display_name"] as const;
 
-/** What an agent calls itself: the name in its metadata, if it is registered as a capability too. */
+/** The name that an agent gives itself: the one in its metadata, if the agent registered it as a capability, too. */
 export function nameOf({
   capabilities,
   metadata,

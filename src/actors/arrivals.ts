@@ -14,18 +14,18 @@ import { uuidFrom } from "./uuid.ts";
 // notice, and each message is sent again, identical and in its order, until the peer has confirmed it. A notice stands outside
 // the ratchet: it may be lost or repeated, since a message that comes again is confirmed again.
 
-/** What is to be told to one peer. */
+/** The next arrival notice for one peer. */
 interface Notice {
   readonly arrived: Set<string>;
   missing: boolean;
   disarm: (() => void) | undefined;
 }
 
-/** What one peer has not confirmed. */
+/** How the wait for one peer's confirmations stands. */
 interface Waiting {
-  /** How often it was sent again without an answer. */
+  /** How often a message was sent again without an answer. */
   attempts: number;
-  /** The message that was sent again alone, to see whether the peer is there. */
+  /** The id of the message that was sent again alone, to see whether the peer is online. */
   probe: string | undefined;
   disarm: (() => void) | undefined;
 }
@@ -36,7 +36,7 @@ export class Arrivals {
   readonly #outgoing: OutgoingMail;
   readonly #notices = new Map<string, Notice>();
   readonly #waiting = new Map<string, Waiting>();
-  /** When each peer was told last that messages are missing, and when one said so last. */
+  /** When this side last told each peer that messages are missing, and when each peer last said so. */
   readonly #toldMissing = new Map<string, number>();
   readonly #heardMissing = new Map<string, number>();
 
@@ -48,19 +48,19 @@ export class Arrivals {
 
   // The receiving side
 
-  /** A message of a peer that waits for this word is on the disk. */
+  /** Records that a peer's message is on the disk, for the next notice to that peer. */
   confirm(peer: string, id: string): void {
     const notice = this.#noticeFor(peer);
     notice.arrived.add(id);
     if (notice.arrived.size >= ARRIVALS_MAX) this.#tell(peer, notice);
   }
 
-  /** A message of a peer came before another one that it was sent after. */
+  /** Records that a peer's message came although an earlier one has not. */
   missing(peer: string): void {
     if (mayHappen(this.#toldMissing, peer, this.#core.ports.clock.now())) this.#noticeFor(peer).missing = true;
   }
 
-  /** Tells everyone at once what is to be told. */
+  /** Sends all notices now. */
   flush(): void {
     for (const [peer, notice] of [...this.#notices]) this.#tell(peer, notice);
   }
@@ -79,7 +79,7 @@ export class Arrivals {
     notice.disarm?.();
     notice.disarm = undefined;
     const { keyring, link, ports } = this.#core;
-    // A relay gives mail before the link counts as up: what is to be said of it waits for that.
+    // A relay delivers mail before the link counts as up. The notice about that mail waits until the link is up.
     if (!link.online) return;
     const [...arrived] = notice.arrived;
     const more = arrived.splice(ARRIVALS_MAX);
@@ -109,7 +109,7 @@ export class Arrivals {
     return this.#core.system.decided(conversationOf(peer))?.snapshot.context;
   }
 
-  /** A message that is to be confirmed is on the wire. */
+  /** Starts to wait for a peer's confirmation, because a message to it is on the wire. */
   watch(peer: string): void {
     const known = this.#waiting.get(peer);
     if (known?.disarm) return;
@@ -127,10 +127,10 @@ export class Arrivals {
     });
   }
 
-  /** One message is enough to see whether the peer is there. When it answers, the others follow. */
+  /** Sends one message again, which is enough to see whether the peer is online. The others follow when it answers. */
   #probe(peer: string, waiting: Waiting): void {
     const [first] = resendable(this.#contextOf(peer));
-    // While the link is down nothing is lost anew, and all goes again when it is up.
+    // While the link is down nothing more can be lost, and every message is sent again when the link comes up.
     if (!first || !this.#core.link.isPlain) {
       this.#waiting.delete(peer);
       return;
@@ -151,7 +151,7 @@ export class Arrivals {
       .catch((error: unknown) => note(`Messages to ${peer} could not be sent again: ${String(error)}`));
   }
 
-  /** The knock of a session of ours goes again while the peer has not shown that it has it. A peer that confirms knows it again. */
+  /** Repeats the knock of one of our sessions until the peer shows that it has it. A peer that confirms recognises a repeated knock. */
   #knockAgain(session: string): void {
     const { link, system } = this.#core;
     const state = system.state(sessionOf(session));
@@ -160,7 +160,7 @@ export class Arrivals {
       this.#sessions.knock(session);
   }
 
-  /** A peer's notice came: it is believed when the key that its DID names has signed it. */
+  /** Takes a peer's arrival notice if the key behind the peer's DID signed it. Ignores it otherwise. */
   async onNotice(notice: KnockAccept): Promise<void> {
     const { link, ports, system } = this.#core;
     const { from: peer, arrived = [], missing = false, public_key = "", signature = "" } = notice;
@@ -199,7 +199,7 @@ export class Arrivals {
     if (isThere || isAsked) this.#sendAgain(peer, left);
   }
 
-  /** The link is up, before any message goes again: what is lost from now on is noticed soon, and knocks may have been lost. */
+  /** Called when the link comes up, before messages go again: resets the waiting, and repeats knocks, which may have been lost. */
   onUp(): void {
     const { link, system } = this.#core;
     this.#stopWaiting();
@@ -208,13 +208,13 @@ export class Arrivals {
     for (const [, { snapshot }] of system.streams("session")) this.#knockAgain(snapshot.context.id);
   }
 
-  /** A peer's words were destroyed: nothing of them goes again. */
+  /** Stops sending messages to a peer again, because its conversation was forgotten. */
   forget(peer: string): void {
     this.#waiting.get(peer)?.disarm?.();
     this.#waiting.delete(peer);
   }
 
-  /** Tells what is to be told, and sends nothing again. */
+  /** Sends all notices now, and sends no message again. */
   close(): void {
     this.flush();
     this.#stopWaiting();
@@ -230,7 +230,7 @@ export class Arrivals {
 export const confirms = (context: ConversationContext | undefined): boolean =>
   context?.extensions.includes("arrivals") === true;
 
-/** Whether something may happen for a peer again, which is noted then. */
+/** Whether MISSING_EVERY_MS has passed for a peer since the last time. If so, this is the new last time. */
 function mayHappen(last: Map<string, number>, peer: string, now: number): boolean {
   if (now - (last.get(peer) ?? Number.NEGATIVE_INFINITY) < MISSING_EVERY_MS) return false;
   last.delete(peer);

@@ -3,10 +3,10 @@ import { MeshError } from "../errors.ts";
 import { TRANSFER_CHUNK_SIZE, TRANSFER_CHUNKS_MAX } from "../limits.ts";
 import type { PayloadOf } from "../wire/payload.ts";
 
-// A payload that is too long for one message, as a manifest and chunks.
+// A payload that is too long for one message travels as a manifest and chunks.
 //
-// Deployed agents cut the JSON text itself, by characters (UTF-16 code units), and count characters in `total_bytes`. Peers that
-// announce extensions of ours have always been sent base64 of slices of its UTF-8, and bytes in `total_bytes`. Both forms are read.
+// Deployed agents cut the JSON text itself, by characters (UTF-16 code units), and count characters in `total_bytes`. For
+// peers that announce our extensions, chunks hold base64 of slices of its UTF-8, and `total_bytes` counts bytes. This code reads both.
 
 export type Manifest = PayloadOf<"mesh:transfer_manifest">;
 export type Chunk = PayloadOf<"mesh:transfer_chunk">;
@@ -15,7 +15,7 @@ export type ChunkForm = "text" | "base64";
 const sha256 = (content: Uint8Array | string) => hash("sha256", content, "hex");
 
 interface Slices {
-  /** What each chunk carries, with its hash. */
+  /** The content of each chunk, with its hash. */
   readonly slices: readonly { readonly data: string; readonly hash: string }[];
   readonly length: number;
 }
@@ -38,7 +38,7 @@ function slicesOfBytes(bytes: Buffer): Slices {
 
 /**
  * Cuts the JSON text of a payload into chunks. The same text gives the same chunks.
- * @throws MeshError `file_too_large` when a transfer cannot hold it
+ * @throws MeshError `file_too_large` when the text needs more than TRANSFER_CHUNKS_MAX chunks
  */
 export function cutIntoChunks(
   text: string,
@@ -61,7 +61,7 @@ export function cutIntoChunks(
   };
 }
 
-/** The slice that a chunk carries: text, or bytes where it holds base64 of them; undefined when neither has the hash. */
+/** The slice in a chunk: its text, or the bytes that its base64 stands for; undefined when neither has the expected hash. */
 function sliceOf({ data }: Chunk, expected: string): string | Buffer | undefined {
   if (sha256(data) === expected) return data;
   const bytes = Buffer.from(data, "base64");
@@ -71,7 +71,7 @@ function sliceOf({ data }: Chunk, expected: string): string | Buffer | undefined
 /**
  * Joins the chunks of a transfer to the text that it carries.
  * @param chunkAt reads one chunk
- * @returns undefined when a chunk is missing, or something is not what the manifest says
+ * @returns undefined when a chunk is missing, or does not match the manifest
  */
 export async function joinChunks(
   manifest: Manifest,

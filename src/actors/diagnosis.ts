@@ -19,14 +19,14 @@ export interface Standing {
     readonly state: string;
     /** Why the last step failed, if it did. */
     readonly failure: string | null;
-    /** The same as a sentence, with what to do. */
+    /** The same failure as a sentence that says what to do. */
     readonly problem: string | null;
     /** Its controller speaks plaintext. */
     readonly plaintext: boolean;
     readonly forgotten: Forgetting | null;
-    /** It is registered again just now; the membership stands meanwhile. */
+    /** Whether this laptop is registering again. It stays a member meanwhile. */
     readonly rejoining: boolean;
-    /** The cluster took it in, whatever else is under way. */
+    /** Whether the cluster accepted this laptop, whatever else is under way. */
     readonly isMember: boolean;
     readonly relay_url: string | null;
     readonly registry_url: string | null;
@@ -96,16 +96,16 @@ export interface Diagnosis extends Standing {
   readonly epoch: Epoch;
   readonly one_time_prekeys: number;
   readonly link: string;
-  /** What the registry knows of the presence of this laptop. */
+  /** What the registry knows about the presence of this laptop. */
   readonly presence: {
     /** A state of the presence machine. */
     readonly state: string;
-    /** When the registry last answered that it knows this laptop; null when that was not asked yet. */
+    /** When the registry last answered that it knows this laptop; null when it was not asked yet. */
     readonly known_at: number | null;
-    /** Why it could not be asked or told, as a sentence; null while all is well. */
+    /** Why the last request to the registry failed, as a sentence; null while all is well. */
     readonly problem: string | null;
   };
-  /** Why the relay let go of the link, while it is down. */
+  /** Why the relay closed the link, while the link is down. */
   readonly link_reason: string | null;
 }
 

@@ -6,21 +6,21 @@ import { type Agent, nameOf } from "./agent.ts";
 import type { Core } from "./core.ts";
 import { DISCOVER_AT_ONCE, DISCOVER_DETAILS_MAX, DISCOVER_QUESTIONS_MAX } from "./limits.ts";
 
-// Who is on the mesh, as far as the registry lists it.
+// Which agents are on the mesh, as far as the registry lists them.
 
 export type Discovery = {
   readonly agents: readonly Agent[];
-  /** Present when there may be other agents: why, and the capabilities and names that were asked for. */
+  /** These are present when the list may be incomplete: `note` says why, `asked` lists the capabilities and names asked for. */
   readonly complete?: false;
   readonly note?: string;
   readonly asked?: readonly string[];
 };
 
 const BY_CAPABILITY_ONLY =
-  "This registry lists agents only by a capability or a name. It was asked for those that are known here, so there may be other agents: ask for a capability or a name.";
-const MANY = `A registry lists at most ${DISCOVER_AGENTS_MAX} agents, so there may be others: ask for a capability or a name.`;
+  "This registry lists agents only by capability or name. It was asked for the capabilities and names that this laptop knows, so there may be other agents. Ask for a capability or a name to find them.";
+const MANY = `A registry lists at most ${DISCOVER_AGENTS_MAX} agents, so there may be others. Ask for a capability or a name to find them.`;
 
-/** What agents of deployed clusters register, beside their names. */
+/** The capabilities that agents of deployed clusters register, besides their names. */
 const DEPLOYED_CAPABILITIES = ["kars-agent", "task-execution"];
 
 /** Does work for each item, a few at once. Gives the results in the order of the items. */
@@ -66,7 +66,10 @@ function knownCapabilities({ system }: Core): string[] {
   return [...new Set(known.filter(isAskable))];
 }
 
-/** Asks for what is known here, and for what the agents that are found so have besides: what several have comes first. */
+/**
+ * Asks for every capability and name that is known here, and then for further capabilities of the agents found that way. The
+ * capabilities that most agents have come first.
+ */
 async function byKnownCapabilities(core: Core): Promise<{ readonly agents: Agent[]; readonly asked: string[] }> {
   const found = new Map<string, Agent>();
   const asked: string[] = [];
@@ -87,14 +90,14 @@ async function byKnownCapabilities(core: Core): Promise<{ readonly agents: Agent
   return { agents: others(core, [...found.values()]).slice(0, DISCOVER_AGENTS_MAX), asked };
 }
 
-/** What a question brought; undefined when the registry did not answer it: what it asks for stays unknown. */
+/** The registry's answer; undefined when it failed, so that the answer stays unknown. */
 const known = <T>(answer: Promise<T>): Promise<T | undefined> =>
   answer.catch((error: unknown) => {
     if (asMeshError(error).code === "closed") throw error;
     return undefined;
   });
 
-/** Asks about each agent whom the registry's lists do not say to be online or not, as far as that is worth the requests. */
+/** Asks about each agent of which the registry's list does not say whether it is online, DISCOVER_DETAILS_MAX at most. */
 export async function withDetails(core: Core, agents: readonly Agent[]): Promise<Agent[]> {
   const registry = core.registry();
   const bySight = (a: Agent, b: Agent) => (b.last_seen ?? "").localeCompare(a.last_seen ?? "");
@@ -115,7 +118,7 @@ export async function withDetails(core: Core, agents: readonly Agent[]): Promise
     : agents.map((agent) => byDid.get(agent.did) ?? agent).sort((a, b) => rank(a) - rank(b) || bySight(a, b));
 }
 
-/** Agents by name, by capability, or as many as this registry lets one find; this node itself is not among them. */
+/** Agents by name, by capability, or all that this registry shows; this node itself is not among them. */
 export async function discover(
   core: Core,
   by: { readonly name?: string | undefined; readonly capability?: string | undefined },
@@ -124,7 +127,7 @@ export async function discover(
   const listed = isFiltered ? await agentsBy(core, by) : await core.registry().discoverAll(DISCOVER_AGENTS_MAX);
   if (listed) {
     const agents = await withDetails(core, others(core, listed));
-    // This node may have been one of those that were listed.
+    // The registry's list may have included this node.
     return agents.length + 1 < DISCOVER_AGENTS_MAX ? { agents } : { agents, complete: false, note: MANY };
   }
   const { agents, asked } = await byKnownCapabilities(core);

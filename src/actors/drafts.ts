@@ -7,18 +7,18 @@ import { type ChunkForm, cutIntoChunks } from "./chunks.ts";
 import { type Core, conversationOf } from "./core.ts";
 import { uuidFrom } from "./uuid.ts";
 
-// What is to be sent, before it is decided: a payload becomes the SEND events of one message, or of the chunks of a large one.
+// Drafts of messages, before they are committed: a payload becomes the SEND events of one message, or of its chunks.
 
-/** Events to commit, with what must be committed with them. */
+/** Events to commit, the secrets that belong to the same commit, and work to be done before it. */
 export interface Draft {
   readonly entries: readonly Entry[];
   readonly secrets: SecretPatch;
   readonly before?: (() => Promise<void>) | undefined;
-  /** The messages that it decides to send: what is to be encrypted. */
+  /** The messages that this draft sends. */
   readonly messages?: readonly { readonly id: string; readonly content: string | Uint8Array }[];
 }
 
-/** What a message with this payload is for. */
+/** The kind of a message with this payload. */
 export function kindOf({ type }: Pick<Payload, "type">): MessageKind {
   if (type === "message" || type === "task_request" || type === "task_response") return "chat";
   if (type === "mesh:receipt") return "receipt";
@@ -40,7 +40,7 @@ export function join(...drafts: readonly Draft[]): Draft {
 
 export const entriesOnly = (...entries: readonly Entry[]): Draft => ({ entries, secrets: {} });
 
-/** The SEND event of one message, of words or of bytes. */
+/** The SEND event of one message, whose body is text or bytes. */
 export function sending(core: Core, peer: string, id: string, kind: MessageKind, content: string | Uint8Array): Draft {
   const { body, size, secrets, before } = core.bodies.seal(peer, content, kind !== "chat");
   const entry: Entry = { stream: conversationOf(peer), event: { type: "SEND", id, kind, body, size } };
@@ -50,15 +50,15 @@ export function sending(core: Core, peer: string, id: string, kind: MessageKind,
 const contextOf = (core: Core, peer: string): ConversationContext | undefined =>
   core.system.decided(conversationOf(peer))?.snapshot.context;
 
-/** How chunks for a peer are written: as deployed agents write them, unless it announces extensions of ours. */
+/** The form of chunks for a peer: the deployed agents' form, unless the peer announces our extensions. */
 export const chunkFormFor = (core: Core, peer: string): ChunkForm =>
   (contextOf(core, peer)?.extensions.length ?? 0) > 0 ? "base64" : "text";
 
 /**
  * The SEND events of one payload: one, or the manifest and chunks of a large one. Chat is always one message, since agents of the
  * Python client know no chunks.
- * @param id unique among all that is ever sent; the same id again is the same message again
- * @throws MeshError `file_too_large` when it has more chunks than a transfer may have
+ * @param id unique among all messages ever sent; the same id again means the same message again
+ * @throws MeshError `file_too_large` when the payload needs more chunks than a transfer may have
  */
 export function compose(core: Core, peer: string, payload: PayloadInput, id = uuidFrom(core.ports.random)): Draft {
   const text = JSON.stringify(payload);

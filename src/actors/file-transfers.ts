@@ -19,7 +19,7 @@ export type Offer = PayloadOf<"mesh:file_offer">;
 
 /** Whom the files concern that peers offer. */
 export interface FileTaker {
-  /** The directory where it goes; why it is not taken; `over` when it is awaited no more; undefined when it never was. */
+  /** The directory for a file; or why it is refused; `over` when nothing awaits the file any more; undefined when nothing ever did. */
   place(
     peer: string,
     offer: Offer,
@@ -92,7 +92,7 @@ export class FileTransfers {
     return this.#seen.has(id);
   }
 
-  /** Takes an offer. Gives false when nobody ever awaited that file: then nothing was done with the offer. */
+  /** Takes an offer. Returns false, and does nothing, when nothing ever awaited that file. */
   async offered(id: string, offer: Offer): Promise<boolean> {
     const place = this.#open.has(offer.transfer_id) ? "over" : await this.#taker.place(this.#peer, offer);
     if (place === undefined) return false;

@@ -16,7 +16,7 @@ interface Parser<T> {
 export interface HttpPorts {
   readonly network: Network;
   readonly clock: Clock;
-  /** Ends what is under way. */
+  /** Aborts the request. */
   readonly signal: AbortSignal;
 }
 
@@ -24,18 +24,18 @@ export interface HttpRequest {
   readonly method?: "GET" | "POST" | "PUT" | "DELETE";
   readonly body?: unknown;
   readonly authorization?: string;
-  /** What it means when nobody answers. */
+  /** The error code when there is no answer. */
   readonly unreachable: ErrorCode;
-  /** Whether 429 is an answer to this request. Elsewhere it means that the server did not look at it. */
+  /** Whether 429 counts as an answer. For other requests it means that the server did not process the request. */
   readonly mayBeThrottled?: boolean;
-  /** Whether the server may not have this path, and say so in any form. Elsewhere that means that it is another server. */
+  /** Whether the server may lack this path, and answer 404 in any form. For other requests such an answer means a wrong server. */
   readonly mayBeMissing?: boolean;
 }
 
 export interface HttpAnswer {
   readonly status: number;
   readonly json: unknown;
-  /** By how many milliseconds the server's clock is ahead of ours; undefined when no `Date` header tells. */
+  /** How many milliseconds the server's clock is ahead of ours; undefined without a `Date` header. */
   readonly aheadMs: number | undefined;
 }
 
@@ -51,7 +51,7 @@ async function readBounded(response: Response): Promise<string> {
   return Buffer.concat(chunks).toString("utf8");
 }
 
-/** A signal that aborts after a while, or when the node closes; `ended` lets go of it. */
+/** A signal that aborts after `duration`, or when the node closes. `ended` releases the timer. */
 function within({ clock, signal }: HttpPorts, duration: number): { signal: AbortSignal; ended: () => void } {
   const late = new AbortController();
   const disarm = clock.at(clock.now() + duration, () => late.abort(new DOMException("No answer.", "TimeoutError")));
@@ -59,8 +59,8 @@ function within({ clock, signal }: HttpPorts, duration: number): { signal: Abort
 }
 
 /**
- * By how many milliseconds the clock of who answered is ahead of ours; undefined when the answer does not tell.
- * @param asked,answered when the question was asked and the answer was there, in epoch milliseconds
+ * How many milliseconds the server's clock is ahead of ours; undefined when the answer has no usable `Date` header.
+ * @param asked,answered when the request was sent and when the answer arrived, in epoch milliseconds
  */
 export function clockAhead({ headers }: Response, asked: number, answered: number): number | undefined {
   const date = Date.parse(headers.get("date") ?? "");
@@ -113,7 +113,7 @@ export async function request(
     if (!mayBeMissing || response.status !== 404)
       throw new MeshError(
         unreachable,
-        `${new URL(url).origin} answered ${response.status} with something that is not JSON.`,
+        `${new URL(url).origin} answered ${response.status} with a body that is not JSON.`,
         { cause },
       );
   }
@@ -121,7 +121,7 @@ export async function request(
     const { origin, pathname } = new URL(url);
     throw new MeshError(unreachable, `A proxy denies ${method} ${pathname} at ${origin}: ${POLICY_ADVICE}.`);
   }
-  // Too many requests is no word about this one: it is worth coming again.
+  // 429 says nothing about this request itself, so it is worth repeating.
   if (response.status >= 500 || (response.status === 429 && !mayBeThrottled))
     throw new MeshError(unreachable, `${new URL(url).origin} answered ${response.status}.`);
   return { status: response.status, json, aheadMs: clockAhead(response, asked, ports.clock.now()) };
@@ -136,9 +136,9 @@ export function parsed<T>(parser: Parser<T>, json: unknown, what: string): T {
 }
 
 interface Refusal {
-  /** Where the server has codes, as ours have. */
+  /** The code, if the server sends one, as our servers do. */
   readonly code?: string;
-  /** Its own words, which are a stranger's. */
+  /** The server's own words. They are foreign text. */
   readonly words?: string;
 }
 
@@ -150,7 +150,7 @@ export function readRefusal({ json }: HttpAnswer): Refusal {
   return { words: typeof detail === "string" ? detail : detail.map(({ msg }) => msg).join(", ") };
 }
 
-/** A refusal as an error: by its own code if it names one of ours. */
+/** A refusal as an error. The error has the server's code if that is one of ours, else `fallback`. */
 export function refusal(answer: HttpAnswer, fallback: ErrorCode): MeshError {
   const { status, aheadMs } = answer;
   const { code, words } = readRefusal(answer);

@@ -11,48 +11,48 @@ import type { MeshNode } from "./node.ts";
 import type { MessageEntry } from "./projections/messages.ts";
 import { wordedAt } from "./words.ts";
 
-// The inbox: messages, unread first, and waiting for them. A message is kept whole; one that is longer than an answer may be is given
-// in parts.
+// The inbox: reading messages, unread first, and waiting for them. Every message is stored whole. An answer has only a part of a
+// message that is too long for it.
 
 export interface InboxMessage {
   readonly id: string;
   readonly from: string;
   readonly name: string;
   readonly at: string;
-  /** Its words, or the part of them that this answer carries; of bytes that are no text a line that says how many they are. */
+  /** The text, or the part of it that this answer holds. For bytes that are not text: a line that says how many there are. */
   readonly body: string;
   readonly read: boolean;
-  /** How many bytes it carries that are no text, and their standard base64, or a part of that. */
+  /** For bytes that are not text: how many there are, and their standard base64 or a part of it. */
   readonly bytes?: number;
   readonly raw_b64?: string;
-  /** When this is a part: where it begins in `body` or `raw_b64` as a whole, and how long that is, in UTF-16 code units. */
+  /** For a part: where it begins in the whole `body` or `raw_b64`, and the length of the whole, in UTF-16 code units. */
   readonly offset?: number;
   readonly length?: number;
-  /** Our own words about it, when it is no chat message. */
+  /** A remark of this program, when the message is not a chat message. */
   readonly note?: string;
 }
 
 const NOTES: Readonly<Record<Untaken, string>> = {
-  file: "A file that no offload here awaits. It was not taken, and its sender was told so.",
-  work: "It asks for, or is about, work that this laptop does not do with this agent. Nothing was done with it.",
-  parts: "A message that came in parts. Parts are missing or damaged, so what it said is lost.",
+  file: "The agent sent a file that no offload here is waiting for. The file was not taken, and its sender was told so.",
+  work: "The message is about work that this laptop does not do with this agent. Nothing was done.",
+  parts: "The message came in parts. Some parts are missing or damaged, so its content is lost.",
 };
 
-/** What a message says, read back from the journal; a note in its place when it was forgotten. */
+/** The content of a message, read back from the journal; a note in its place when it was forgotten. */
 async function readContent(node: MeshNode, entry: MessageEntry): Promise<Content & { readonly untaken?: Untaken }> {
   if (entry.forgotten) return { text: FORGOTTEN };
   const found = await wordedAt(node.core, node.journal, entry);
   if (!found) throw new MeshError("store_damaged", `Message ${entry.id} is not where the index says.`);
   const text = await node.core.bodies.peek(entry.peer, found.body);
   if (text === null) return { text: FORGOTTEN };
-  // What nobody took over is shown as it came.
+  // Work that no actor took over is shown as it came.
   return found.untaken ? { text: unwrapped(text), untaken: found.untaken } : contentOf(text);
 }
 
 const isLowSurrogate = (text: string, at: number) => /[\udc00-\udfff]/.test(text[at] ?? "");
 const isHighSurrogate = (text: string, at: number) => /[\ud800-\udbff]/.test(text[at] ?? "");
 
-/** The part of a text that begins at `offset` and has at most so many code units. No character is cut in two. */
+/** The part of a text that begins at `offset` and has at most `most` code units. No character is cut in two. */
 function partOf(text: string, offset: number, most: number): string {
   const end = offset + most;
   const splits = end < text.length && isHighSurrogate(text, end - 1) && isLowSurrogate(text, end);
@@ -63,7 +63,7 @@ const lengthOf = (content: Content) => ("text" in content ? content.text : conte
 
 const bytesIn = (base64: string) => Buffer.byteLength(base64, "base64");
 
-/** A message, or the part of it that begins at `offset` and has at most so many code units. */
+/** A message, or the part of it that begins at `offset` and has at most `most` code units. */
 function show(
   node: MeshNode,
   entry: MessageEntry,
@@ -102,7 +102,7 @@ export async function markRead(
 }
 
 /**
- * A page of messages, at least one: so much of each, `most` code units, and as many as fit. `more` counts those that did not.
+ * A page with as many messages as fit, at least one, and at most `most` code units of each. `more` counts the messages left out.
  */
 async function page(
   node: MeshNode,
@@ -131,7 +131,7 @@ export async function readInbox(
     readonly all: boolean;
     readonly limit: number;
     readonly most: number;
-    /** So many messages are passed over: the caller has them. */
+    /** How many messages to skip, because the caller has them. */
     readonly skip: number;
     readonly from?: string | undefined;
     readonly markRead: boolean;
@@ -153,7 +153,7 @@ export async function readInbox(
 
 /**
  * One message by its id, from `offset` on.
- * @throws MeshError `message_unknown`; `input_invalid` when several agents sent one of that id and `from` does not say which
+ * @throws MeshError `message_unknown`; `input_invalid` when several agents sent a message with that id and `from` names none of them
  */
 export async function readMessage(
   node: MeshNode,
@@ -171,10 +171,7 @@ export async function readMessage(
   const [entry, ...others] = [...node.core.messages.received()].filter(isMeant);
   if (!entry) throw new MeshError("message_unknown");
   if (others.length > 0)
-    throw new MeshError(
-      "input_invalid",
-      `Several agents sent a message with the id ${id}: say whose is meant with from.`,
-    );
+    throw new MeshError("input_invalid", `Several agents sent a message with the id ${id}. Name the sender with from.`);
   const message = show(node, entry, await readContent(node, entry), { offset, most });
   const unread = node.core.messages.unread().toArray().length;
   if (options.markRead && !message.read) await markRead(node, [message]);

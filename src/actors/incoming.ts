@@ -178,13 +178,13 @@ export class IncomingMail {
     this.#fetchLeft(frame.from);
   }
 
-  /** A peer that sends again what is not confirmed is told what is here. One that is held is told nothing. */
+  /** Confirms a message to a peer that sends unconfirmed messages again. A peer that is held gets no confirmation. */
   #confirm({ from: peer, id, message_id = id, after }: Message): void {
     if (after !== undefined && !this.#admission.isHeld(peer) && this.#reception.knows(peer, message_id))
       this.#arrivals.confirm(peer, message_id);
   }
 
-  /** Whether a message was sent after another one that is not here. Its sender sends both again. */
+  /** Whether a message was sent after another message that has not come. The sender sends both again. */
   #isAhead({ from: peer, after }: Message): boolean {
     return typeof after === "string" && !this.#reception.knows(peer, after);
   }

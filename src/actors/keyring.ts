@@ -172,7 +172,7 @@ export class Keyring {
     return secret && { keyId: id, keyPair: x25519KeyPair(secret) };
   }
 
-  /** How many one-time prekeys with ids from `first` up to `next` were not used up, as far as is known here. */
+  /** How many one-time prekeys with ids from `first` up to `next` are not used yet, as far as this laptop knows. */
   oneTimePreKeysHeld(first: number, next: number): number {
     let held = 0;
     for (let id = first; id < next; id++) if (this.#secrets.get(`prekey/one-time/${id}`) !== undefined) held++;

@@ -201,7 +201,7 @@ export class Knocks {
     return "taken";
   }
 
-  /** The signed prekey that a plain peer has published. Another one will show that it was restarted since. */
+  /** The signed prekey that a plain peer has published. If it changes later, the peer was restarted. */
   async #publishedBy(peer: string): Promise<string | undefined> {
     try {
       const { signedPreKey } = await this.#core.registry().bundle(peer);
@@ -209,7 +209,7 @@ export class Knocks {
     } catch (error) {
       const { code } = asMeshError(error);
       if (code === "closed") throw error;
-      // Its knock can be taken without it.
+      // The knock can be accepted without that prekey.
       return undefined;
     }
   }
@@ -230,7 +230,7 @@ export class Knocks {
       return;
     }
     const stream = conversationOf(frame.from);
-    // A plain client accepts knocks whose keys it passes over, or derives another key from: its first message is what proves it.
+    // A plain client may accept a knock and ignore its keys, or derive another key. Only its first message proves the session.
     const isProof = !isPlain(this.#core.system.decided(stream)?.snapshot.context);
     await this.#core.system.commit([
       { stream: sessionOf(session), event: { type: "CONFIRMED", by: "knock_accept" } },

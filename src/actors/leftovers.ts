@@ -13,7 +13,7 @@ export async function removeLeftovers(disk: Disk, home: string): Promise<void> {
   }
 }
 
-/** Only what may have to be sent, or handed over, lies in blobs. */
+/** Only bodies that may have to be sent, or handed over, lie in blobs. */
 export function blobsInUse(system: ActorSystem): Set<string> {
   const used = new Set<string>();
   for (const [, state] of system.streams("conversation")) {

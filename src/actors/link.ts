@@ -84,7 +84,7 @@ export class Link {
   get online(): boolean {
     return this.#online;
   }
-  /** Whether the link is up, at a relay that does not say what it has on disk. */
+  /** Whether the link is up, and its relay does not confirm what it has on disk. */
   get isPlain(): boolean {
     return this.#online && !this.#acknowledges;
   }
@@ -148,8 +148,8 @@ export class Link {
   }
 
   /**
-   * Puts a frame on the wire if the link is up. `taken` is called when the relay has it; never, if the link goes down before.
-   * @param isHeld whether it counts as on the wire until it is disowned, also when the relay has it
+   * Puts a frame on the wire if the link is up. `taken` is called when the relay has it, or never if the link goes down first.
+   * @param isHeld whether the frame counts as on the wire until it is disowned, even after the relay has it
    */
   transmit(frame: RoutedFrame | { readonly id: string }, taken: (proof: Proof) => void, isHeld = false): void {
     if (!this.#online) return;
@@ -159,7 +159,7 @@ export class Link {
     if (!this.#acknowledges) taken("written");
   }
 
-  /** Whether a frame is on the wire, and nobody has said yet what became of it. */
+  /** Whether a frame is on the wire, and its outcome is not known yet. */
   awaits(id: string): boolean {
     return this.#awaiting.has(id);
   }

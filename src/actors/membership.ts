@@ -187,8 +187,9 @@ export class Membership {
   }
 
   /**
-   * Asked before a request is sent to a membership's registry. What it returns gives the event for an answer that the registry
-   * does not know this laptop; none when the pairing has changed meanwhile, since the answer may be older than a registration.
+   * Called before a request to a membership's registry. The returned function is called when the answer says that the registry does
+   * not know this laptop, and gives the event for that. It gives none if the pairing has changed since, because then the answer
+   * may be older than a registration.
    */
   whenForgotten(controller: string): () => Entry[] {
     const { system, note } = this.#core;
@@ -196,7 +197,7 @@ export class Membership {
     const before = system.decided(stream)?.snapshot;
     return () => {
       if (system.decided(stream)?.snapshot !== before) return [];
-      note("The registry does not know this laptop any more. It is registered again, with new one-time prekeys.");
+      note("The registry does not know this laptop any more. This laptop registers again, with new one-time prekeys.");
       return [{ stream, event: { type: "FORGOTTEN" } }];
     };
   }
@@ -214,7 +215,7 @@ export class Membership {
         return;
       }
       const { controller, asking, rejoining } = this.#context(stream);
-      // A token that nobody was asked to take yet is not worth repeating anything.
+      // No retry is worth it for a token that the controller has not been asked about yet.
       const final = isLast || (asking !== null && !rejoining);
       if (!final) this.#core.note(`Joining the cluster is being repeated: ${failure.message}`);
       const event = { type: "FAILED", code: failure.code, detail: particularsOf(failure), final };
@@ -260,7 +261,8 @@ export class Membership {
   async #makePrekeys(stream: string): Promise<void> {
     const { keyring, ports, system } = this.#core;
     const { signed: freshId, oneTime: first } = freshIds(system);
-    // One-time prekeys that a registry had before it forgot them may be in use. The signed one serves everybody, and stays.
+    // The one-time prekeys that the registry had before it forgot them may be in use, so new ones are made. The signed prekey is
+    // shared by all peers, and stays.
     const standing = this.#standingPreKey(stream);
     const signed = standing === undefined ? generateSignedPreKey(keyring.identity, freshId, ports.random) : undefined;
     const oneTime = generateOneTimePreKeys(first, ONE_TIME_PREKEYS, ports.random);
@@ -315,7 +317,7 @@ export class Membership {
     }
     // Of a home that joined before they were looked after.
     const entries = this.preKeys.adoption(context);
-    // It registered with an earlier version of this program, which understood less.
+    // An earlier version of this program registered this laptop, with other extensions.
     if (context === this.current && context.announced !== ANNOUNCED_EXTENSIONS && !context.rejoining)
       entries.push({ stream, event: { type: "OUTDATED" } });
     if (entries.length > 0) await this.#core.system.commit(entries).durable;

@@ -97,7 +97,7 @@ export async function ownOrAttach<T extends OperationTable>(
 
 /**
  * Opens a state directory: owns its node, or reaches the one that another process owns.
- * @throws MeshError `store_*`; `store_locked` when the owner does not answer; `input_invalid` when no relay would take the access
+ * @throws MeshError `store_*`; `store_locked` when the owner does not answer; `input_invalid` when relays would not accept the access
  * token of the environment
  */
 export async function openMesh(options: NodeOptions, waitMs?: number): Promise<Mesh> {

@@ -15,16 +15,16 @@ import { peerOf } from "./peers.ts";
 import { hasReached } from "./projections/messages.ts";
 import { uuidFrom } from "./uuid.ts";
 
-// Messages: sending them, how they stand, reading and awaiting them.
+// The operations on messages: send, show their states, read, await.
 
-/** A message as it is sent. @throws MeshError `limit_reached` when it has no room in one frame: JSON makes a text longer */
+/** The payload of a message. @throws MeshError `limit_reached` when its JSON, which may be longer than the text, does not fit one frame */
 function chatOf(content: string): PayloadInput {
   const payload: PayloadInput = { type: "message", content };
   const size = Buffer.byteLength(JSON.stringify(payload));
   if (size > CHAT_PAYLOAD_SIZE_MAX)
     throw new MeshError(
       "limit_reached",
-      `With its control characters written as JSON this message has ${size} bytes, and at most ${CHAT_PAYLOAD_SIZE_MAX} go at once. Send it in smaller parts.`,
+      `This message has ${size} bytes when its control characters are written as JSON; at most ${CHAT_PAYLOAD_SIZE_MAX} bytes fit one message. Send it in smaller parts.`,
     );
   return payload;
 }
@@ -118,10 +118,10 @@ export const messageOperations = {
       skip: z.int().min(0).default(0),
       from: Peer.optional(),
       mark_read: z.boolean().default(false),
-      /** One message alone, from `offset` on. */
+      /** The id of the one message to return, beginning at `offset`. */
       id: Id.optional(),
       offset: z.int().min(0).default(0),
-      /** How much of each message is given, in UTF-16 code units. */
+      /** The most to return of each message, in UTF-16 code units. */
       characters: z.int().min(1).max(WORDS_PAGE_MAX).default(INBOX_CHARACTERS_MAX),
     }),
     async ({ all, limit, skip, from, mark_read, id, offset, characters }, { node }) => {

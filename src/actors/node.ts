@@ -150,7 +150,7 @@ export class MeshNode {
       sandboxes.performers,
       options.fileSizeMax,
     );
-    // Of the nodes of a cluster nobody reads the inbox.
+    // Nobody reads the inbox of a cluster's own nodes.
     const hasReader = options.onWork === undefined;
     const handling = new Handling(this.core, this.outgoing, onWork, options.files ?? this.offloads.files, hasReader);
     // What a sandbox was still sending for an offload that is over is let go of.

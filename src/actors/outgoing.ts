@@ -39,20 +39,20 @@ export function lineOf(context: ConversationContext | undefined): readonly Outgo
   return again.length === 0 ? outbox : [...again, ...outbox];
 }
 
-/** Who is told that a message which the peer is to confirm is on the wire. */
+/** Is told when a message that the peer has to confirm is on the wire. */
 export interface Watcher {
   watch(peer: string): void;
 }
 
 export class OutgoingMail {
   readonly #core: Core;
-  /** Watches for messages to be confirmed. */
+  /** Waits for the peers' confirmations. */
   watcher: Watcher | undefined;
   readonly #renewal: Renewal;
   readonly #frames = new SealedFrames();
   /** What the relay has just said that it has, by peer. */
   readonly #taken = new Map<string, string[]>();
-  /** Plain peers that may have got frames of which it was not noted that they left: none of those goes a second time. */
+  /** Plain peers that may have got frames whose departure was not recorded. Such a frame is never sent a second time. */
   readonly #unsure = new Set<string>();
 
   constructor(core: Core, renewal: Renewal) {
@@ -65,7 +65,7 @@ export class OutgoingMail {
     this.#frames.forget(peer);
   }
 
-  /** What was recovered is known: a process that was killed may have put frames on the wire and not have noted it. */
+  /** Called after recovery. A process that was killed may have put frames on the wire without recording it. */
   recovered(): void {
     for (const [, { snapshot }] of this.#core.system.streams("conversation")) {
       const context: ConversationContext = snapshot.context;
@@ -202,7 +202,7 @@ export class OutgoingMail {
     const item = this.#dueForWire(peer, id);
     if (!item?.sealed) return undefined;
     if (link.isPlain && this.#unsure.delete(peer)) {
-      // A plain client that is given a frame twice loses the session. The message goes in another one, perhaps a second time.
+      // A plain client that gets a frame twice loses the session. The message goes in another session, perhaps a second time.
       this.#renewal.renew(peer);
       return undefined;
     }
@@ -213,7 +213,7 @@ export class OutgoingMail {
       try {
         ciphertext = await this.#rebuild(peer, item, item.sealed);
       } catch (error) {
-        // When the peer confirms it meanwhile, its words and its key are gone.
+        // If the peer confirmed the message meanwhile, its body and its key are gone.
         if (isDue()) throw error;
       }
       if (ciphertext === undefined || !isDue()) return undefined;
@@ -232,7 +232,7 @@ export class OutgoingMail {
     const context = contextOf(this.#core, peer);
     const line = lineOf(context);
     const index = line.findIndex((candidate) => candidate.id === id);
-    // A plain relay may lose it: a peer that confirms what arrives is sent it until it does.
+    // A plain relay may lose the message, so it is sent again until the peer confirms it, if the peer confirms messages at all.
     const isConfirmed = (link.isPlain || item.resend === true) && context?.extensions.includes("arrivals") === true;
     const { nonce } = item.sealed;
     const taken = (proof: Proof) => {

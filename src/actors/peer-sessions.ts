@@ -63,15 +63,15 @@ export class PeerSessions {
     return this.#knocked.get(peer) ?? Number.NEGATIVE_INFINITY;
   }
 
-  /** When a message of a peer was last read, in epoch milliseconds; long ago when none was. */
+  /** When a peer's message was last decrypted, in epoch milliseconds; a time long ago if none was. */
   lastHeard(peer: string): number {
     return Math.max(Number.NEGATIVE_INFINITY, ...this.all(peer).map((id) => this.#context(id)?.lastHeard ?? 0));
   }
 
   /**
-   * Whether a plain peer was restarted since the last session with it was opened: it makes another signed prekey when it starts,
-   * and has lost its sessions then.
-   * @param spkKey the signed prekey that it has published now, in base64
+   * Whether a plain peer was restarted since the last session with it was opened. A plain peer makes a new signed prekey when it
+   * starts, and its sessions are lost then.
+   * @param spkKey the signed prekey that the peer publishes now, in base64
    */
   wasRestarted(peer: string, spkKey: string): boolean {
     const last = this.all(peer)
@@ -81,8 +81,8 @@ export class PeerSessions {
   }
 
   /**
-   * The event that tells of a plain peer's lost sessions: nobody knows whether it got what it was sent since it was heard last.
-   * @param sent messages of ours, to any peer
+   * The event for a plain peer that lost its sessions: nobody knows whether it read the messages sent since it was last heard.
+   * @param sent our sent messages, to any peer
    */
   uncertain(peer: string, sent: Iterable<MessageEntry>): Entry[] {
     const stream = conversationOf(peer);

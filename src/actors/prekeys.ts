@@ -44,14 +44,14 @@ export const heldPreKeys = (keyring: Keyring, first: number, next: number): OneT
     (key) => key !== undefined,
   );
 
-/** How many of the one-time prekeys that were published last no knock has used, as far as is known here. */
+/** How many one-time prekeys of the newest batch no knock has used, as far as this laptop knows. */
 function unusedPreKeys(keyring: Keyring, { first, next }: PreKeysContext): number {
-  // The first lot is made by pairing, which tells where it ends.
+  // Pairing makes the first batch, and records only where it ends.
   const begin = first < next ? first : Math.max(1, next - ONE_TIME_PREKEYS);
   return keyring.oneTimePreKeysHeld(begin, next);
 }
 
-/** What the memberships offer for this. */
+/** The part of the memberships that this actor needs. */
 export interface Memberships {
   registryOf(controller: string): Registry;
   /** See `Membership.whenForgotten`. */
@@ -112,7 +112,7 @@ export class PreKeys {
       const failed = { type: "FAILED", code: failure.code, detail: particularsOf(failure) };
       await this.#core.system.commit([
         { stream: preKeysOf(controller), event: failed },
-        // Registering again publishes others.
+        // Registering again publishes new prekeys.
         ...(failure.code === "registry_forgot" ? whenForgotten() : []),
       ]).durable;
     }

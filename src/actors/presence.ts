@@ -6,8 +6,8 @@ import { LINK } from "./link.ts";
 import { type Membership, pairingOf } from "./membership.ts";
 import type { Registry } from "./registry.ts";
 
-// The presence of this laptop at the registry of its cluster: performs what the presence machine asks for, and notices a registry
-// that has forgotten this laptop.
+// The presence of this laptop at the registry of its cluster. This actor performs the effects of the presence machine, and notices
+// when the registry has forgotten this laptop.
 
 export const PRESENCE = "presence/registry";
 
@@ -80,7 +80,7 @@ export class Presence {
     this.#tell({ type: "UP", registry_url: place.registryUrl, tells, chance: this.#chance() });
   }
 
-  /** Asks the registry. Its answer means nothing any more when this laptop is elsewhere by then. */
+  /** Sends a request to the registry. The answer is ignored if the link or the cluster has changed meanwhile. */
   async #ask(question: (registry: Registry) => Promise<Entry["event"]>): Promise<void> {
     const { system } = this.#core;
     const place = this.#place();
@@ -99,13 +99,13 @@ export class Presence {
     if (system.state(PRESENCE) !== asked) return;
     if (failure) this.#note(failure);
     this.#tell(event);
-    // In a commit of its own: this one is on its way to the disk while the other actor is live and may have moved on.
+    // This is a commit of its own, because the presence is live only and may have moved on before the pairing's event is on the disk.
     if (failure?.code === "registry_forgot") await system.commit(whenForgotten()).durable;
   }
 
-  /** Says once why the registry cannot be told, since each heartbeat would say it again. */
+  /** Logs once why the registry cannot be told, because each heartbeat would log it again. */
   #note({ code, message }: MeshError): void {
     if (code !== "registry_forgot" && this.context?.failure?.code !== code)
-      this.#core.note(`The registry could not be told that this laptop is here, which is tried again: ${message}`);
+      this.#core.note(`The registry could not be told that this laptop is online. It is tried again: ${message}`);
   }
 }

@@ -28,9 +28,9 @@ export interface PeerCounters {
   refused: number;
 }
 
-/** What a message tells. */
+/** The events that follow from a message. */
 interface News extends Draft {
-  /** Messages of ours of which it says that they arrived. */
+  /** The ids of our messages that it reports as arrived. */
   readonly delivered?: readonly string[];
 }
 
@@ -142,7 +142,7 @@ export class Reception {
       {
         atomic: true,
         before: news.before,
-        // What the peer has is not sent again.
+        // Messages that the peer has are not sent again.
         forgotten: Keyring.sentNames(peer, news.delivered ?? []),
         secrets: {
           ...news.secrets,
@@ -171,8 +171,9 @@ export class Reception {
   }
 
   /**
-   * The first message of a plain peer in a session settles what is doubtful. One that knocked had lost the sessions before, and what
-   * it was sent since it was heard last may have been lost with them; one that was knocked at may have missed what went in others.
+   * The first message of a plain peer in a session shows which messages are uncertain. A peer that knocked had lost its earlier
+   * sessions, and perhaps the messages sent since it was last heard. A peer that we knocked at may have missed the messages sent in
+   * other sessions.
    */
   #doubts(peer: string, session: string): Entry[] {
     const { system, messages } = this.#core;
@@ -189,7 +190,7 @@ export class Reception {
   /** What a message tells the conversation: its words, or what became of ours. */
   #newsOf(frame: Message, id: string, session: string, plaintext: Uint8Array): News {
     const stream = conversationOf(frame.from);
-    // A piece of a file is bytes; all else has a text, which is kept as it came.
+    // A piece of a file is bytes. Everything else is text, which is stored unchanged.
     const text = parseFileChunk(plaintext) === undefined ? textOf(plaintext) : undefined;
     const payload = text === undefined ? undefined : parsePayload(text);
     // Who was never written to has nothing to acknowledge: of one that is held it is kept, and bounded, with all it says.
@@ -216,7 +217,7 @@ export class Reception {
     const newestFirst = known.of(peer);
     const age = newestFirst.indexOf(current ?? "");
     if (isPlain(context)) {
-      // A plain peer has one session: the one that was opened last, unless it goes on in another long after.
+      // A plain peer has one session: the one opened last, unless the peer still uses an older one long afterwards.
       if (renewal.isCrossed(peer)) return renewal.settles(peer, session);
       if (age !== -1 && newestFirst.indexOf(session) > age)
         return !this.#sessions.isConfirmed(current ?? "") && renewal.outlived(peer);

@@ -1,7 +1,7 @@
 import { QUOTE_LENGTH_MAX } from "./limits.ts";
 
-// The sentences with which a relay or a registry refuses this laptop. They are a stranger's words, so they are quoted, and what a
-// person can mend is said beside them.
+// The sentences with which a relay or a registry refuses this laptop. They are foreign text, so they are quoted, next
+// to advice on what a person can do.
 
 /** A server's words in quotation marks: printable characters alone, cut to QUOTE_LENGTH_MAX. */
 export const quoted = (words: string): string =>
@@ -14,7 +14,7 @@ export const quoted = (words: string): string =>
 
 const CLOCK = /outside replay window|too far from the \w+'s clock/i;
 
-/** Whether a server refused a signature because of the time in it: then the machine's clock and the server's differ. */
+/** Whether a server refused a signature because of the time in it, which means that its clock and this machine's differ. */
 export const blamesClock = (words: string): boolean => CLOCK.test(words);
 
 export const CLOCK_ADVICE =

@@ -3,11 +3,11 @@ import { type AgentRecord, ANNOUNCED_EXTENSIONS, EXTENSIONS_ENTRY } from "../wir
 import type { Core } from "./core.ts";
 import type { Registry } from "./registry.ts";
 
-// The record of this laptop at a registry: its name, what it can do, and the extensions that it announces to others.
+// The record of this laptop at a registry: its name, its capabilities, and the extensions that it announces to others.
 
 type Registration = Pick<AgentRecord, "capabilities" | "metadata">;
 
-/** Registers this laptop, so that the registry's record says what is registered here. */
+/** Registers this laptop, and replaces an outdated record at the registry. */
 export async function register(
   { keyring, note }: Pick<Core, "keyring" | "note">,
   registry: Registry,
@@ -20,8 +20,8 @@ export async function register(
   };
   const send = () => registry.register(identity, wanted.capabilities, wanted.metadata);
   if ((await send()) === "taken") return;
-  // The reference registry keeps the first registration of an identity whatever comes later. An outdated record is deleted and
-  // made anew. Its prekeys go with it: joining publishes others next.
+  // The reference registry keeps the first registration of an identity and ignores later ones. So an outdated record is deleted and
+  // made anew. Its prekeys are deleted with it; joining publishes new ones next.
   const record = await recordOf(registry, identity.did);
   if (record && saysAll(record, wanted)) return;
   try {
@@ -29,8 +29,8 @@ export async function register(
   } catch (error) {
     const { code, message } = asMeshError(error);
     if (code === "closed") throw error;
-    // An outdated record is better than none, and deleting it is not tried again and again.
-    note(`The registry keeps what this laptop registered earlier: ${message}`);
+    // An outdated record is better than none, so this is not tried again and again.
+    note(`The registry keeps an older record of this laptop: ${message}`);
     return;
   }
   await send();
@@ -38,7 +38,7 @@ export async function register(
 
 const recordOf = (registry: Registry, did: string): Promise<AgentRecord | undefined> =>
   registry.agent(did).catch((error: unknown) => {
-    // It went in this moment.
+    // The record was deleted meanwhile.
     if (asMeshError(error).code === "peer_unknown") return undefined;
     throw error;
   });

@@ -2,9 +2,9 @@ import { type ErrorCode, MeshError } from "../errors.ts";
 import type { PairingContext } from "../machines/pairing/events.ts";
 import { FORGOTTEN_TOLD_MS } from "../machines/pairing/limits.ts";
 
-// What a person is told of a registry that had forgotten this laptop.
+// How people are told that the registry had forgotten this laptop.
 
-/** The last time that a registry had forgotten this laptop. Times are ISO 8601. */
+/** The last time that a registry forgot this laptop. Times are ISO 8601. */
 export interface Forgetting {
   readonly at: string;
   /** When this laptop was registered again; null before that. */
@@ -32,16 +32,16 @@ export const problemOf = ({
   readonly failure: { readonly code: ErrorCode; readonly detail: string } | null;
 }): string | null => failure && new MeshError(failure.code, failure.detail || undefined).message;
 
-/** A time to the minute, as logs of servers have it. */
+/** A time to the minute, in the form of server logs. */
 const minuteOf = (iso: string) => `${iso.slice(0, 16).replace("T", " ")} UTC`;
 
-/** One sentence; undefined when there is nothing to tell, or it is over for FORGOTTEN_TOLD_MS. */
+/** The report for a person; undefined when there is nothing to report, or it was resolved more than FORGOTTEN_TOLD_MS ago. */
 export function forgettingText(forgotten: Forgetting | null, now: number): string | undefined {
   if (!forgotten) return undefined;
   const { at, again, problem } = forgotten;
   const noticed = `The registry had forgotten this laptop, which was noticed at ${minuteOf(at)}`;
-  if (problem !== null) return `${noticed}, and it does not take it back: ${problem}`;
-  if (again === null) return `${noticed}. It is registered again now.`;
+  if (problem !== null) return `${noticed}. It does not take this laptop back: ${problem}`;
+  if (again === null) return `${noticed}. This laptop is registering again now.`;
   return now - Date.parse(again) < FORGOTTEN_TOLD_MS
     ? `${noticed}. It was registered again at ${minuteOf(again)}.`
     : undefined;

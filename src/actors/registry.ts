@@ -32,16 +32,16 @@ import {
 } from "./http-request.ts";
 import type { Clock } from "./ports.ts";
 
-// What the node asks over HTTP: the registry, and the controller's `POST /v1/pair`.
+// The node's requests over HTTP: to the registry, and the controller's `POST /v1/pair`.
 
 const isoNow = (clock: Clock) => new Date(clock.now()).toISOString();
 
-/** How the reference registry says that it does not know who signed a request, or whom it is about. */
+/** How the reference registry says that it does not know the signer or the subject of a request. */
 const UNKNOWN_AGENT = /^agent not (?:registered|found)$/i;
 
 /**
  * Whether a refusal says that the registry has no record of this agent. A path that the registry or a proxy does not know is
- * answered with 404 as well, so the words have to say it.
+ * answered with 404 as well, so only the words can tell.
  */
 function isOfUnknownAgent(answer: HttpAnswer): boolean {
   if (answer.status !== 401 && answer.status !== 404) return false;
@@ -91,7 +91,7 @@ export class Registry {
     return request(this.#ports, `${this.#base}${path}`, { ...options, unreachable: "registry_unreachable" });
   }
 
-  /** Asks for something that is this identity's own, with its signature. @throws MeshError `registry_forgot` */
+  /** Sends a signed request about this identity's own record. @throws MeshError `registry_forgot` */
   async #askSigned(
     identity: Identity,
     path: string,
@@ -136,7 +136,7 @@ export class Registry {
     return "taken";
   }
 
-  /** Puts prekeys in the place of those that were published before. @throws MeshError `registry_forgot` */
+  /** Publishes prekeys, which replace the ones published before. @throws MeshError `registry_forgot` */
   async publishPreKeys(identity: Identity, signed: SignedPreKey, oneTime: readonly OneTimePreKey[]): Promise<void> {
     const body: PreKeysUpload = {
       identity_key: base64url.encode(identity.dhPublic),
@@ -156,7 +156,7 @@ export class Registry {
   }
 
   /**
-   * How many one-time prekeys of ours it has left, where it says that (an extension); null elsewhere.
+   * How many of our one-time prekeys the registry has left; null if it does not have this extension.
    * @throws MeshError `registry_forgot`, `clock_off`
    */
   async preKeysLeft(identity: Identity): Promise<number | null> {
@@ -167,7 +167,7 @@ export class Registry {
   }
 
   /**
-   * Tells the registry that this agent is here. One that heard so a moment ago says that it is too soon, which is as good.
+   * Tells the registry that this agent is online. The answer that the heartbeat came too soon counts as success.
    * @throws MeshError `registry_forgot`, `clock_off`
    */
   async beat(identity: Identity): Promise<void> {
@@ -178,7 +178,7 @@ export class Registry {
       throw refusal(answer, "cluster_refused");
   }
 
-  /** For a registry that takes no heartbeats: it has a record of this identity. @throws MeshError `registry_forgot` */
+  /** Checks that the registry has a record of this identity, for a registry that takes no heartbeats. @throws MeshError `registry_forgot` */
   async #mustKnow({ did }: Identity): Promise<void> {
     try {
       await this.agent(did);
@@ -187,7 +187,7 @@ export class Registry {
     }
   }
 
-  /** Takes this identity's record and prekeys away, if they are there. */
+  /** Deletes this identity's record and prekeys, if the registry has them. */
   async remove(identity: Identity): Promise<void> {
     try {
       const answer = await this.#askSigned(identity, "", { method: "DELETE" });
@@ -210,7 +210,7 @@ export class Registry {
     if (!bundle.identity_key_ed)
       throw new MeshError(
         "peer_without_prekeys",
-        "The peer's prekeys do not name its Ed25519 key, so nobody can check that they are the peer's own. It has to update its client.",
+        "The peer's prekeys do not name its Ed25519 key, so nobody can check that they are the peer's own. The peer has to update its client.",
       );
     return {
       did,

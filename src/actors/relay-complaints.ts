@@ -2,26 +2,27 @@ import { CLOSE, type ErrorFrame } from "../wire/frame.ts";
 import { CLOSE_REASON_LENGTH_MAX } from "./limits.ts";
 import { blamesClock, CLOCK_ADVICE, quoted } from "./refusal-words.ts";
 
-// What a relay has against this laptop, for the person. The reference relay says it in an error frame and closes with a code alone.
+// Why a relay refuses this laptop, in words for a person. The reference relay sends the reason in an error frame and closes with only
+// a code.
 
-/** A proof that was refused, or another holder of this identity: coming again would change nothing. */
+/** The close codes for a refused proof or token, and for another holder of this identity. Connecting again would not help. */
 const FINAL_CODES: ReadonlySet<number> = new Set([CLOSE.possessionUnproved, CLOSE.replaced, CLOSE.tokenRefused]);
 
-/** Why the relay let go of us: its own words, or what they ask the person to do. */
+/** Why the relay closed the link: its own words, or advice for the person. */
 function explained(code: number, words: string): string {
   if (blamesClock(words)) return CLOCK_ADVICE;
   if (code === CLOSE.replaced)
     return "another process connected with this laptop's identity: end it, and start this one again";
   return code === CLOSE.tokenRefused
-    ? `this relay asks for an access token: put the operator's into KARS_MESH_RELAY_TOKEN. It says ${quoted(words)}`
+    ? `this relay asks for an access token: set KARS_MESH_RELAY_TOKEN to the one from its operator. The relay says ${quoted(words)}`
     : words;
 }
 
 export class RelayComplaints {
   readonly #note: (text: string) => void;
-  /** What was said last, so that each attempt to connect does not say it again. */
+  /** The relay's last words, so that not every attempt to connect logs them again. */
   #last = "";
-  /** What was said since the last dial, before this laptop was let in. */
+  /** The relay's words since the last dial, before it let this laptop in. */
   #refusal = "";
 
   constructor(note: (text: string) => void) {
@@ -46,7 +47,7 @@ export class RelayComplaints {
     this.#note(`The relay reports ${quoted(words)}${blamesClock(words) ? `: ${CLOCK_ADVICE}` : ""}.`);
   }
 
-  /** What a close means. `final`: the relay will say the same again. A clock that is set right lets the very same laptop in. */
+  /** The meaning of a close. `final`: the relay would refuse again. A refusal because of the clock is not final, as the clock may be set. */
   closed(code: number, given: string): { readonly reason: string; readonly final: boolean } {
     const words = this.#refusal || given;
     return {

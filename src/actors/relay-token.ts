@@ -6,14 +6,14 @@ const VARIABLE = "KARS_MESH_RELAY_TOKEN";
 
 /**
  * The relay's access token from the environment, without the white space around it; undefined when there is none.
- * @throws MeshError `input_invalid` when no relay would take it: a relay says nothing of that but that it refuses the connection
+ * @throws MeshError `input_invalid` when it is too long for every relay, because a relay only refuses the connection and does not say why
  */
 export function environmentRelayToken(environment: NodeJS.ProcessEnv = process.env): string | undefined {
   const token = environment[VARIABLE]?.trim() ?? "";
   if (token.length > CONNECT_TOKEN_LENGTH_MAX)
     throw new MeshError(
       "input_invalid",
-      `${VARIABLE} has ${token.length} characters, and a relay takes at most ${CONNECT_TOKEN_LENGTH_MAX}. Set it to the access token alone, as the relay's operator gives it, or unset it.`,
+      `${VARIABLE} has ${token.length} characters, and a relay takes at most ${CONNECT_TOKEN_LENGTH_MAX}. Set it to the access token alone, exactly as the relay's operator gave it, or unset it.`,
     );
   return token === "" ? undefined : token;
 }

@@ -6,33 +6,33 @@ import { type Core, conversationOf, sessionOf } from "./core.ts";
 import { RENEW_AFTER_MS, RENEW_EVERY_MAX_MS, RENEW_QUIET_MS, SUPERSEDED_LATE_MS } from "./limits.ts";
 import type { PeerSessions } from "./peer-sessions.ts";
 
-// Sessions with plain peers, which keep them in memory, lose them without a word, and let two knocks that cross each other
-// end both. Such a peer is knocked at anew when it may have lost the session: before a message to it after a silence, or after
-// both sides knocked at once. A new session costs little and a message to a lost one is lost, so a doubt is enough. Older
-// sessions stay readable.
+// Sessions with plain peers. A plain peer keeps its sessions in memory, loses them without saying so, and loses both sessions when
+// two knocks cross. This laptop therefore knocks again when the peer may have lost the session: before a message that follows a
+// silence, and after both sides knocked at once. A new session costs little, and a message in a lost session is lost, so a doubt
+// is enough. Older sessions stay readable.
 //
-// A plain peer that was knocked at cannot speak until it has read a message in the new session. So a silence that follows a
-// message is no reason to knock: the peer may just be about to answer. The registry shows whether it was restarted.
+// A plain peer that received a knock cannot speak until it has read a message in the new session. So a silence after a message is
+// no reason to knock: the peer may be about to answer. The registry shows whether the peer was restarted.
 
-/** What is remembered of a plain peer while the process runs. */
+/** What this process remembers about a plain peer. */
 interface Standing {
-  /** When the last frame was sent to it, and when it was knocked at last. */
+  /** When the last frame and the last knock went to the peer. */
   sentAt: number;
   knockedAt: number;
-  /** How often it was knocked at anew, or looked for at the registry, since it was heard. */
+  /** How often this laptop knocked again, or asked the registry, since the peer was last heard. */
   renewals: number;
-  /** It was restarted since the session was opened that sends: the next message goes in another one. */
+  /** The peer was restarted after the sending session was opened, so the next message goes in another session. */
   isRestarted: boolean;
-  /** Both sides knocked: neither session is to send until a further knock has settled which one there is. */
+  /** Both sides knocked. Neither session sends until it is settled which one the peer holds. */
   isCrossed: boolean;
-  /** Our session whose knock was crossed last. */
+  /** Our session whose knock last crossed the peer's. */
   crossed: string | undefined;
   disarm: (() => void) | undefined;
 }
 
 const NEVER = Number.NEGATIVE_INFINITY;
 
-/** Whether a peer announced nothing that goes beyond the plain protocol, and speaks sealed. */
+/** Whether a peer announced no extensions, and speaks encrypted. */
 export const isPlain = (context: ConversationContext | undefined): boolean =>
   context !== undefined && context.extensions.length === 0 && !context.plain;
 
@@ -45,7 +45,7 @@ export class Renewal {
     this.#core = core;
     this.#known = known;
     core.system.subscribe(({ stream, event, state: { snapshot } }) => {
-      // A knock_accept and a message both show that the peer is there and holds the session.
+      // A knock_accept and a message both show that the peer is online and holds the session.
       if (stream.startsWith("session/") && (event.type === "DECRYPTED" || event.type === "CONFIRMED"))
         this.#heard(snapshot.context.peer, event.type === "DECRYPTED" ? snapshot.context.id : undefined);
     });
@@ -71,7 +71,7 @@ export class Renewal {
     return standing;
   }
 
-  /** @param session in which the peer spoke */
+  /** @param session the session in which the peer spoke */
   #heard(peer: string, session: string | undefined): void {
     const standing = this.#byPeer.get(peer);
     if (!standing) return;
@@ -81,17 +81,17 @@ export class Renewal {
     standing.disarm = undefined;
   }
 
-  /** When the peer was last known to hold a session of ours, or was given a new one. */
+  /** When the peer last showed that it holds a session, or last got a knock. */
   #lastSure(peer: string): number {
     return Math.max(this.#byPeer.get(peer)?.knockedAt ?? NEVER, this.#known.lastHeard(peer));
   }
 
-  /** How long a silence is doubtful: longer after each knock that changed nothing. */
+  /** The silence after which a session is in doubt. It doubles with each renewal that brought no answer. */
   #patience(peer: string): number {
     return Math.min(RENEW_EVERY_MAX_MS, RENEW_AFTER_MS * 2 ** Math.min(this.#byPeer.get(peer)?.renewals ?? 0, 16));
   }
 
-  /** The event that goes before a message to a peer that was silent for long; none when the session is to be trusted. */
+  /** The event that precedes a message to a peer whose session is in doubt; none when the session is trusted. */
   beforeSending(peer: string): Entry[] {
     const context = this.#contextOf(peer);
     if (!isPlain(context) || !context?.session || context.outbox.length > 0) return [];
@@ -101,7 +101,7 @@ export class Renewal {
     return [{ stream: conversationOf(peer), event: { type: "RENEW" } }];
   }
 
-  /** A message to a peer is on the wire: a silence after it is noticed. */
+  /** Called when a message to a peer is on the wire. If a silence follows, the registry is asked about the peer. */
   sent(peer: string): void {
     if (!isPlain(this.#contextOf(peer))) return;
     const { clock } = this.#core.ports;
@@ -118,7 +118,7 @@ export class Renewal {
     });
   }
 
-  /** Finds out at the registry whether a peer was restarted. What it was sent since it was heard last is uncertain then. */
+  /** Finds out at the registry whether a peer was restarted. If so, the messages sent since it was last heard become uncertain. */
   async #look(peer: string): Promise<void> {
     const { link, messages, registry, system } = this.#core;
     if (!isPlain(this.#contextOf(peer)) || !link.online) return;
@@ -128,7 +128,7 @@ export class Renewal {
     await system.commit(this.#known.uncertain(peer, messages.sent())).durable;
   }
 
-  /** Opens another session with a plain peer, which is knocked at. */
+  /** Opens another session with a plain peer by a new knock. */
   renew(peer: string): void {
     const { link, note, system } = this.#core;
     if (!isPlain(this.#contextOf(peer)) || !link.online) return;
@@ -138,9 +138,9 @@ export class Renewal {
   }
 
   /**
-   * A plain peer's knock was taken. When a knock of ours is under way to it, the two have crossed, and which session each kind of
-   * client keeps differs. Neither sends until the peer has spoken in ours, or knocks again because it has none, or the next
-   * message of ours goes with a further knock.
+   * Called when a plain peer's knock was taken. If our own knock is under way to the peer, the two have crossed, and it depends on the
+   * kind of client which session it keeps. Neither session sends until the peer speaks in ours, or knocks again because it has none,
+   * or our next message goes with a further knock.
    */
   knocked(peer: string): void {
     const { note, system } = this.#core;
@@ -154,13 +154,13 @@ export class Renewal {
     if (ours === undefined) return;
     standing.isCrossed = true;
     standing.crossed = ours;
-    note(`${peer} knocked while it was knocked at; the next message to it goes with another knock.`);
+    note(`${peer} knocked while a knock was on its way to it; the next message to it goes with another knock.`);
     system
       .commit([{ stream: conversationOf(peer), event: { type: "SESSION_LOST", session: ours, code: "peer_refused" } }])
       .durable.catch((error: unknown) => note(`A crossed knock of ${peer} could not be noted: ${String(error)}`));
   }
 
-  /** Our session whose knock went to the peer lately and was not answered. */
+  /** Our session whose knock went to the peer recently and is not answered yet. */
   #crossing(peer: string): string | undefined {
     const { clock } = this.#core.ports;
     if (clock.now() - (this.#byPeer.get(peer)?.knockedAt ?? NEVER) > SUPERSEDED_LATE_MS) return undefined;
@@ -170,46 +170,46 @@ export class Renewal {
     });
   }
 
-  /** Whether it is open after two crossed knocks which session the peer has. */
+  /** Whether two knocks have crossed, and it is not settled yet which session the peer holds. */
   isCrossed(peer: string): boolean {
     return this.#byPeer.get(peer)?.isCrossed === true;
   }
 
-  /** Whether a message in this session settles that: the peer has taken our knock in the place of its own. */
+  /** Whether a message in this session settles it, because it shows that the peer took our knock in place of its own. */
   settles(peer: string, session: string): boolean {
     return this.#byPeer.get(peer)?.crossed === session;
   }
 
   /**
-   * Whether a peer that accepts this knock of ours has passed over its keys: it had knocked before, and a client that accepts knocks
-   * then keeps the session that it has.
+   * Whether a peer that accepts this knock has ignored its keys. A client that knocked before accepts our knock, but keeps the
+   * session that it has.
    */
   wasPassedOver(peer: string, session: string): boolean {
     return this.#byPeer.get(peer)?.crossed === session;
   }
 
-  /** A message came that no session reads: a peer that was not heard lately speaks in a session that is not here. */
+  /** Called when no session can read a message. A peer that was not heard recently then speaks in a session that this laptop lacks. */
   unread(peer: string): void {
     if (!isPlain(this.#contextOf(peer)) || this.isCrossed(peer)) return;
     if (this.#core.ports.clock.now() - this.#lastSure(peer) > RENEW_AFTER_MS) this.renew(peer);
   }
 
   /**
-   * Whether a message in an older session than the one that sends speaks for the older one. The peer may have sent it before it
-   * was knocked at; later it shows that our knock did not reach it.
+   * Whether a message in a session older than the sending one shows that the peer still uses the older session. Soon after our
+   * knock it does not, because the peer may have sent the message before the knock arrived. Later it shows that the knock was lost.
    */
   outlived(peer: string): boolean {
     return this.#core.ports.clock.now() - (this.#byPeer.get(peer)?.knockedAt ?? NEVER) > SUPERSEDED_LATE_MS;
   }
 
-  /** Resolves when a plain client no longer keeps frames that it could not read, which a new knock would have it try. */
+  /** Resolves when a plain client has dropped the frames that it could not read. A new knock before that would make it try them again. */
   async quiet(peer: string): Promise<void> {
     const { clock } = this.#core.ports;
     const until = (this.#byPeer.get(peer)?.sentAt ?? NEVER) + RENEW_QUIET_MS;
     if (clock.now() < until) await new Promise<void>((resolve) => clock.at(until, resolve));
   }
 
-  /** A session with a plain peer was opened: it is knocked at. */
+  /** Called when a session with a plain peer was opened, and the knock goes out. */
   opened(peer: string): void {
     const standing = this.#standing(peer);
     standing.knockedAt = this.#core.ports.clock.now();

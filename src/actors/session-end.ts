@@ -6,7 +6,7 @@ import type { Draft } from "./drafts.ts";
 /**
  * The end of a session: its secrets go with it, and what it had sealed in vain is sealed anew by another.
  * @param refused the peer wants nothing of us: what is queued, and what it cannot have read, is given up instead
- * @param unread what becomes of messages that the peer has not shown to have read: they go again, or count as uncertain
+ * @param unread whether messages that the peer may not have read are sent again, or become uncertain
  */
 export function closing(
   core: Core,
@@ -30,7 +30,7 @@ export function closing(
   const inVain = outbox.filter((item) => item.sealed?.session === session);
   const isOfSession = (item: Outgoing) => item.sealed?.session === session;
   const first = unconfirmed.findIndex(isOfSession);
-  // What a plain relay took behind the first of them is sealed anew, too, in whatever session it was: else it would overtake it.
+  // Messages that a plain relay took after the first of these are sealed anew, too, whatever their session: else they would overtake it.
   const unread = unconfirmed.filter(
     (item, at) => isOfSession(item) || (!refused && item.resend && first !== -1 && at > first),
   );

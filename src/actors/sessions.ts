@@ -157,8 +157,8 @@ export class Sessions {
   }
 
   /**
-   * A session that was to be renewed and could not be: the last one goes on. A plain client that is there does not register again
-   * with a registry that has forgotten it.
+   * Continues the last session when it cannot be renewed. A registry that has forgotten a plain client has no prekeys for it, although
+   * the client may be online: plain clients do not register again.
    */
   async #goBack(peer: string): Promise<boolean> {
     const { system } = this.#core;
@@ -171,7 +171,7 @@ export class Sessions {
     return true;
   }
 
-  /** A restarted plain peer may have got what it was sent since it was heard last before that, or not. */
+  /** The event for a plain peer that was restarted: messages sent since it was last heard may or may not have arrived. */
   #uncertain(peer: string, spkKey: string): Entry[] {
     return this.known.wasRestarted(peer, spkKey) ? this.known.uncertain(peer, this.#core.messages.sent()) : [];
   }
@@ -203,8 +203,8 @@ export class Sessions {
   }
 
   /**
-   * A plain client that has a session passes over the keys of a knock. A reject ends that session, and means nothing to a client
-   * that has none.
+   * Rejects the session before this one at a plain client, because a client that has a session ignores the keys of a knock. The reject
+   * ends that session. A client without a session ignores the reject.
    */
   #resetAt(peer: string, session: string): void {
     const { keyring, link, ports, system } = this.#core;

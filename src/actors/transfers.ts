@@ -13,14 +13,14 @@ interface Parts {
   readonly chunks: Map<number, string>;
 }
 
-/** A transfer that is at its end. */
+/** A transfer that has ended. */
 export interface Ended {
   readonly id: string;
-  /** The text that it carried; undefined when parts are missing or do not fit. */
+  /** The text of the transfer; undefined when parts are missing or do not match the manifest. */
   readonly text: string | undefined;
-  /** The messages that it came in. */
+  /** The ids of the messages that carried it. */
   readonly ids: readonly string[];
-  /** What its manifest said of it, and how many chunks came. */
+  /** The facts from its manifest, and how many chunks came. */
   readonly about: {
     readonly transfer_id: string;
     readonly original_type?: string | undefined;
@@ -36,7 +36,7 @@ export class Transfers {
   readonly #peer: string;
   readonly #open = new Map<string, Parts>();
   readonly #seen = new Set<string>();
-  /** Transfers that have ended, the oldest first: a part of theirs that is sent again begins none. */
+  /** Transfers that have ended, the oldest first. A part of theirs that comes again starts no new transfer. */
   readonly #ended = new Set<string>();
 
   constructor(bodies: Bodies, peer: string) {
@@ -49,7 +49,7 @@ export class Transfers {
     return this.#seen.has(id);
   }
 
-  /** Takes a part. Gives the transfer that it completes, or the one that it pushed out; `again` for a part of one that has ended. */
+  /** Takes a part. Returns the transfer that the part completes or displaces; `again` for a part of a transfer that has ended. */
   async take(id: string, payload: Manifest | Chunk, bodyOf: BodyOf): Promise<Ended | "again" | undefined> {
     if (this.#ended.has(payload.transfer_id)) return "again";
     this.#seen.add(id);
@@ -75,7 +75,7 @@ export class Transfers {
     return this.#open.size > 0;
   }
 
-  /** Lets go of all that is not whole. */
+  /** Gives up all incomplete transfers. */
   giveUp(): Ended[] {
     return [...this.#open].map(([id, parts]) => this.#end(id, parts, undefined));
   }

@@ -1,9 +1,9 @@
 import { UNKNOWN_KINDS_MAX } from "./limits.ts";
 
-// Frames in no known form are passed over. A log that says nothing of them hides that a relay or a peer speaks another dialect;
-// one that says it of each frame is somebody else's to fill.
+// Frames of an unknown form are ignored. A log without them would hide that a relay or a peer speaks another dialect. A log with each
+// of them could be filled by anyone.
 
-/** A type as our wire writes them. Anything else could be words. */
+/** A type in the form that the wire uses. Anything else could be a person's words. */
 const TYPE = /^[a-z][a-z0-9_-]{0,31}$/;
 
 function kindOf(json: unknown): string {
@@ -20,7 +20,7 @@ export class UnknownKinds {
     this.#note = note;
   }
 
-  /** Says once for each kind that such a frame came, with its type and none of its words. */
+  /** Logs once for each kind that such a frame came, with its type and without its content. */
   tell(json: unknown): void {
     const kind = kindOf(json);
     if (this.#told.has(kind) || this.#told.size > UNKNOWN_KINDS_MAX) return;
@@ -28,7 +28,7 @@ export class UnknownKinds {
     this.#note(
       this.#told.size > UNKNOWN_KINDS_MAX
         ? "Frames of further kinds came in a form that this version does not understand. They are counted as malformed and not listed here."
-        : `The relay passed on ${kind} in a form that this version does not understand. It is ignored, as are further ones of its kind.`,
+        : `The relay passed on ${kind} in a form that this version does not understand. This frame and further ones of its kind are ignored.`,
     );
   }
 }

@@ -112,7 +112,7 @@ export class Unreadable {
     for (const session of sessions) keyring.forgot(session);
   }
 
-  /** The sessions of those of these frames that are sent until they are confirmed: what they sealed goes again when they end. */
+  /** The sessions of those frames that are sent until the peer confirms them. When such a session ends, its messages are sent again. */
   #sealedIn(peer: string, frames: readonly string[]): string[] {
     return resendable(this.#contextOf(peer)).flatMap(({ id, sealed }) =>
       sealed && frames.includes(sealed.frame ?? id) ? [sealed.session] : [],

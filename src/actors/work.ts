@@ -11,8 +11,8 @@ import { TRANSFER_WAIT_MS } from "./limits.ts";
 import type { OutgoingMail } from "./outgoing.ts";
 import { type Ended, Transfers } from "./transfers.ts";
 
-// Work that was received: it stays in its conversation until whom it concerns has taken it over. What nobody takes over becomes a
-// message in the inbox, so that nothing a peer said is lost.
+// Received work stays in its conversation until the actor that it concerns has taken it over. Work that no actor takes over becomes
+// a message in the inbox, so that nothing a peer said is lost.
 
 /** A piece of work that a peer sent. */
 export interface Work {
@@ -30,11 +30,12 @@ export interface Work {
 export type WorkHandler = (work: Work) => Promise<Verdict>;
 
 /**
- * What follows; undefined when nobody here takes it over; or `later`: it stays, with all behind it, until it is handled `again`.
+ * The events that follow; undefined when no actor takes the work over; `later` when the work, and all work behind it, has to wait
+ * until `again` is called.
  */
 export type Verdict = Follow | "later" | undefined;
 
-/** Words of the protocol itself. They say nothing to a person, so they are passed over where nobody takes them. */
+/** Payloads of the protocol itself. They mean nothing to a person, so they are dropped when no actor takes them over. */
 const WITHOUT_WORDS: ReadonlySet<Payload["type"]> = new Set([
   "file_transfer_ack",
   "mesh:file_pull",
@@ -67,12 +68,12 @@ export class Handling {
   readonly #taker: FileTaker;
   readonly #hasReader: boolean;
   readonly #parts = new Map<string, Parts>();
-  /** The last file of each peer that was not taken: deployed agents send a refused file again, and it is told of once. */
+  /** The last refused file of each peer. Deployed agents send a refused file again, and the inbox shows it only once. */
   readonly #untakenFiles = new Map<string, string>();
   /** What takes back the looking for parts that wait too long, by peer. */
   readonly #deadlines = new Map<string, () => void>();
 
-  /** @param hasReader whether anybody reads the inbox of this node: a controller's and a sandbox's are read by nobody */
+  /** @param hasReader whether anybody reads the inbox of this node; nobody reads a controller's or a sandbox's */
   constructor(core: Core, outgoing: OutgoingMail, handler: WorkHandler, taker: FileTaker, hasReader: boolean) {
     this.#core = core;
     this.#outgoing = outgoing;
@@ -137,7 +138,7 @@ export class Handling {
     }
     const givenUp = parts.payloads.giveUp();
     const count = givenUp.reduce((sum, { ids }) => sum + ids.length, 0);
-    note(`${count} parts of larger messages from ${peer} were let go of: the others did not come.`);
+    note(`${count} parts of larger messages from ${peer} were dropped, because the other parts did not come.`);
     for (const ended of givenUp) await this.#lose(peer, ended);
   }
 
@@ -180,8 +181,8 @@ export class Handling {
   }
 
   /**
-   * @param ids of the messages that it came in @param text all that it says
-   * @returns false when it is put off
+   * @param ids the ids of the messages that carried it @param text its whole text
+   * @returns false when the work has to wait
    */
   async #handOver(work: Work, ids: readonly string[], text: string): Promise<boolean> {
     const { peer, payload } = work;
@@ -206,7 +207,7 @@ export class Handling {
     await this.#outgoing.send(peer, draft, [done]).durable;
   }
 
-  /** The message for the inbox that a piece of work becomes, if it is chat or nobody has taken it over. */
+  /** The inbox message for a piece of work, if the work is chat or no actor has taken it over. */
   #shownOf({ peer, id, payload }: Work, ids: readonly string[], text: string, isTaken: boolean): Draft | undefined {
     const [first = id] = ids;
     if (isChat(payload)) return this.#shown(peer, first, text);
@@ -218,7 +219,7 @@ export class Handling {
 
   #shown(peer: string, id: string, text: string, untaken?: Untaken): Draft | undefined {
     if (!this.#hasReader) {
-      this.#core.note(`A message from ${peer} is nothing that this node acts on; passed over.`);
+      this.#core.note(`A message from ${peer} is nothing that this node acts on. It was dropped.`);
       return undefined;
     }
     const { body, size, secrets, before } = this.#core.bodies.seal(peer, text);
@@ -226,7 +227,7 @@ export class Handling {
     return { entries: [{ stream: conversationOf(peer), event }], secrets, ...(before && { before }) };
   }
 
-  /** A file that nobody here awaits is not kept. Its name and size are told here, and its sender that it was not taken. */
+  /** Refuses a file that nothing here is waiting for: the inbox shows its name and size, and its sender learns of the refusal. */
   #untakenFile(peer: string, id: string, payload: UntakenFile): Draft | undefined {
     if (!this.#hasReader) return undefined;
     const { file_data: _, ...about } = { file_data: "", ...payload };
@@ -251,7 +252,7 @@ export class Handling {
     return shown ? join(shown, refusal) : refusal;
   }
 
-  /** A transfer that will never be whole. What its manifest says of it is told; a chunk alone may be one that was sent again. */
+  /** Reports a transfer that will never be complete, if its manifest came. A chunk alone may be one that was sent again. */
   async #lose(peer: string, { ids, about }: Ended): Promise<void> {
     const [first = ""] = ids;
     const isKnown = about.original_type !== undefined;

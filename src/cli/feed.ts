@@ -40,7 +40,7 @@ export function createFeed(mesh: Mesh, print: (text: string) => void) {
   /** What was said last about the link and each offload that goes on. */
   const said = new Map<string, string>();
   const ended = new Set<string>();
-  /** Pairings whose registration is made anew. */
+  /** Pairings that are registering again. */
   const registering = new Set<string>();
 
   let work = Promise.resolve();
@@ -104,9 +104,9 @@ export function createFeed(mesh: Mesh, print: (text: string) => void) {
   const takePairing = ({ stream, state, event }: News) => {
     const { cluster, rejoining } = Pairing.parse(state.context);
     if (rejoining) registering.add(stream);
-    // The last step is another one where the controller is asked over the relay.
+    // The last step is CLAIMED, not PUBLISHED, if the controller is asked over the relay.
     if (state.value !== "paired" || (event?.type !== "PUBLISHED" && event?.type !== "CLAIMED")) return;
-    // Who registers again was paired before, and the node notes why.
+    // A member that registers again was paired before, and the node logs why.
     if (!registering.delete(stream)) say(`paired with ${line(cluster ?? "the cluster")}`);
   };
 

@@ -28,6 +28,12 @@ export function addDiscovery(program: Command): void {
   program
     .command("discover")
     .description("show who is on the mesh")
+    .addHelpText(
+      "after",
+      `
+Without options it shows all agents. Some registries list agents only by capability or name: then the list may be incomplete, and the
+answer says what was asked for. SEEN is "unknown" if the registry does not say whether an agent is online.`,
+    )
     .option("--name <name>", "only agents of that name")
     .option("--capability <capability>", "only agents that can do that")
     .action(action(discover));
@@ -38,7 +44,7 @@ const PLAINTEXT =
   "This cluster's controller speaks plaintext: it, its relay, and with ws:// anyone on the way read the task and the file names of each offload, and could answer in its name. Messages, files and results are sealed.";
 
 async function pair(io: Io, typed: string[], { name }: { name?: string }): Promise<void> {
-  // Where it was broken into lines, the shell makes several words of it.
+  // The shell splits a token with line breaks into several words.
   const token = await wordsOf(typed, TOKEN_PASTED_LENGTH_MAX, "token");
   await atHome(io, async ({ mesh, signal, settle, offline }) => {
     const paired = await mesh.call("pair", { token, ...(name === undefined ? {} : { name }) }, { signal });
@@ -150,8 +156,8 @@ async function discover(io: Io, by: { name?: string; capability?: string }): Pro
     const text = [
       agents.length === 0
         ? note === undefined
-          ? "Nobody is there that fits."
-          : "Nobody was found."
+          ? "No agent matches."
+          : "No agents were found."
         : table(
             ["NAME", "SEEN", "CAPABILITIES", "DID"],
             agents.map((agent) => [agent.name ?? "", seenOf(agent), agent.capabilities.join(", "), agent.did]),

@@ -6,9 +6,9 @@ import { asShellWord } from "../wire/text.ts";
 import { writeNewFile } from "./new-file.ts";
 import { age, block, line, styled, time } from "./output.ts";
 
-// A message as a person reads it, and all of a message that came in parts from the process that owns the home.
+// Messages as a person sees them. A long message comes in parts from the process that owns the home; this file joins them.
 
-/** What a reader has to know about a message beside its words, and how to have the rest of it. */
+/** Remarks for the reader of a message: its note, and the command that shows the rest of it or saves its bytes. */
 export function remarksOn({ id, body, note, bytes, offset = 0, length }: InboxMessage): string[] {
   const command = `kars-mesh inbox --id ${asShellWord(id)}`;
   const end = offset + body.length;
@@ -37,7 +37,7 @@ const showOne = (message: InboxMessage): string =>
 
 export const showMessages = (messages: readonly InboxMessage[]): string => messages.map(showOne).join("\n\n");
 
-/** All of a message, where the answer that it came in has only a part of it. */
+/** The whole message, if the answer holds only a part of it. */
 export async function wholeOf(mesh: Mesh, message: InboxMessage, signal: AbortSignal): Promise<InboxMessage> {
   const { offset, length, ...whole } = message;
   if (length === undefined) return message;
@@ -51,7 +51,7 @@ export async function wholeOf(mesh: Mesh, message: InboxMessage, signal: AbortSi
       { signal },
     );
     const [part] = messages;
-    // Its words may be forgotten meanwhile.
+    // The conversation may have been forgotten meanwhile.
     if (!part || part.length !== length || words(part) === "") throw new MeshError("message_unknown");
     parts.push(words(part));
     end += words(part).length;
@@ -60,7 +60,7 @@ export async function wholeOf(mesh: Mesh, message: InboxMessage, signal: AbortSi
   return message.raw_b64 === undefined ? { ...whole, body: joined } : { ...whole, raw_b64: joined };
 }
 
-/** Writes what a message says, or the bytes that it carries, to a new file. Gives its size. @throws MeshError `input_invalid` */
+/** Writes the text or the bytes of a message to a new file. Returns the file's size. @throws MeshError `input_invalid` */
 export async function saveMessage({ body, raw_b64 }: InboxMessage, path: string): Promise<number> {
   const content = raw_b64 === undefined ? Buffer.from(body, "utf8") : Buffer.from(raw_b64, "base64");
   await writeNewFile(path, content, "--save");

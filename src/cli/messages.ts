@@ -1,5 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { type Command, Option } from "commander";
+import { INBOX_CHARACTERS_MAX } from "../actors/limits.ts";
 import type { ResultOf } from "../actors/operation.ts";
 import type { Operations } from "../actors/operations.ts";
 import { MeshError } from "../errors.ts";
@@ -36,8 +37,9 @@ export function addMessages(program: Command): void {
       "after",
       `
 queued: it has not left yet. sent: the relay has it. delivered: it is on the peer's disk. read: the peer's person or agent was shown
-it. uncertain: the peer lost its sessions around then, and nobody knows whether it arrived: send it again if it matters.
-undeliverable: it will not arrive. A peer that knows no receipts says neither delivered nor read.`,
+it. uncertain: the peer lost its sessions at about that time, for example in a restart, and nobody knows whether the message arrived.
+Send it again if it matters. undeliverable: it will not arrive. A message to a peer without receipts, such as a deployed client, never
+becomes delivered or read.`,
     )
     .action(action(sent));
   program
@@ -47,8 +49,14 @@ undeliverable: it will not arrive. A peer that knows no receipts says neither de
     .option("--mark-read", "mark the ones shown as read")
     .option("--limit <n>", "show at most so many", integer(1, INBOX_PAGE_MAX), 50)
     .option("--from <peer>", "only those of one peer, by name or DID", asAddress)
-    .option("--id <id>", "only the message of that id, all of it, read before or not")
-    .option("--save <file>", "with --id: write what it says, or the bytes that it carries, to a new file")
+    .option("--id <id>", "show only the message with that id, in full, read before or not")
+    .option("--save <file>", "with --id: write the message's text or bytes to a new file")
+    .addHelpText(
+      "after",
+      `
+A list shows the first ${INBOX_CHARACTERS_MAX} characters of a long message; --id and --json show all of it. Bytes that are not text show as
+"(binary, 5 bytes)": --save writes them to a file, and --json prints them as raw_b64.`,
+    )
     .action(action(inbox));
   program
     .command("await")
@@ -131,7 +139,7 @@ interface InboxOptions {
   readonly save?: string;
 }
 
-/** The messages that are wanted, however many answers they come in. */
+/** Fetches the messages that the options ask for, in as many answers as it takes. */
 async function fetchInbox({ mesh, signal }: Visit, { all, limit, from, id }: InboxOptions) {
   const ask = (more: { readonly limit: number; readonly skip: number }) =>
     mesh.call(
@@ -153,14 +161,14 @@ async function fetchInbox({ mesh, signal }: Visit, { all, limit, from, id }: Inb
 async function inbox(io: Io, options: InboxOptions): Promise<void> {
   const { id, save } = options;
   if (save !== undefined && id === undefined)
-    throw new MeshError("input_invalid", "--save goes with --id, which says whose words to save.");
+    throw new MeshError("input_invalid", "--save needs --id, which names the message to save.");
   await atHome(io, async (visit) => {
     await visit.requirePaired();
     await fetchFirst(io, visit);
     const { mesh, signal } = visit;
     const found = await fetchInbox(visit, options);
     const { unread, more, strangers } = found;
-    // A list for people is kept short; a program, and a person who asks for one message, are given all of it.
+    // A list for people shows long messages in part. A program, and a person who asks for one message, get messages in full.
     const messages =
       io.json || id !== undefined
         ? await Promise.all(found.messages.map((message) => wholeOf(mesh, message, signal)))

@@ -19,7 +19,7 @@ export const code = (text: string, max = 80): string => {
 
 /**
  * Foreign text as a block of code, behind a fence that it does not contain.
- * @param whole the command that shows all of it @param missing how many characters there are that `text` does not have
+ * @param whole the command that shows all of the text @param missing how many characters of the whole are not in `text`
  */
 function fenced(text: string, whole: string, missing = 0): string {
   const plain = visible(text);
@@ -37,7 +37,7 @@ const quoteInChat = (quotations: readonly Quotation[], whole: string): string =>
 function quotationOf(message: InboxMessage): Quotation {
   const { id, body, bytes, length = body.length } = message;
   const missing = bytes === undefined ? length - body.length : 0;
-  // An id that a peer made of other characters might be taken for Markdown.
+  // A peer chose the id; other characters in it might be read as Markdown.
   const which = /^[A-Za-z0-9.-]+$/.test(id) ? `--id ${id}` : "--all";
   return { heading: messageHeading(message), words: fenced(body, `openclaw mesh inbox ${which}`, missing) };
 }

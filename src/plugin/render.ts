@@ -59,7 +59,7 @@ export function quote(quotations: readonly Quotation[]): string {
   return [notice, ...blocks].join("\n");
 }
 
-/** The characters that a part of a message has, counted from 1. */
+/** The range of characters in a part of a message, counted from 1. */
 const rangeOf = ({ body, raw_b64 = body, offset, length }: InboxMessage) =>
   offset === undefined || length === undefined
     ? undefined
@@ -75,7 +75,7 @@ function messageHeading(message: InboxMessage): string {
   return [`message ${line(id)} from ${peer(from, name)} at ${at}`, ...facts].join(", ");
 }
 
-/** What a reader has to know about a message beside its words, and how to have the rest of it. */
+/** Remarks for the reader of a message: its note, and how to get the rest of it or its bytes. */
 function remarkOn(message: InboxMessage): string | undefined {
   const { id, body, note, bytes, offset = 0, length } = message;
   const end = offset + body.length;
@@ -83,15 +83,15 @@ function remarkOn(message: InboxMessage): string | undefined {
     note,
     bytes === undefined
       ? undefined
-      : `It carries bytes that are no text: openclaw mesh inbox --id ${asShellWord(id)} --save <file> writes them to a file.`,
+      : `It carries bytes that are not text: openclaw mesh inbox --id ${asShellWord(id)} --save <file> writes them to a file.`,
     bytes === undefined && length !== undefined && end < length
-      ? `It goes on: call mesh_inbox with id ${line(id)} and offset ${end}.`
+      ? `It continues: call mesh_inbox with id ${line(id)} and offset ${end}.`
       : undefined,
   ].filter((remark) => remark !== undefined);
   return remarks.length === 0 ? undefined : `Message ${line(id)}: ${remarks.join(" ")}`;
 }
 
-/** Messages with what has to be known about them. */
+/** Messages with the remarks about them. */
 export const quoteMessages = (messages: readonly InboxMessage[]): string =>
   paragraphs(
     ...messages.map(remarkOn),
@@ -106,7 +106,7 @@ export const paragraphs = (...parts: readonly (string | undefined)[]): string =>
 const seenOf = ({ online, last_seen }: Agent): string => {
   if (online) return "online";
   if (last_seen !== null) return `last seen ${line(last_seen, 40)}`;
-  return online === null ? "nobody says whether it is online" : "offline";
+  return online === null ? "not known to be online" : "offline";
 };
 
 export const renderAgents = (agents: readonly Agent[]): string =>

@@ -3,14 +3,14 @@ import { safeParse } from "../parse.ts";
 import { Chat, TaskRequest, TaskResponse, unwrapped } from "./payload.ts";
 import { isRecord, parseJson } from "./text.ts";
 
-// What a person or a model reads of a message. The text of a message is kept as it came; this says how it is shown.
+// How a person or a model sees a message. The text of a message is stored unchanged, and this file decides how it is shown.
 
-/** The words of a message, or, where it carries bytes that are no text, their standard base64. */
+/** The text of a message, or, for bytes that are not text, their standard base64. */
 export type Content = { readonly text: string } | { readonly base64: string };
 
 /**
- * The text of a decrypted message, which is what is kept of it. Bytes that are no UTF-8 become the envelope in which the Python
- * client sends such bytes: `{"raw_b64": "…"}`.
+ * The text of a decrypted message, in the form in which it is stored. Bytes that are not UTF-8 become the envelope in which the
+ * Python client sends such bytes: `{"raw_b64": "…"}`.
  */
 export function textOf(plaintext: Uint8Array): string {
   try {
@@ -21,7 +21,7 @@ export function textOf(plaintext: Uint8Array): string {
   }
 }
 
-/** What stands beside the words of a chat message: who its sender says it is, when, what it answers, and a signature. */
+/** The fields beside a chat message's content: the sender's claim of its name, the time, the message answered, a signature. */
 const BESIDE = ["from_agent", "timestamp", "in_reply_to", "__signature", "__sender_amid", "__signed_at"];
 const SHOWN_BY_CONTENT: ReadonlySet<string> = new Set(["type", "content", ...BESIDE]);
 
@@ -30,8 +30,8 @@ const CHATS = [Chat, TaskRequest, TaskResponse];
 const isBase64 = (text: string): boolean => text.length % 4 === 0 && /^[A-Za-z0-9+/]*={0,2}$/.test(text);
 
 /**
- * Reads the text of a message. A chat message shows its content, a JSON string itself, and the Python client's envelope its bytes.
- * Any other text shows itself as it came, so that nothing of it is lost: so does a chat message with further fields.
+ * Reads the text of a message. A chat message is shown as its content, a JSON string as that string, and the Python client's envelope
+ * as its bytes. Any other text is shown as it came, so that nothing of it is lost; so is a chat message with further fields.
  */
 export function contentOf(wrapped: string): Content {
   const text = unwrapped(wrapped);
@@ -48,7 +48,7 @@ export function contentOf(wrapped: string): Content {
   return { text: chat?.content ?? text };
 }
 
-/** Counts the members of a JSON object, given its valid text: those whose names come twice count twice. */
+/** Counts the members of a JSON object, given its valid text. A name that comes twice counts twice. */
 function countMembers(json: string): number {
   let members = 0;
   let depth = 0;

@@ -72,8 +72,8 @@ export const KnockAccept = z.looseObject({
   type: z.literal("knock_accept"),
   knock_id: Id,
   /**
-   * Extension, for peers that announce `arrivals`: ids of messages of theirs that are on this side's disk, with Ed25519 over
-   * `arrivedText` by the key that `public_key` is. `missing`: messages before another one have not come; they are to be sent again.
+   * Extension, for peers that announce `arrivals`: the ids of their messages that are on this side's disk, with an Ed25519 signature
+   * over `arrivedText` by `public_key`. `missing`: earlier messages have not come, and the peer has to send them again.
    */
   arrived: z.array(Id).max(ARRIVALS_MAX).optional(),
   missing: z.boolean().optional(),
@@ -116,7 +116,7 @@ export const Message = z.looseObject({
   message_id: Id.optional(),
   /**
    * Extension, to peers that announce `arrivals`, over a relay that does not say `accepted`: the sender sends this message again
-   * until the peer confirms it. The id of the message before it that is not confirmed yet; null when there is none.
+   * until the peer confirms it. `after` is the id of the last unconfirmed message before it; null when there is none.
    */
   after: Id.nullable().optional(),
 });

@@ -38,7 +38,7 @@ export interface LegacyToken {
   readonly secret: string;
 }
 
-/** Deployed clusters' own clients read a token in either alphabet of base64, padded or not. */
+/** The deployed clusters' own clients read a token in either alphabet of base64, with or without padding. */
 const decodeEither = (text: string) =>
   base64url.decode(
     text
@@ -90,8 +90,8 @@ export const Addressed = Envelope.extend({ from: z.union([Did, Amid]) });
 const Base64Words = base64Text(FRAME_SIZE_MAX);
 
 /**
- * A message that is not sealed. The words are base64 of JSON: older controllers write them into `payload` and nothing else, newer
- * ones into `payload` and `ciphertext`, with `plaintext: true`. The sender is named by its DID or its AMID; only the relay vouches
+ * A message that is not sealed. The words are base64 of JSON. Older controllers write them into `payload` only, newer ones into
+ * `payload` and `ciphertext`, with `plaintext: true`. The sender is named by its DID or its AMID; only the relay vouches
  * for either.
  */
 export const PlainMessage = z
@@ -186,8 +186,8 @@ const meaning = (text: string, meanings: Meanings): ErrorCode =>
   meanings.find(([says]) => says.test(text.replaceAll("_", " ")))?.[1] ?? "cluster_refused";
 
 /**
- * The refusals of a token have no codes; in the order in which they are looked for. A controller says of any pairing that is no longer
- * pending "Pairing is <phase> — token already consumed or expired", so the phase comes first.
+ * The refusals of a token have no codes, so these patterns are tried in order. For any pairing that is no longer pending a controller
+ * says "Pairing is <phase> — token already consumed or expired", so the patterns for the phase come first.
  */
 const PAIR_REFUSALS: Meanings = [
   [/\bis revoked\b/i, "token_revoked"],

@@ -290,8 +290,8 @@ const known = (value: unknown): Payload | undefined =>
   safeParse(Payload, value).data ?? safeParse(Payload, withoutNulls(value)).data;
 
 /**
- * The JSON text in a JSON string. The Python client puts everything that its application says into a string, so JSON words of a Python
- * sandbox are JSON in JSON.
+ * Takes JSON text out of a JSON string. The Python client puts everything that its application says into a string, so a payload of a
+ * Python sandbox is JSON in JSON.
  */
 export function unwrapped(text: string): string {
   const value = parseJson(text);
@@ -299,8 +299,8 @@ export function unwrapped(text: string): string {
 }
 
 /**
- * Reads the text of a decrypted message. Text that is no JSON, a JSON string, and JSON that the vocabulary does not know, or whose form
- * differs from what its type asks for, are chat: their content is the whole text.
+ * Reads the text of a decrypted message. Three kinds of text are chat with the whole text as content: text that is not JSON, a JSON
+ * string, and JSON with an unknown type or with another form than its type requires.
  */
 export function parsePayload(text: string): Payload {
   const value = parseJson(text);

@@ -96,11 +96,11 @@ const DiscoveredAgent = z.looseObject({
   capabilities: z.array(z.string()).default([]),
   reputation_score: z.number().nullish(),
   last_seen: z.string().nullish(),
-  /** Extension: the reference registry says it only of one agent at a time, in `presence`. */
+  /** Extension. The reference registry says this only for one agent at a time, in `presence`. */
   online: z.boolean().optional(),
 });
 export const DiscoverResponse = z.looseObject({
-  /** An agent that is not registered as agents are here (old registries took any name for a DID) does not hide the others. */
+  /** Entries with an invalid DID are dropped, so that they do not hide the other agents: old registries accepted any name as a DID. */
   results: z
     .array(z.unknown())
     .max(DISCOVER_AGENTS_MAX)

@@ -9,8 +9,8 @@ export const Did = z.string().regex(/^did:mesh:[0-9a-f]{32}$/, "not a DID of the
 const TYPED_DID = /^did:(?:agent)?mesh:([0-9a-f]{32})$/;
 
 /**
- * The one form of an address that a person or a model typed. A DID may be written as `did:agentmesh:…`, its name in the written
- * specification, in capitals and with blanks around it: it is given in the form of the wire. A name loses blanks around it.
+ * Normalises an address that a person or a model typed. A DID may be written as `did:agentmesh:…`, as the written specification has
+ * it, in capitals, and with blanks around it; the result has the form of the wire. A name loses the blanks around it.
  */
 export function asAddress(typed: string): string {
   const text = typed.trim();
@@ -18,7 +18,7 @@ export function asAddress(typed: string): string {
   return id === undefined ? text : `did:mesh:${id}`;
 }
 
-/** A token that a person pasted, without what chats and mails put between its characters: white space, and what cannot be seen. */
+/** A pasted token without the white space and the invisible characters that chats and mails put into it. */
 export const compactToken = (pasted: string): string => pasted.replaceAll(/[\s\u00ad\u200b-\u200d\u2060\ufeff]/g, "");
 
 /** Standard base64 with padding, of at most `bytes` bytes. Its canonical form is checked where it is decoded. */
@@ -73,7 +73,7 @@ export function withoutNulls(value: unknown): unknown {
 /** An id that a peer chose: short, printable, no white space. */
 export const Id = z.string().regex(/^[\x21-\x7e]{1,128}$/, "not an id of 1 to 128 printable characters");
 
-/** An id as one word of a shell's command line: a peer chose it, and a person may copy the command. */
+/** An id as one word of a shell command, quoted if needed, because a peer chose the id and a person may copy the command. */
 export const asShellWord = (id: string): string =>
   /^[\w%+,./:=@-]+$/.test(id) ? id : `'${id.replaceAll("'", "'\\''")}'`;
 

@@ -247,13 +247,13 @@ export const MeshInboxParameters = parameters({
     .default(50)
     .describe(`How many messages to show: 1 to ${INBOX_PAGE_MAX}.`),
   all: flag().default(false).describe("true: also messages that were read before, after the unread ones."),
-  from: address().optional().describe("The name or DID of one sender: only its messages."),
+  from: address().optional().describe("The name or DID of one sender, to get only its messages."),
   mark_read: flag().default(true).describe("false: leave the messages unread."),
-  id: z.preprocess(asText, Id).optional().describe("The id of one message: only that one, read before or not."),
+  id: z.preprocess(asText, Id).optional().describe("The id of one message, to get only that one, read before or not."),
   offset: z
     .preprocess(asNumber, z.int().min(0))
     .optional()
-    .describe("With id: the character at which to begin, to read on in a message that was too long for one answer."),
+    .describe("With id: the character at which to begin, to continue a message that was too long for one answer."),
 });
 
 export const MeshAwaitParameters = parameters({

@@ -152,7 +152,7 @@ describe("ownership and surroundings", () => {
     expect(await registration()).toMatchObject({
       status: "problem",
       message: expect.stringMatching(
-        `^${noticed}, and it does not take it back: http:.* does not answer\\. .* kars-mesh run\\.$`,
+        `^${noticed}\\. It does not take this laptop back: http:.* does not answer\\. .* kars-mesh run\\.$`,
       ),
     });
 
@@ -180,7 +180,7 @@ describe("ownership and surroundings", () => {
     await expect.poll(state).toBe("present");
     expect(await registration()).toMatchObject({
       status: "ok",
-      message: expect.stringMatching(/^The registry knows this laptop, and hears every 30 s that it is here, last at /),
+      message: expect.stringMatching(/^The registry knows this laptop, and gets a heartbeat every 30 s, last at /),
     });
     await servers.registry.close();
     clock.pass(PRESENCE_EVERY_MS);

@@ -33,7 +33,7 @@ it("a long message comes in parts, and each says how to have the next", async ()
   expect(first.text).toContain("1 message, 1 of 2 unread");
   expect(first.text).toContain("1 more did not fit: call mesh_inbox again.");
   expect(first.text).toContain(`characters 1 to ${INBOX_CHARACTERS_MAX} of ${long.length}`);
-  const [, id, offset] = /It goes on: call mesh_inbox with id "([^"]+)" and offset (\d+)\./.exec(first.text) ?? [];
+  const [, id, offset] = /It continues: call mesh_inbox with id "([^"]+)" and offset (\d+)\./.exec(first.text) ?? [];
   expect(first.text.length).toBeLessThan(INBOX_CHARACTERS_MAX + 2_000);
   const second = await alice.call("mesh_inbox", { message_id: id, offset });
   const third = await alice.call("mesh_inbox", { id, offset: 2 * INBOX_CHARACTERS_MAX });
@@ -58,7 +58,7 @@ it("bytes, an empty message, and a file that nobody awaits are told as what they
   const { text, details } = await alice.call("mesh_inbox", {});
   expect(text).toContain("\n(binary, 4 bytes)\n");
   expect(text).toMatch(
-    /bytes that are no text: openclaw mesh inbox --id [0-9a-f-]{36} --save <file> writes them to a file/,
+    /bytes that are not text: openclaw mesh inbox --id [0-9a-f-]{36} --save <file> writes them to a file/,
   );
   expect(text).toMatch(/begin: message "[^"]+" from .*, empty\n/);
   expect(text).toMatch(/^Message "[^"]+": A file that no offload here awaits\. It was not taken/m);

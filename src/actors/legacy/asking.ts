@@ -70,8 +70,8 @@ export class Asking {
   readonly #core: Core;
   readonly #members: Members;
   /**
-   * The question that was asked last, and on which connection. A plain relay passes a frame on each time that it comes, and a
-   * controller that reads the same question twice refuses the second one.
+   * The last question to the controller, and the connection on which it went. A plain relay delivers a frame each time that it gets
+   * it, and a controller that reads the same question twice refuses the second one.
    */
   #asked = "";
 
@@ -88,7 +88,7 @@ export class Asking {
     return this.#core.system.decided(stream)?.snapshot.matches("asking") === true;
   }
 
-  /** Whether a controller's answer may come: also while this laptop registers again at a registry that forgot it. */
+  /** Whether a controller's answer is awaited, which includes the time while this laptop registers again at its registry. */
   #awaitsAnswer(stream: string): boolean {
     const context = this.#context(stream);
     return this.#isAsking(stream) || (context?.rejoining === true && context.asking !== null);

@@ -42,7 +42,7 @@ export interface DoctorOptions extends Reach {
 export async function examine(options: DoctorOptions): Promise<DoctorReport> {
   const checks = [await look("node", () => nodeVersion())];
   const token = await look("relay_token", () => relayTokenFinding());
-  // Most relays ask for none.
+  // Most relays ask for no token, so an absent one is not reported.
   if (token.message !== "") checks.push(token);
   if (await isAbsent(options.home)) checks.push(await look("home", () => absence(options.home)));
   else checks.push(...(await examineHome(options)));
@@ -51,7 +51,7 @@ export async function examine(options: DoctorOptions): Promise<DoctorReport> {
 
 function relayTokenFinding(): Finding {
   const token = environmentRelayToken();
-  return ok(token === undefined ? "" : `KARS_MESH_RELAY_TOKEN has ${token.length} characters, which a relay takes.`);
+  return ok(token === undefined ? "" : `KARS_MESH_RELAY_TOKEN has ${token.length} characters, which relays accept.`);
 }
 
 /** Nothing lies there but what everyone leaves who looks for a home. */
@@ -175,7 +175,7 @@ function prekeysFinding(standing: Standing | undefined, held: number | undefined
   return ok(`${counted(held, "one-time prekey")} left as far as is known here${there}${age}.`);
 }
 
-/** @param presence what the owner knows of the registry; absent when nobody has the home open */
+/** @param presence what the process that has the home open knows from the registry; absent when there is no such process */
 function registrationFinding(
   standing: Standing | undefined,
   presence: Diagnosis["presence"] | undefined,
@@ -183,29 +183,33 @@ function registrationFinding(
   now: number,
 ): Finding {
   const pairing = standing?.pairing;
-  if (!pairing) return note(standing ? "Not paired, so there is none." : "Not known: the journal cannot be read.");
+  if (!pairing)
+    return note(standing ? "Not paired, so there is no registration." : "Not known: the journal cannot be read.");
   const { forgotten, rejoining, problem: why } = pairing;
   const told = forgettingText(forgotten, now);
   const more = told === undefined ? "" : ` ${told}`;
   if (rejoining && forgotten?.again === null)
     return (why === null ? note : problem)(`${told}${presence ? "" : ` ${STAYS}`}`);
   if (rejoining)
-    return note(`What an earlier version of the program registered is being replaced. ${why ?? ""}`.trim());
-  if (pairing.state !== "paired" && pairing.state !== "asking") return note("It goes on with the pairing.");
+    return note(`The record that an earlier version of this program registered is being replaced. ${why ?? ""}`.trim());
+  if (pairing.state !== "paired" && pairing.state !== "asking")
+    return note("Pairing has not finished; registration is a part of it.");
   if (record === "missing")
     return presence
       ? note(`The registry does not know this laptop. The process that has the home open registers it again.${more}`)
-      : problem(`The registry does not know this laptop: nobody finds it, or opens a session with it. ${STAYS}${more}`);
+      : problem(
+          `The registry does not know this laptop: nobody can find it or open a session with it. ${STAYS}${more}`,
+        );
   if (presence?.problem) return note(`The registry does not hear from this laptop. ${presence.problem}${more}`);
   if (record === "unknown") return note(`The registry could not be asked for this laptop.${more}`);
   return ok(`The registry knows this laptop${presence ? presenceOf(presence) : ""}.${more}`);
 }
 
-const STAYS = "It is registered again by a process that has the home open: kars-mesh run.";
+const STAYS = "It is registered again when a process has the home open. Start one: kars-mesh run.";
 
 function presenceOf({ state, known_at: knownAt }: Diagnosis["presence"]): string {
-  if (state === "seen") return ", and sees by the relay that it is here";
+  if (state === "seen") return ", and sees through the relay that it is online";
   if (knownAt === null) return "";
   const last = new Date(knownAt).toISOString().slice(11, 19);
-  return `, and hears every ${PRESENCE_EVERY_MS / 1000} s that it is here, last at ${last} UTC`;
+  return `, and gets a heartbeat every ${PRESENCE_EVERY_MS / 1000} s, last at ${last} UTC`;
 }

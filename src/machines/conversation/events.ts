@@ -12,7 +12,7 @@ export type MessageKind = z.infer<typeof MessageKind>;
 /** What a peer may announce that it understands. */
 export const PEER_EXTENSIONS = AGENT_EXTENSIONS;
 
-/** Why a message is in the inbox that is no chat: a file, or work, that nobody here took over; parts that do not make a whole. */
+/** Why a message that is not chat is in the inbox: a file or work that no actor took over, or an incomplete set of parts. */
 export const UNTAKEN = ["file", "work", "parts"] as const;
 export type Untaken = (typeof UNTAKEN)[number];
 
@@ -42,12 +42,12 @@ export const ConversationEventSchema = z.discriminatedUnion("type", [
     type: z.literal("TRANSMITTED"),
     ids: z.array(Id),
     proof: z.enum(["accepted", "written"]),
-    /** The relay may lose them, and the peer confirms what it gets: they are kept, and sent again until it does. */
+    /** Whether the relay may lose these messages. They are then kept, and sent again, until the peer confirms them. */
     resend: z.literal(true).optional(),
   }),
-  /** The peer may have lost the session that sends: another one is opened, whether something waits or not. */
+  /** The peer may have lost the sending session. Another one is opened, whether or not a message waits. */
   z.object({ type: z.literal("RENEW") }),
-  /** These were sent in a session that the peer has lost since: nobody knows whether they arrived before that. */
+  /** The peer has lost the session in which these messages were sent, and nobody knows whether they arrived before that. */
   z.object({ type: z.literal("UNCERTAIN"), ids: z.array(Id) }),
   /** The peer said, signed, that these messages are on its disk. */
   z.object({ type: z.literal("ARRIVED"), ids: z.array(Id) }),
@@ -118,7 +118,7 @@ export interface Outgoing {
   };
   /** It was encrypted before, in a session that is lost: the relay may hold that frame under the message's id. */
   readonly again?: true;
-  /** A relay that may lose it took it: it is sent again until the peer confirms it. */
+  /** A relay that may lose the message took it, so it is sent again until the peer confirms it. */
   readonly resend?: true;
 }
 
@@ -144,8 +144,8 @@ export interface ConversationContext {
   /** It speaks plaintext, and is the one peer from which that is taken. Never again when it was heard sealed. */
   readonly plain: boolean;
   /**
-   * What the relay took and the peer may not have, oldest first: sealed in a session that the peer has not shown to hold, so
-   * that nobody could read it if that session is lost; or taken by a relay that may lose it (`resend`).
+   * Messages that the relay took and the peer may not have, oldest first: either sealed in a session that the peer has not proved
+   * to hold, so that they are lost with that session, or taken by a relay that may lose them (`resend`).
    */
   readonly unconfirmed: readonly Outgoing[];
   /** The last frames of messages that were sealed more than once. */
@@ -166,7 +166,7 @@ export interface ConversationContext {
 export const isHeld = ({ admission }: Pick<ConversationContext, "admission">): boolean =>
   admission === "held" || admission === "declined";
 
-/** What is known of a peer before anything happened. */
+/** The context of a peer before the first event. */
 export const UNTOUCHED: Omit<ConversationContext, "peer"> = {
   name: null,
   address: null,

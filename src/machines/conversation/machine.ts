@@ -169,7 +169,7 @@ const conversation = setup({
     settle: enqueueActions(({ context, event, enqueue }) => {
       if (event.type !== "ACKNOWLEDGED") return;
       const ids = [...event.delivered, ...event.read];
-      // In whatever session they went: they are there. That the relay has them may not have been noted before a crash.
+      // The messages have arrived, in whatever session. They may still be in the outbox if a crash lost the relay's word.
       discard(enqueue, blobsOf([...context.unconfirmed, ...context.outbox], ids));
       enqueue.assign(arrived(context, ids));
     }),
@@ -276,7 +276,7 @@ const conversation = setup({
         FORGOTTEN: { target: "closed", actions: "loseWords" },
         ESTABLISH_FAILED: [
           { guard: "isFinal", target: "closed" },
-          // It was opened for nothing that waits: the next message tries again.
+          // No message waits for this session. The next message tries again.
           { guard: "isIdle", target: "closed" },
           { target: "waiting", actions: assign(({ context }) => ({ attempts: context.attempts + 1 })) },
         ],

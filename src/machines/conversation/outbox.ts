@@ -25,13 +25,13 @@ export const sealedBy = ({ session, header, nonce, frame }: ConversationEvent & 
 /** A receipt is no message that anybody counts. */
 export const counted = (items: readonly Outgoing[]) => items.filter(({ kind }) => kind !== "receipt").length;
 
-/** Whether both were sealed with one chain of a session, the first before the second. Numbers of other chains say nothing. */
+/** Whether both were sealed with the same chain, the first before the second. Numbers of different chains cannot be compared. */
 const isBefore = ({ sealed: a }: Outgoing, { sealed: b }: Outgoing) =>
   a !== undefined && a.session === b?.session && a.header.dh === b.header.dh && a.header.n < b.header.n;
 
 /**
- * Behind all that is there, but before what was sealed after it: the relay may speak of a later one first. A plain relay, which says
- * nothing, has them in the order in which they stand, and that need not be the one in which they were sealed.
+ * Appends messages, but puts each before those that were sealed after it, because the relay may confirm a later one first. A plain
+ * relay confirms nothing; its messages keep the order in which they were sent, which may differ from that of sealing.
  */
 function appended(items: readonly Outgoing[], more: readonly Outgoing[]): Outgoing[] {
   const all = [...items];
@@ -60,8 +60,8 @@ const isProved = ({ proved }: Context, { sealed }: Outgoing) => sealed !== undef
 const anew = ({ sealed, resend, ...item }: Outgoing): Outgoing => ({ ...item, again: true });
 
 /**
- * The relay has these.
- * @param resend it may lose them: they are kept until the peer confirms them
+ * The relay has these messages.
+ * @param resend whether the relay may lose them, so that they are kept until the peer confirms them
  */
 export function transmitted(context: Context, ids: readonly string[], resend: boolean): Partial<Context> {
   // What was unsealed meanwhile goes again: it is of the frame that was lost that the relay speaks.
@@ -77,7 +77,7 @@ export function transmitted(context: Context, ids: readonly string[], resend: bo
   };
 }
 
-/** A plain peer may never answer, and is written to all the same. */
+/** Bounds the list for a plain peer, which may never answer. */
 const kept = ({ extensions }: Context, unconfirmed: Outgoing[]): Outgoing[] =>
   extensions.length > 0 ? unconfirmed : unconfirmed.slice(-PLAIN_UNCONFIRMED_KEPT);
 
@@ -105,7 +105,7 @@ export const transmittedBodies = (context: Context, ids: readonly string[], rese
     ids,
   );
 
-/** The peer has these. One of them may wait to be sealed anew, since the session in which it arrived was lost since. */
+/** The peer has these messages. One of them may still wait to be sealed anew, because its session was lost after it arrived. */
 export function arrived(context: Context, ids: readonly string[]): Partial<Context> {
   const outbox = without(context.outbox, ids);
   return {
@@ -132,7 +132,7 @@ export const proved = (context: Context, session: string): Partial<Context> => (
   unconfirmed: context.unconfirmed.filter((item) => !isSettledBy(item, session)),
 });
 
-/** Whether nothing of a message is in doubt when the peer has shown that it holds a session. */
+/** Whether a message is settled once the peer has shown that it holds a session. */
 const isSettledBy = ({ sealed, resend }: Outgoing, session: string) => sealed?.session === session && !resend;
 
 export const provedBodies = (context: Context, session: string): readonly Body[] => {
@@ -190,14 +190,14 @@ export const unsealed = (context: Context, session: string): Partial<Context> =>
 });
 
 type Enqueue = (action: { readonly type: "discard"; readonly params: { readonly bodies: readonly Body[] } }) => void;
-/** Bodies that serve nobody any more go. */
+/** Discards bodies that nothing needs any more. */
 export const discard = (enqueue: Enqueue, bodies: readonly Body[]) => {
   if (bodies.length > 0) enqueue({ type: "discard", params: { bodies } });
 };
 
-/** What is encrypted and not on its way, or what is not encrypted yet. */
+/** The ids of messages that are sealed and not on the wire, or of those that are not sealed yet. */
 export const waitingFor = (outbox: readonly Outgoing[], sealed: boolean) =>
   idsOf(outbox.filter((item) => (item.sealed !== undefined) === sealed));
 
-/** What a relay may have lost, and the peer has not confirmed. */
+/** The ids of messages that a relay may have lost, and that the peer has not confirmed. */
 export const doubtful = ({ unconfirmed }: Context) => idsOf(unconfirmed.filter(({ resend }) => resend));

@@ -52,7 +52,7 @@ export const PairingEventSchema = z.discriminatedUnion("type", [
     /** The controller said it in plaintext, under this name: its DID or its AMID. */
     plain: z.string().max(64).optional(),
   }),
-  /** `extensions` is what was announced to others with it; earlier versions of this program did not write it down. */
+  /** `extensions`: the extensions announced with this registration. Earlier versions of this program did not record them. */
   z.object({
     type: z.literal("REGISTERED"),
     name: Name,
@@ -63,9 +63,9 @@ export const PairingEventSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("PREKEYS_MADE"), signed: KeyId, first: KeyId, count: z.int().min(0) }),
   /** The registry has them. */
   z.object({ type: z.literal("PUBLISHED"), signed: KeyId }),
-  /** The registry does not know this member any more: a registry that keeps all in memory was started again. */
+  /** The registry no longer knows this member, because a registry that keeps everything in memory was restarted. */
   z.object({ type: z.literal("FORGOTTEN") }),
-  /** What this program announces to others is not what it announced when it registered. */
+  /** This program announces other extensions than the ones that it registered with. */
   z.object({ type: z.literal("OUTDATED") }),
   /** This step did not succeed; `final` when trying again cannot help. */
   z.object({ type: z.literal("FAILED"), code: z.enum(ERROR_CODES), detail: z.string().max(1000), final: z.boolean() }),
@@ -74,11 +74,11 @@ export const PairingEventSchema = z.discriminatedUnion("type", [
 export type PairingEvent = Timed<z.infer<typeof PairingEventSchema>>;
 
 export interface Forgotten {
-  /** When that was noticed. */
+  /** When this laptop noticed it. */
   readonly at: number;
-  /** When registration and prekeys stood again; null before that. */
+  /** When this laptop had registered and published prekeys again; null before that. */
   readonly again: number | null;
-  /** How many times in a row, each less than REGISTRATION_CALM_MS after the one before. */
+  /** How many times in a row the registry forgot, each within REGISTRATION_CALM_MS of the registration before. */
   readonly times: number;
 }
 
@@ -115,9 +115,9 @@ export interface PairingContext {
   readonly plain: string | null;
   /** The extensions that were announced with the last registration; null when that is not known. */
   readonly announced: string | null;
-  /** The last time that the registry had forgotten this member; null when it never did. */
+  /** The last time that the registry forgot this member; null when it never did. */
   readonly forgotten: Forgotten | null;
-  /** A member registers again, because its registry forgot it or has an outdated record. Its membership stands meanwhile. */
+  /** Whether a member is registering again, because its registry forgot it or has an outdated record. It stays a member meanwhile. */
   readonly rejoining: boolean;
   readonly attempts: number;
   readonly failure: { readonly code: ErrorCode; readonly detail: string } | null;

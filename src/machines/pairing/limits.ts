@@ -8,10 +8,10 @@ export const PAIR_ANSWER_MAX_MS = 3600 * SECOND_MS;
 /** How often it is asked, over some six hours: then the pairing has failed, and the token's secret is forgotten. */
 export const PAIR_ASKS_MAX = 12;
 /**
- * A registry that forgets a member again within this time is registered with after a pause that doubles up to the second, since
- * each registration publishes a new lot of one-time prekeys.
+ * If a registry forgets a member again within the first time, the member pauses before it registers, because each registration
+ * publishes a new batch of one-time prekeys. The pause doubles up to the second time.
  */
 export const REGISTRATION_CALM_MS = 3600 * SECOND_MS;
 export const REGISTRATION_PAUSE_MAX_MS = 900 * SECOND_MS;
-/** How long a person who looks is told that a registry had forgotten this laptop: then it is over, and the history has it. */
+/** How long `whoami` and `doctor` report that a registry had forgotten this laptop. After that only the history shows it. */
 export const FORGOTTEN_TOLD_MS = 7 * 24 * 3600 * SECOND_MS;

@@ -20,8 +20,8 @@ import { PAIR_ANSWER_MAX_MS, PAIR_ANSWER_MIN_MS, REGISTRATION_CALM_MS, REGISTRAT
 //       ▲                    │                     │ ▲
 //       └──────FAILED────────┴─────────────────────┘ └─ asked again after a while
 //
-// A registry may forget a member. Then joining begins anew and leads back to where the pairing was; meanwhile the membership
-// stands, and the link with it.
+// A registry may forget a member. Then joining begins again and leads back to the state before; membership and link stay as they
+// are meanwhile.
 //
 //   paired, asking ──FORGOTTEN, OUTDATED──▶ joining ──PUBLISHED──▶ paired, asking
 
@@ -37,18 +37,18 @@ const abandon = [
   { guard: "givesUp", target: "#pairing.unpaired", actions: ["noteFailure", "giveUp", leave] },
 ] as const;
 
-/** The link of a member that registers again comes up all the same. */
+/** A member's link comes up although the member is registering again. */
 const stayingConnected = { guard: "isRejoining", actions: connect } as const;
 const resumed = <T extends string>(type: T) =>
   [{ guard: "isRejoining", actions: [connect, ask(type)] }, { actions: ask(type) }] as const;
 
-/** A registry that keeps forgetting is given some time. */
+/** Registers again, after a pause if the registry keeps forgetting. */
 const joinAgain = [
   { guard: "isForgottenAgain", target: "#pairing.joining.pausing", actions: "noteForgotten" },
   { target: "#pairing.joining.registering", actions: "noteForgotten" },
 ] as const;
 
-/** How often in a row the registry has forgotten this member, with this time. */
+/** How often in a row the registry has forgotten this member, this time included. */
 function timesForgotten(forgotten: Forgotten | null, at: number): number {
   if (!forgotten) return 1;
   const stoodAt = forgotten.again ?? forgotten.at;

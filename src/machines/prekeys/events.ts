@@ -8,8 +8,8 @@ export const PreKeysEventSchema = z.discriminatedUnion("type", [
   /** Pairing published the first ones, or others after a new address. `next` is the first one-time id that was never used. */
   z.object({ type: z.literal("ADOPTED"), signed: KeyId, next: KeyId }),
   /**
-   * How many one-time prekeys the registry has left, or null where it does not say. `ours` is how many of the lot published
-   * last no knock has used; earlier versions of this program did not write it down.
+   * How many one-time prekeys the registry has left, or null if it does not say. `ours` is how many of the
+   * newest batch no knock has used; earlier versions of this program did not record it.
    */
   z.object({ type: z.literal("CHECKED"), left: z.int().min(0).nullable(), ours: z.int().min(0).optional() }),
   /** Few one-time prekeys are left, as far as is known here. */
@@ -67,9 +67,9 @@ export interface PreKeysContext {
   readonly next: number;
   /** How many one-time prekeys the registry said that it has left, since the last were published. */
   readonly left: number | null;
-  /** When the last lot of one-time prekeys was published, or was about to be. */
+  /** When the newest batch of one-time prekeys was published, or was about to be. */
   readonly lotAt: number;
-  /** A knock came without a one-time prekey since then, and the registry does not say how many it has left. */
+  /** Whether a knock has come without a one-time prekey since then, at a registry that does not say how many are left. */
   readonly drained: boolean;
   /** What is to be made. */
   readonly wanted: Wanted;

@@ -19,12 +19,12 @@ import { droppable, type PreKeysContext, type PreKeysEvent, PreKeysEventSchema, 
 //                         │ └────────────────▶ making ◀┘
 //                         └──PUBLISHED── publishing ◀┘ MADE
 //
-// Most registries say how many one-time prekeys are left. The reference registry does not: there our own count decides, which
-// knows of those that knocks used, and not of those that were fetched for nothing. A knock without one tells of these.
+// Most registries say how many one-time prekeys are left. The reference registry does not, so there our own count decides. That count
+// includes prekeys that knocks used, but not prekeys that were fetched without a knock. A knock without one reveals the latter.
 
 const isOld = ({ signedAt }: PreKeysContext, at: number) => at - signedAt >= SIGNED_PREKEY_MS;
 type Checked = Extract<PreKeysEvent, { readonly type: "CHECKED" }>;
-/** Whether one-time prekeys are due: by the registry's count, or by ours where it has none. */
+/** Whether one-time prekeys are due: by the registry's count, or by ours if the registry has none. */
 const isFew = ({ drained }: PreKeysContext, { left, ours }: Checked) =>
   left === null ? drained || (ours !== undefined && ours < ONE_TIME_PREKEYS_LOW) : left < ONE_TIME_PREKEYS_LOW;
 
@@ -75,7 +75,7 @@ const prekeys = setup({
         ? {
             wanted: {
               rotate: isOld(context, event.at),
-              // The reference registry drops those that it has when others are published, so there are always some.
+              // The reference registry drops its one-time prekeys when others are published, so every upload contains some.
               count: event.left === null || isFew(context, event) ? ONE_TIME_PREKEYS : 0,
             },
           }
@@ -103,7 +103,7 @@ const prekeys = setup({
     isDue: ({ context, event }) =>
       event.type === "CHECKED" &&
       (isOld(context, event.at) || droppable(context, event.at).length > 0 || isFew(context, event)),
-    // Anyone can knock without a one-time prekey, so this has the rhythm of looking.
+    // Anyone can knock without a one-time prekey, so this happens no more often than the regular check.
     isLotOld: ({ context, event }) => context.left === null && event.at - context.lotAt >= PREKEYS_CHECK_MS,
     isNews: ({ context }) => context.left === null && !context.drained,
   },

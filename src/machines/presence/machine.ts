@@ -5,10 +5,10 @@ import { RETRY_MIN_MS } from "../../limits.ts";
 import { effect, type MachineDefinition, Resumed, type Timed } from "../definition.ts";
 import { PRESENCE_EVERY_MS, PRESENCE_JITTER_MS } from "./limits.ts";
 
-// What the registry knows of this laptop while the link is up. Live only, as the link is: a heartbeat is no event of a history.
+// The presence of this laptop at the registry while the link is up. It is live only, like the link: heartbeats are not journaled.
 //
-// The reference registry has to be told every 30 s that an agent is here, and its answer tells whether it still knows the agent.
-// One of our registries sees the connection to a relay of ours, so it is asked once whenever the link comes up.
+// The reference registry needs a heartbeat every 30 s, and its answer says whether it still knows the agent. A registry of ours sees
+// the connection to a relay of ours, so it is asked only once whenever the link comes up.
 //
 //   away ──UP──▶ arriving ── after a moment ──▶ looking ──LOOKED, and relay and registry are ours──▶ seen
 //                                                  └──LOOKED──▶ beating ──BEATEN──▶ present ── after 30 s ──▶ beating
@@ -19,17 +19,17 @@ export const PresenceEventSchema = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("UP"),
     registry_url: z.string().max(500),
-    /** The relay is one of ours, which tell their registry who is connected. */
+    /** Whether the relay is one of ours, which tells its registry who is connected. */
     tells: z.boolean(),
     /** 0 to 1, for the jitter. */
     chance: z.number(),
   }),
   z.object({ type: z.literal("DOWN") }),
-  /** Whether the registry is one of ours: these say how many prekeys are left. */
+  /** Whether the registry is one of ours, which say how many prekeys are left. */
   z.object({ type: z.literal("LOOKED"), ours: z.boolean() }),
-  /** The registry was told that this laptop is here. */
+  /** The registry has taken a heartbeat. */
   z.object({ type: z.literal("BEATEN") }),
-  /** It could not be asked, or refused. `chance` as above. */
+  /** The request failed or was refused. `chance` as above. */
   z.object({
     type: z.literal("FAILED"),
     code: z.enum(ERROR_CODES),
@@ -91,7 +91,7 @@ const presence = setup({
   delays: {
     arrival: ({ context }) => PRESENCE_JITTER_MS * context.chance,
     beat: PRESENCE_EVERY_MS,
-    // Half fixed, half by chance. One that comes back is noticed no later than by a heartbeat.
+    // Half fixed, half by chance. The pause is never longer than that between heartbeats.
     retry: ({ context }) =>
       Math.min(PRESENCE_EVERY_MS, RETRY_MIN_MS * 2 ** Math.min(context.attempts, 16)) * (0.5 + context.chance / 2),
   },

@@ -19,7 +19,7 @@ const agreement = {
   otk: KeyId.nullable(),
 };
 
-/** The signed prekey that the peer had published then. A plain client makes another one when it starts. */
+/** The signed prekey that the peer had published when the session was opened. A plain client makes a new one when it starts. */
 const theirs = { spk_key: base64Exact(32).optional() };
 
 export const SessionEventSchema = z.discriminatedUnion("type", [
