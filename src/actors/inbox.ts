@@ -34,7 +34,7 @@ export interface InboxMessage {
 
 const NOTES: Readonly<Record<Untaken, string>> = {
   file: "The agent sent a file that no offload here is waiting for. The file was not taken, and its sender was told so.",
-  work: "The message is about work that this laptop does not do with this agent. Nothing was done.",
+  work: "The message is about work that this laptop does not do with this agent. Nothing was done with it.",
   parts: "The message came in parts. Some parts are missing or damaged, so its content is lost.",
 };
 

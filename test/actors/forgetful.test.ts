@@ -168,7 +168,7 @@ it("where it cannot be replaced, this laptop joins with what there is", async ()
   const alice = await Laptop.open(clock);
   alice.traffic.blocks = (what) => what === DELETION;
   await alice.join(servers, "alice", SEED);
-  expect(alice.notes).toEqual([expect.stringContaining("keeps what this laptop registered earlier")]);
+  expect(alice.notes).toEqual([expect.stringContaining("keeps an older record of this laptop")]);
   expect((await asker.bundle(alice.did)).oneTimePreKey).toBeDefined();
 });
 
