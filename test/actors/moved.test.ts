@@ -45,7 +45,7 @@ it("does not hold back what is sent at a relay of ours", async () => {
   expect(await call(alice, "sent", { to: didOf(bob), id: later, wait_ms: 3_000 })).toMatchObject({ state: "sent" });
   bob.core.link.proceed();
   await joinAt(bob, ours, "bob");
-  expect(await becomes(bob, () => bob.core.messages.received().toArray().length === 4)).toBe(true);
+  expect(await becomes(bob, () => [...bob.core.messages.received()].length === 4)).toBe(true);
   expect(await hears(bob, alice)).toEqual(["two", "three", "four"]);
 });
 
