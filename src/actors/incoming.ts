@@ -265,7 +265,8 @@ export class IncomingMail {
       if (code !== "registry_unreachable") throw error;
       // What is behind it waits for it; the registry is asked again.
       await this.#pause(RETRY_MIN_MS);
-      return this.#core.link.online ? this.#takeKnock(frame) : "later";
+      const { online, keepsMail } = this.#core.link;
+      return online || !keepsMail ? this.#takeKnock(frame) : "later";
     }
     knocks.delete(frame.id);
     if (knocks.size === 0) this.#untakenKnocks.delete(frame.from);

@@ -88,6 +88,10 @@ export class Link {
   get isPlain(): boolean {
     return this.#online && !this.#acknowledges;
   }
+  /** Whether the relay, or the last one, gives again what was not acked. A plain one has forgotten what it gave. */
+  get keepsMail(): boolean {
+    return this.#acknowledges;
+  }
   /** How many times the link has come up. A plain relay may have lost what was sent on an earlier connection. */
   get connection(): number {
     return this.#connection;
