@@ -1,10 +1,11 @@
-import { base64, type Identity, sign, utf8 } from "../crypto/index.ts";
+import type { Identity } from "../crypto/index.ts";
 import { LINK_BUFFER_SIZE_MAX, RELAY_IDLE_MS, RELAY_RETRY_MS } from "../limits.ts";
 import type { LinkContext } from "../machines/link/machine.ts";
 import { safeParse } from "../parse.ts";
-import { ClientFrame, EXTENSIONS, type RoutedFrame } from "../wire/frame.ts";
+import { ClientFrame, type RoutedFrame } from "../wire/frame.ts";
 import { type FrameText, readFrame, writeFrame } from "../wire/frame-text.ts";
 import { Addressed, PlainMessage } from "../wire/legacy.ts";
+import { connectFrame } from "./connect-frame.ts";
 import type { Ports, Socket } from "./ports.ts";
 import { RelayComplaints } from "./relay-complaints.ts";
 import type { ActorSystem } from "./system.ts";
@@ -258,23 +259,10 @@ export class Link {
     };
     const socket = ports.network.dial(url, {
       opened: () => {
-        const timestamp = this.#iso();
-        const { did, publicKey } = identity();
-        socket.send(
-          JSON.stringify({
-            v: 1,
-            type: "connect",
-            from: did,
-            public_key: base64.encode(publicKey),
-            timestamp,
-            signature: base64.encode(sign(identity(), utf8.encode(timestamp))),
-            ...(token === undefined ? {} : { token }),
-            extensions: EXTENSIONS,
-          }),
-        );
+        socket.send(JSON.stringify(connectFrame(identity(), this.#iso(), token)));
         // A plain relay does not answer a connect; it answers this, with an error. Time would tell nothing: a relay that is
         // far away would be taken for a plain one, and what it never took for transmitted.
-        socket.send(JSON.stringify({ v: 1, type: "fetch_pending", from: did }));
+        socket.send(JSON.stringify({ v: 1, type: "fetch_pending", from: identity().did }));
       },
       sent: () => {
         if (!this.isFull) this.#goOn();

@@ -2,9 +2,11 @@ import { base64 } from "../crypto/index.ts";
 import { asMeshError } from "../errors.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { Entry } from "../store/journal.ts";
-import { type Core, conversationOf, sessionOf } from "./core.ts";
+import type { KnockReject } from "../wire/frame.ts";
+import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
 import { RENEW_AFTER_MS, RENEW_EVERY_MAX_MS, RENEW_QUIET_MS, SUPERSEDED_LATE_MS } from "./limits.ts";
 import type { PeerSessions } from "./peer-sessions.ts";
+import { uuidFrom } from "./uuid.ts";
 
 // Sessions with plain peers. A plain peer keeps its sessions in memory, loses them without saying so, and loses both sessions when
 // two knocks cross. This laptop therefore knocks again when the peer may have lost the session: before a message that follows a
@@ -21,8 +23,10 @@ interface Standing {
   knockedAt: number;
   /** How often this laptop knocked again, or asked the registry, since the peer was last heard. */
   renewals: number;
-  /** The peer was restarted after the sending session was opened, so the next message goes in another session. */
-  isRestarted: boolean;
+  /** The peer has lost the session that sends, or speaks in one that is not here. The next message goes in another session. */
+  isLost: boolean;
+  /** When this laptop last told the peer to let go of its session. */
+  resetAt: number;
   /** Both sides knocked. Neither session sends until it is settled which one the peer holds. */
   isCrossed: boolean;
   /** Our session whose knock last crossed the peer's. */
@@ -62,7 +66,8 @@ export class Renewal {
       sentAt: NEVER,
       knockedAt: NEVER,
       renewals: 0,
-      isRestarted: false,
+      isLost: false,
+      resetAt: NEVER,
       isCrossed: false,
       crossed: undefined,
       disarm: undefined,
@@ -77,6 +82,7 @@ export class Renewal {
     if (!standing) return;
     if (session !== undefined && session === standing.crossed) standing.isCrossed = false;
     standing.renewals = 0;
+    standing.isLost = false;
     standing.disarm?.();
     standing.disarm = undefined;
   }
@@ -96,7 +102,7 @@ export class Renewal {
     const context = this.#contextOf(peer);
     if (!isPlain(context) || !context?.session || context.outbox.length > 0) return [];
     const isSure = this.#core.ports.clock.now() - this.#lastSure(peer) < this.#patience(peer);
-    if (isSure && this.#byPeer.get(peer)?.isRestarted !== true) return [];
+    if (isSure && this.#byPeer.get(peer)?.isLost !== true) return [];
     this.#standing(peer).renewals++;
     return [{ stream: conversationOf(peer), event: { type: "RENEW" } }];
   }
@@ -124,7 +130,7 @@ export class Renewal {
     if (!isPlain(this.#contextOf(peer)) || !link.online) return;
     const { signedPreKey } = await registry().bundle(peer);
     if (!this.#known.wasRestarted(peer, base64.encode(signedPreKey.publicKey))) return;
-    this.#standing(peer).isRestarted = true;
+    this.#standing(peer).isLost = true;
     await system.commit(this.#known.uncertain(peer, messages.sent())).durable;
   }
 
@@ -188,10 +194,43 @@ export class Renewal {
     return this.#byPeer.get(peer)?.crossed === session;
   }
 
-  /** Called when no session can read a message. A peer that was not heard recently then speaks in a session that this laptop lacks. */
+  /**
+   * Called when no session can read a message. A peer that was not heard recently then speaks in a session that this laptop lacks. This
+   * laptop rejects that session, and knocks only when it has a message that the peer can read.
+   */
   unread(peer: string): void {
     if (!isPlain(this.#contextOf(peer)) || this.isCrossed(peer)) return;
-    if (this.#core.ports.clock.now() - this.#lastSure(peer) > RENEW_AFTER_MS) this.renew(peer);
+    const now = this.#core.ports.clock.now();
+    if (now - this.#lastSure(peer) <= RENEW_AFTER_MS) return;
+    const standing = this.#standing(peer);
+    standing.isLost = true;
+    const before = this.#known.all(peer).at(-1);
+    if (before === undefined || now - standing.resetAt <= RENEW_AFTER_MS) return;
+    standing.resetAt = now;
+    this.#core.note(
+      `${peer} speaks in a session that is not here; what it says cannot be read. A message to it opens another one.`,
+    );
+    this.reset(peer, before);
+  }
+
+  /**
+   * Rejects a session at a plain client, because a client that has a session ignores the keys of a knock. The reject ends its session. A
+   * client without a session, and the Python client, ignore the reject.
+   * @param before a session with the peer
+   */
+  reset(peer: string, before: string): void {
+    const { keyring, link, ports } = this.#core;
+    const frame: KnockReject = {
+      v: 1,
+      type: "knock_reject",
+      from: keyring.identity.did,
+      to: peer,
+      id: uuidFrom(ports.random),
+      knock_id: before,
+      reason: "session_replaced",
+      ts: isoNow(this.#core),
+    };
+    link.transmit(frame, () => undefined);
   }
 
   /**
@@ -214,7 +253,7 @@ export class Renewal {
     const standing = this.#standing(peer);
     standing.knockedAt = this.#core.ports.clock.now();
     standing.isCrossed = false;
-    standing.isRestarted = false;
+    standing.isLost = false;
   }
 
   close(): void {

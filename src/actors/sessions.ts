@@ -13,7 +13,7 @@ import { asMeshError, type ErrorCode, MeshError } from "../errors.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
 import type { SessionContext } from "../machines/session/events.ts";
 import type { Entry } from "../store/journal.ts";
-import { type Knock, type KnockAccept, type KnockReject, knockText } from "../wire/frame.ts";
+import { type Knock, type KnockAccept, knockText } from "../wire/frame.ts";
 import type { Admission } from "./admission.ts";
 import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
 import { type Draft, join } from "./drafts.ts";
@@ -198,29 +198,10 @@ export class Sessions {
       establishment: { ik, ek, ...(otk === null ? {} : { otk }), spk },
     };
     const signature = base64.encode(sign(identity, utf8.encode(knockText(frame))));
-    this.#resetAt(context.peer, session);
+    const before = this.known.all(context.peer).findLast((id) => id !== session);
+    const conversation = this.#core.system.decided(conversationOf(context.peer));
+    if (before !== undefined && isPlain(conversation?.snapshot.context)) this.renewal.reset(context.peer, before);
     this.#send(session, { ...frame, establishment: { ...frame.establishment, signature } });
-  }
-
-  /**
-   * Rejects the session before this one at a plain client, because a client that has a session ignores the keys of a knock. The reject
-   * ends that session. A client without a session ignores the reject.
-   */
-  #resetAt(peer: string, session: string): void {
-    const { keyring, link, ports, system } = this.#core;
-    const before = this.known.all(peer).findLast((id) => id !== session);
-    if (before === undefined || !isPlain(system.decided(conversationOf(peer))?.snapshot.context)) return;
-    const frame: KnockReject = {
-      v: 1,
-      type: "knock_reject",
-      from: keyring.identity.did,
-      to: peer,
-      id: uuidFrom(ports.random),
-      knock_id: before,
-      reason: "session_replaced",
-      ts: isoNow(this.#core),
-    };
-    link.transmit(frame, () => undefined);
   }
 
   /** Answers the knock of a session that we accepted; of a peer that is held, once it is admitted. */

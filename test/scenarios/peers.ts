@@ -24,6 +24,8 @@ export interface PeerKind {
   open(stage: Stage): Promise<PlainPeer>;
   /** Whether it reads us when we open the session. An old client that looks like one of today does not. */
   readonly readsOurOpening: boolean;
+  /** Whether it lets go of a session when it is told to, and knocks when it speaks next. Absent when nobody knows. */
+  readonly letsGo?: boolean;
 }
 
 /** Keeps what a peer read, and tells who waits for it. */
@@ -79,5 +81,6 @@ export const STAND_INS: readonly (PeerKind & { readonly manner: string })[] = ([
     manner,
     open: (stage) => openStandIn(stage, manner),
     readsOurOpening: true,
+    letsGo: manner === "typescript",
   }),
 );

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { RENEW_AFTER_MS, RENEW_QUIET_MS } from "../../src/actors/limits.ts";
 import { ClientFrame, Knock, type RoutedFrame } from "../../src/wire/frame.ts";
 import { filtered } from "../actors/world.ts";
-import { comes } from "../attacks/world.ts";
+import { comes, dealtWith } from "../attacks/world.ts";
 import { drain, Laptop, type LaptopOptions, texts } from "./laptop.ts";
 import type { PeerKind, PlainPeer } from "./peers.ts";
 import type { OpenStage, Stage } from "./stage.ts";
@@ -305,20 +305,38 @@ export function withPlainPeer(open: OpenStage, kind: PeerKind): void {
       expect([...new Set(peer.received)]).toEqual(texts("ours", 0, 7));
     });
 
-    it("our home is restored from an older copy while the peer goes on", async () => {
-      const meeting = await meet(open, kind);
-      const { stage, laptop, peer } = meeting;
-      await begin(meeting, "the peer");
-      await exchange(meeting, 1, 5);
-      laptop.copy();
-      await exchange(meeting, 5, 10);
-      await laptop.restore();
-      await stage.clock.passes(RENEW_AFTER_MS);
-      await laptop.say(peer.did, "ours 10");
-      await peer.until(() => peer.received.includes("ours 10"));
-      await expectFlow(meeting, "11");
-      await expectFlow(meeting, "12");
-      expect(peer.received).toEqual(texts("ours", 0, 13));
-    });
+    it.each<Opener>(["we", "the peer"])(
+      "our home is restored from an older copy, and then %s spoke first",
+      async (opener) => {
+        const came = Promise.withResolvers<void>();
+        let isRestored = false;
+        const { network } = filtered(({ type }, direction) => {
+          if (isRestored && direction === "in" && type === "message") came.resolve();
+          return true;
+        });
+        const meeting = await meet(open, kind, { network });
+        const { stage, laptop, peer } = meeting;
+        await begin(meeting, "the peer");
+        await exchange(meeting, 1, 5);
+        laptop.copy();
+        // One after the other, so that both ratchets turn.
+        for (const words of ["5", "6", "7"]) await expectFlow(meeting, words);
+        await laptop.restore();
+        await stage.clock.passes(RENEW_AFTER_MS);
+        if (opener === "the peer") {
+          isRestored = true;
+          await peer.say(laptop.did, "in a session that is not here any more");
+          await came.promise;
+          await dealtWith(laptop.node);
+          await stage.clock.passes(2 * RENEW_QUIET_MS);
+          await peer.say(laptop.did, "theirs 10");
+          // It knocked for that. Another kind of client waits for a message of ours.
+          if (kind.letsGo) await laptop.hears(peer.did, "theirs 10");
+        }
+        await expectFlow(meeting, "11");
+        await expectFlow(meeting, "12");
+        expect(peer.received).toEqual([...texts("ours", 0, 8), "ours 11", "ours 12"]);
+      },
+    );
   });
 }
