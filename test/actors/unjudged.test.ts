@@ -41,7 +41,7 @@ it("is judged when the registry is back, though the link fell meanwhile", async 
   const so = asked.all.length;
   await asked.first((count) => count >= so);
   isAway = false;
-  const isHeard = () => laptop.core.messages.received().toArray().length === 2;
+  const isHeard = () => [...laptop.core.messages.received()].length === 2;
   await until(laptop, () => laptop.core.link.online, patience);
   await client.say(did, { type: "message", content: "two" });
   expect(await until(laptop, isHeard, patience)).toBe(true);
