@@ -1,5 +1,6 @@
 import { skim } from "../json.ts";
 import type { FrameText } from "../wire/frame-text.ts";
+import { CONNECT_SIZE_MAX } from "./limits.ts";
 
 // Frames as a relay reads them and passes them on.
 
@@ -13,6 +14,10 @@ export function readJson(text: FrameText): unknown {
     return undefined;
   }
 }
+
+/** What a first frame says. It is read whole, because a token is longer than what `readJson` leaves of a string in a long frame. */
+export const readConnect = (text: FrameText): unknown =>
+  readJson(text.length <= CONNECT_SIZE_MAX ? text.toString() : text);
 
 /** The frame with its sender written in; the rest keeps every byte that it had. */
 export function stamped(text: FrameText, from: string): FrameText {

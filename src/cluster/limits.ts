@@ -26,6 +26,9 @@ export const SANDBOX_LEAVE_WAIT_MS = SECOND_MS;
 
 // Abuse and overload
 
+/** A connect, several times what one with the longest token takes: the token of a larger one is cut, and so refused. */
+export const CONNECT_SIZE_MAX = 64 * KiB;
+
 /**
  * What may come at once and how much a minute after that, by agent and by address: far above what one of ours ever does. What
  * is done above each stands in rates.ts.

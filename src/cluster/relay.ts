@@ -17,7 +17,7 @@ import {
 } from "./admission.ts";
 import { Connection, type RelaySocket } from "./connection.ts";
 import { type Counts, openCounts } from "./counts.ts";
-import { readJson, stamped } from "./frame-json.ts";
+import { readConnect, readJson, stamped } from "./frame-json.ts";
 import { handOver } from "./handover.ts";
 import type { Log } from "./log.ts";
 import { type Meter, openMeter, refusalText } from "./rates.ts";
@@ -266,7 +266,7 @@ export function createRelay(options: RelayOptions): Relay {
     charge(connection, text.length);
     if (connection.held(text)) return;
     if (connection.peer) handle(connection, connection.peer.did, text);
-    else void connect(connection, readJson(text));
+    else void connect(connection, readConnect(text));
   }
 
   function forget(connection: Connection): void {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { base64, sign, utf8 } from "../../src/crypto/index.ts";
 import { FRAME_SIZE_MAX, RELAY_IDLE_MS } from "../../src/limits.ts";
+import { CONNECT_TOKEN_LENGTH_MAX } from "../../src/wire/limits.ts";
 import { ACCEPTED, agent, Clock, connect, connectFrame, type Frame, ids, message, openSocket, world } from "./world.ts";
 
 const alice = agent("alice");
@@ -66,6 +67,14 @@ describe("a connect is refused", () => {
     expect((await outcome(server, frame)).code).toBe(4003);
     expect((await outcome(server, { ...frame, token: "other" })).code).toBe(4003);
     await connect(server, alice, { token: "secret" });
+  });
+
+  test("with a token that is longer than the reference relay takes", async () => {
+    const token = "t".repeat(CONNECT_TOKEN_LENGTH_MAX);
+    const server = await world({ token });
+    const frame = connectFrame(alice, server.clock.iso());
+    expect((await outcome(server, { ...frame, token: `${token}t` })).code).toBe(4005);
+    await connect(server, alice, { token });
     expect(server.relay.connections()).toEqual([alice.did]);
   });
 
