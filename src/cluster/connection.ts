@@ -1,6 +1,7 @@
 import { IN_FLIGHT_FRAMES_MAX, IN_FLIGHT_SIZE_MAX, REPLY_BUFFER_SIZE_MAX } from "../limits.ts";
 import type { FrameText } from "../wire/frame-text.ts";
 import type { Caller } from "./address.ts";
+import { Confirmations, type ConfirmationsOptions, type Pinged } from "./confirmations.ts";
 import { Delivery, type Outlet } from "./delivery.ts";
 import { GOODBYE_WAIT_MS } from "./limits.ts";
 import { Refusals } from "./refusals.ts";
@@ -9,7 +10,7 @@ import type { Mail, MailFeed } from "./state.ts";
 // One socket of the relay: who is at the other end, when it last gave a sign of life, and how much of it is under way.
 
 /** An opened WebSocket as the relay needs it. */
-export interface RelaySocket extends Outlet {
+export interface RelaySocket extends Outlet, Pinged {
   readonly isPaused: boolean;
   pause(): void;
   resume(): void;
@@ -27,6 +28,14 @@ interface Peer {
   readonly extensions: readonly string[];
   readonly feed: MailFeed;
   readonly delivery: Delivery;
+  /** What has arrived at a plain client; undefined for any other, whose acks say it. */
+  readonly confirmations: Confirmations | undefined;
+}
+
+interface LetIn extends Omit<Peer, "delivery" | "confirmations">, Pick<ConfirmationsOptions, "onSettled"> {
+  /** Whether it announced no extensions. */
+  readonly isPlain: boolean;
+  readonly onHanded: (mail: Mail) => void;
 }
 
 /**
@@ -58,6 +67,8 @@ export class Connection {
   /** When it was opened, verified or sent its last heartbeat. */
   aliveAt: number;
   #isClosing = false;
+  /** The code with which the relay said goodbye. */
+  #goodbye: number | undefined;
   /** It is being handed over: it has been told, and what it sent before it heard of it is still taken. */
   #isLeaving = false;
   readonly #pauses = new Set<Pause>();
@@ -111,9 +122,11 @@ export class Connection {
     return this.#early !== undefined;
   }
 
-  letIn({ onHanded, ...peer }: Omit<Peer, "delivery"> & { readonly onHanded: (mail: Mail) => void }): Peer {
-    const delivery = new Delivery(this.socket, peer.feed, { now: this.#options.now, onHanded });
-    this.peer = { ...peer, delivery };
+  letIn({ isPlain, onHanded, onSettled, ...peer }: LetIn): Peer {
+    const { now } = this.#options;
+    const confirmations = isPlain ? new Confirmations(this.socket, peer.feed, { now, onSettled }) : undefined;
+    const delivery = new Delivery(this.socket, peer.feed, { now, onHanded, confirmations });
+    this.peer = { ...peer, delivery, confirmations };
     return this.peer;
   }
 
@@ -160,6 +173,7 @@ export class Connection {
   close(code: number, reason: string, patienceMs: number = GOODBYE_WAIT_MS): void {
     if (this.#isClosing) return;
     this.#isClosing = true;
+    this.#goodbye = code;
     this.#options.onEnding(code);
     // A paused socket would never read the other side's part of the closing handshake.
     this.#pauses.clear();
@@ -195,8 +209,12 @@ export class Connection {
     this.close(code, reason);
   }
 
-  /** The socket has ended. */
-  hasEnded(): void {
+  /** The socket has ended, with the code of the other side's goodbye, or 1006 when there was none. */
+  hasEnded(code: number): void {
+    const confirmations = this.peer?.confirmations;
+    // The other side says 1000 by itself as well, perhaps before it has taken everything.
+    if (code === this.#goodbye && code !== 1000) confirmations?.closed();
+    confirmations?.settle();
     this.#isLeaving = false;
     this.#endRest?.();
     this.#end();

@@ -18,6 +18,8 @@ export interface Counts {
   readonly putSeconds: Histogram;
   /** From stored to handed to the socket, by whether the recipient was there when it was stored: live, kept. */
   readonly mailSeconds: Histogram;
+  /** Frames that left mailboxes of plain clients, by why: pong, ack, close, doubt. */
+  readonly settled: Counter;
   readonly limitsMet: Counter;
   /** By route and status. */
   readonly requests: Counter;
@@ -66,6 +68,11 @@ export function openCounts(): Counts {
       },
       SECONDS,
     ),
+    settled: metrics.counter({
+      name: "kars_frames_settled_total",
+      help: "Frames that left mailboxes of clients without extensions; doubt: the line broke, and they may have arrived.",
+      labels: ["by"],
+    }),
     limitsMet: metrics.counter({ name: "kars_rate_limits_met_total", help: "Rates that were met.", labels: ["limit"] }),
     requests: metrics.counter({
       name: "kars_http_requests_total",

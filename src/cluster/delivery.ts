@@ -1,5 +1,6 @@
 import { SEND_BUFFER_SIZE_MAX } from "../limits.ts";
 import type { FrameText } from "../wire/frame-text.ts";
+import type { Confirmations } from "./confirmations.ts";
 import { READER_RATE_MIN, READER_WAIT_MS } from "./limits.ts";
 import type { Mail, MailFeed } from "./state.ts";
 
@@ -19,6 +20,8 @@ export interface DeliveryOptions {
   readonly now?: () => number;
   /** Told of mail that was handed to the operating system. */
   readonly onHanded?: ((mail: Mail) => void) | undefined;
+  /** What a plain client has confirmed; undefined for a client that acks. */
+  readonly confirmations?: Confirmations | undefined;
 }
 
 export class Delivery {
@@ -26,32 +29,39 @@ export class Delivery {
   readonly #feed: MailFeed;
   readonly #now: () => number;
   readonly #onHanded: DeliveryOptions["onHanded"];
+  readonly #confirmations: Confirmations | undefined;
   #isBlocked = false;
   /** When the socket last took something, or began to have something to take. */
   #takenAt: number;
 
-  constructor(outlet: Outlet, feed: MailFeed, { now = Date.now, onHanded }: DeliveryOptions = {}) {
+  constructor(outlet: Outlet, feed: MailFeed, options: DeliveryOptions = {}) {
+    const { now = Date.now, onHanded, confirmations } = options;
     this.#outlet = outlet;
     this.#feed = feed;
     this.#now = now;
     this.#onHanded = onHanded;
+    this.#confirmations = confirmations;
     this.#takenAt = now();
+    if (confirmations) confirmations.onRoom = () => this.pump();
   }
 
   /** Sends what the mailbox has at hand, as much as the socket takes now; the rest follows by itself. */
   pump(): void {
     const outlet = this.#outlet;
+    const confirmations = this.#confirmations;
     if (outlet.readyState !== outlet.OPEN) return;
     for (;;) {
-      this.#isBlocked = outlet.bufferedAmount >= SEND_BUFFER_SIZE_MAX;
+      this.#isBlocked = outlet.bufferedAmount >= SEND_BUFFER_SIZE_MAX || confirmations?.isFull === true;
       const mail = this.#isBlocked ? undefined : this.#feed.next();
-      if (!mail) return;
+      if (!mail) break;
+      confirmations?.given(mail);
       this.sending();
       outlet.send(mail.text, (error) => {
         if (!error) this.#onHanded?.(mail);
         this.flushed(error);
       });
     }
+    confirmations?.ask();
   }
 
   /** To be told before anything is sent. */

@@ -61,6 +61,25 @@ export const ADDRESS_CONNECTIONS_MAX = 4_000;
  */
 export const READER_WAIT_MS = 60 * SECOND_MS;
 export const READER_RATE_MIN = 64 * KiB;
+/**
+ * Frames and bytes that a plain client was given and has not confirmed, since a line that breaks may cost all of them: the next
+ * frame waits in the mailbox.
+ */
+export const UNCONFIRMED_FRAMES_MAX = 4;
+export const UNCONFIRMED_SIZE_MAX = 256 * KiB;
+/**
+ * A confirmation is due after the first, and so many times what confirmations take. That is less than the second for which the
+ * reference clients wait before they connect again, so that what is given to a dead line meanwhile is known to be lost.
+ */
+export const CONFIRMATION_MS = 500;
+export const CONFIRMATION_TIMES = 4;
+/**
+ * On a line that died unnoticed, a frame is in doubt that was given sooner after the last confirmation than so many times what one
+ * takes: up to there one in so many has arrived. That is a stream; messages between people are further apart, and are given again.
+ */
+export const DOUBT_TIMES = 20;
+/** How long a client that sends frames may leave a ping unanswered: then it gets its mail without confirming it, and gets it again. */
+export const CONFIRMATION_WAIT_MS = 30 * SECOND_MS;
 /** How long the other side of a WebSocket has to say goodbye as well: then the socket is ended. */
 export const GOODBYE_WAIT_MS = 10 * SECOND_MS;
 /** How often HTTP connections are looked through for those that take too long: how late they may be noticed. */

@@ -32,6 +32,10 @@ const kind = (level: Level, text: Kind["text"]): Kind => ({ level, text });
 const KINDS = {
   connected: kind("info", ({ did, proven }) => `relay: ${did} connected${proven === false ? " without a proof" : ""}`),
   left: kind("info", ({ did }) => `relay: ${did} left`),
+  in_doubt: kind(
+    "warning",
+    ({ did, count }) => `relay: the line of ${did} broke over ${count} messages that are not given again`,
+  ),
   not_let_in: kind("warning", ({ did, detail }) => `relay: ${did} could not be let in: ${detail}`),
   not_stored: kind("error", ({ detail }) => `relay: a frame could not be stored: ${detail}`),
   socket_failed: kind("info", ({ did, detail }) => `relay: ${or(did, "a socket")}: ${detail}`),

@@ -15,6 +15,7 @@ import {
   type Refusal,
   UNPROVEN,
 } from "./admission.ts";
+import type { Settlement } from "./confirmations.ts";
 import { Connection, type RelaySocket } from "./connection.ts";
 import { type Counts, openCounts } from "./counts.ts";
 import { readConnect, readJson, stamped } from "./frame-json.ts";
@@ -27,8 +28,8 @@ import type { Mail, Mailboxes, Place, Presence } from "./state.ts";
 // frame's envelope and is blind to the rest.
 //
 // Every routed frame goes to the recipient's mailbox first and to its socket from there, and leaves the mailbox when the
-// recipient acks it. The reference relay stores only for those who are away, and loses what it sent to a recipient that
-// dies before handling it.
+// recipient acks it; that of a plain client when it has arrived (confirmations.ts). The reference relay stores only for those
+// who are away, and loses what it sent to a recipient that dies before handling it.
 
 /** Frames that only a relay sends, and those that only begin a connection: passed on, they would speak in the relay's name. */
 const UNROUTED = new Set(["connect", "connected", "accepted", "error"]);
@@ -62,9 +63,12 @@ export interface SocketEnd {
   received(text: FrameText | undefined): void;
   /** A ping of so many bytes, which counts as a frame. */
   pinged(bytes: number): void;
+  /** A pong. One that answers no ping counts as a frame. */
+  ponged(payload: string): void;
   /** What went wrong; `closed` follows. */
   failed(reason: string): void;
-  closed(): void;
+  /** It has ended, with the code of the other side's goodbye, or 1006 when there was none. */
+  closed(code: number): void;
 }
 
 export interface Relay {
@@ -99,6 +103,8 @@ export function createRelay(options: RelayOptions): Relay {
     const place = await presence.enter(did, {
       provenAt,
       ended: (why) => {
+        // Before whoever takes its place is given anything.
+        connection.peer?.confirmations?.settle();
         const { code, message } = why === "replaced" ? REPLACED : UNPROVEN;
         connection.close(code, message);
       },
@@ -155,8 +161,13 @@ export function createRelay(options: RelayOptions): Relay {
         bytesOut(text.length);
         counts.mailSeconds.observe(Math.max(0, now() - at) / 1000, [at < since ? "kept" : "live"]);
       };
+      const onSettled = (count: number, by: Settlement) => {
+        counts.settled.add([by], count);
+        if (by === "doubt") log?.("in_doubt", { did, count });
+      };
       const extensions = EXTENSIONS.filter((extension) => announced.includes(extension));
-      const peer = connection.letIn({ did, provenAt, extensions, feed, onHanded });
+      const isPlain = announced.length === 0;
+      const peer = connection.letIn({ did, provenAt, extensions, isPlain, feed, onHanded, onSettled });
       online.set(did, connection);
       onSign?.(did);
       log?.("connected", { did, proven: provenAt !== undefined, address: connection.caller?.address });
@@ -180,7 +191,10 @@ export function createRelay(options: RelayOptions): Relay {
     switch (head.data.type) {
       case "ack": {
         const ack = safeParse(Ack, frame);
-        if (ack.success) connection.peer?.feed.ack(ack.data.id, ack.data.sender);
+        const { feed, confirmations } = connection.peer ?? {};
+        if (!ack.success) return;
+        if (confirmations) confirmations.acked(ack.data.id, ack.data.sender);
+        else feed?.ack(ack.data.id, ack.data.sender);
         return;
       }
       case "heartbeat":
@@ -264,14 +278,15 @@ export function createRelay(options: RelayOptions): Relay {
     framesIn();
     bytesIn(text.length);
     charge(connection, text.length);
+    connection.peer?.confirmations?.heard();
     if (connection.held(text)) return;
     if (connection.peer) handle(connection, connection.peer.did, text);
     else void connect(connection, readConnect(text));
   }
 
-  function forget(connection: Connection): void {
+  function forget(connection: Connection, code: number): void {
     all.delete(connection);
-    connection.hasEnded();
+    connection.hasEnded(code);
     const did = connection.peer?.did;
     if (did === undefined || online.get(did) !== connection) return;
     online.delete(did);
@@ -307,8 +322,11 @@ export function createRelay(options: RelayOptions): Relay {
       return {
         received: (text = "") => receive(connection, text),
         pinged: (bytes) => charge(connection, bytes),
+        ponged: (payload) => {
+          if (!connection.peer?.confirmations?.ponged(payload)) charge(connection, payload.length);
+        },
         failed: (detail) => log?.("socket_failed", { did: connection.peer?.did, detail }),
-        closed: () => forget(connection),
+        closed: (code) => forget(connection, code),
       };
     },
     connections: () => [...online.keys()].filter((did) => online.get(did)?.isOpen),

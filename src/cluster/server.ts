@@ -108,6 +108,7 @@ const asText = (socket: WebSocket): RelaySocket => ({
   pause: () => socket.pause(),
   resume: () => socket.resume(),
   send: (text, flushed) => socket.send(text, { binary: false }, flushed),
+  ping: (payload) => socket.ping(payload),
   close: (code, reason) => socket.close(code, reason),
   terminate: () => socket.terminate(),
 });
@@ -162,7 +163,8 @@ export async function startServer(options: ServerOptions): Promise<ClusterServer
       end.received(isBinary || !Buffer.isBuffer(data) ? undefined : frameText(data)),
     );
     opened.on("ping", (data) => end.pinged(data.length));
-    opened.on("close", () => end.closed());
+    opened.on("pong", (data) => end.ponged(data.toString()));
+    opened.on("close", (code) => end.closed(code));
     // Every error of a socket (a frame too large, a lost line) is followed by its close, which says all there is to say.
     opened.on("error", (error) => end.failed(error.message));
   };

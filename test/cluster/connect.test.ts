@@ -120,11 +120,11 @@ describe("a connect is taken", () => {
 
   test("a second one of the same DID replaces the first with 4006, and gets what the first did not ack", async () => {
     const server = await world();
-    const first = await connect(server, alice);
+    const first = await connect(server, alice, ACCEPTED);
     first.send(message(alice, "a"));
     expect((await first.next()).id).toBe("a");
     server.clock.pass(1);
-    const second = await connect(server, alice);
+    const second = await connect(server, alice, ACCEPTED);
     expect(await first.ended).toBe(4006);
     expect((await second.next()).id).toBe("a");
     expect(server.relay.connections()).toEqual([alice.did]);

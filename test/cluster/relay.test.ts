@@ -169,19 +169,19 @@ describe("mail", () => {
   test("is given again at every connect until it is acked, also what was delivered live", async () => {
     const server = await world();
     const sender = await connect(server, alice);
-    const first = await connect(server, bob);
+    const first = await connect(server, bob, ACCEPTED);
     for (const id of ["a", "b", "c"]) sender.send(message(bob, id));
     expect(ids(await first.take(3))).toEqual(["a", "b", "c"]);
     first.send({ type: "ack", id: "b" });
     await first.read();
     await first.kill();
-    const second = await connect(server, bob);
+    const second = await connect(server, bob, ACCEPTED);
     expect(ids(await second.received())).toEqual(["a", "c"]);
     second.send({ type: "ack", id: "a", from: bob.did });
     second.send({ type: "ack", id: "c", from: alice.did }); // Another's name: dropped.
     await second.read();
     await second.kill();
-    const third = await connect(server, bob);
+    const third = await connect(server, bob, ACCEPTED);
     expect(ids(await third.received())).toEqual(["c"]);
   });
 
@@ -204,17 +204,17 @@ describe("mail", () => {
       sender.send(message(bob, "1"));
       await sender.next();
     }
-    const receiver = await connect(server, bob);
+    const receiver = await connect(server, bob, ACCEPTED);
     expect((await receiver.take(2)).map(({ from }) => from)).toEqual([alice.did, carol.did]);
     receiver.send({ type: "ack", id: "1", sender: carol.did });
     await receiver.read();
     await receiver.kill();
-    const again = await connect(server, bob);
+    const again = await connect(server, bob, ACCEPTED);
     expect((await again.received()).map(({ from }) => from)).toEqual([alice.did]);
     again.send({ type: "ack", id: "1" });
     await again.read();
     await again.kill();
-    expect(await (await connect(server, bob)).received()).toEqual([]);
+    expect(await (await connect(server, bob, ACCEPTED)).received()).toEqual([]);
   });
 
   test("sent twice is accepted twice and kept once, waiting or acked", async () => {
@@ -255,7 +255,7 @@ describe("mail", () => {
     expect(refused).toMatchObject([{ v: 1, type: "error", code: "mailbox_full", id: String(MAILBOX_FRAMES_MAX) }]);
     sender.send(message(carol, "to-another"));
     expect(await sender.next()).toMatchObject({ type: "accepted" });
-    const receiver = await connect(server, bob);
+    const receiver = await connect(server, bob, ACCEPTED);
     receiver.send({ type: "ack", id: "0" });
     await receiver.read();
     // The sender has given the refused one up.
@@ -269,7 +269,7 @@ describe("mail", () => {
     const sender = await connect(server, alice, ACCEPTED);
     for (let n = 0; n <= MAILBOX_FRAMES_MAX; n++) sender.send(message(bob, String(n)));
     await sender.take(MAILBOX_FRAMES_MAX + 1);
-    const receiver = await connect(server, bob);
+    const receiver = await connect(server, bob, ACCEPTED);
     for (const id of ["0", "1"]) receiver.send({ type: "ack", id });
     await receiver.read();
     // On its way before the sender heard of the refusal.
@@ -286,7 +286,7 @@ describe("mail", () => {
   test("outlives the server: order, acks and known ids", async () => {
     const server = await world();
     const sender = await connect(server, alice, ACCEPTED);
-    const receiver = await connect(server, bob);
+    const receiver = await connect(server, bob, ACCEPTED);
     for (const id of ["a", "b", "c"]) sender.send(message(bob, id));
     await Promise.all([receiver.take(3), sender.take(3)]);
     receiver.send({ type: "ack", id: "a" });

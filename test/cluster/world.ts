@@ -4,7 +4,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
-import { WebSocket } from "ws";
+import { type ClientOptions, WebSocket } from "ws";
 import { type ClusterServer, type ServerOptions, startServer } from "../../src/cluster/server.ts";
 import {
   base64,
@@ -134,8 +134,8 @@ export class Client {
   }
 }
 
-export async function openSocket(server: ClusterServer): Promise<Client> {
-  const socket = new WebSocket(`${server.relayUrl}/ws`, { maxPayload: 64 * 1024 * 1024 });
+export async function openSocket(server: ClusterServer, options: ClientOptions = {}): Promise<Client> {
+  const socket = new WebSocket(`${server.relayUrl}/ws`, { maxPayload: 64 * 1024 * 1024, ...options });
   const client = new Client(socket);
   onTestFinished(() => socket.terminate());
   await once(socket, "open");

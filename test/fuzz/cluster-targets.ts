@@ -31,6 +31,7 @@ function socketOf(relay: Relay): { readonly heard: Heard; readonly say: (text: F
     pause: () => undefined,
     resume: () => undefined,
     send: (text: FrameText) => void heard.said.push(JSON.parse(text.toString())),
+    ping: () => undefined,
     close: (code: number) => void heard.closed.push(code),
     terminate: () => undefined,
   };

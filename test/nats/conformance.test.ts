@@ -7,6 +7,7 @@ import { openJetStreamMailboxes } from "../../src/cluster/jetstream/mailboxes.ts
 import { type JetStreamPresence, openJetStreamPresence } from "../../src/cluster/jetstream/presence.ts";
 import { agentsConformance, registrationOf, takeAtOnce } from "../cluster/conformance/agents.ts";
 import { mailboxesConformance } from "../cluster/conformance/mailboxes.ts";
+import { plainConformance } from "../cluster/conformance/plain.ts";
 import { claimOf, placeOf, presenceConformance } from "../cluster/conformance/presence.ts";
 import { agent, Clock, prekeys } from "../cluster/world.ts";
 import { threeBuses } from "./buses.ts";
@@ -35,7 +36,9 @@ async function three<T extends { close(): Promise<void> }>(
 }
 
 describe("mail", () => {
-  mailboxesConformance(async () => Promise.all((await threeBuses(nodes)).map((bus) => openJetStreamMailboxes(bus))));
+  const open = async () => Promise.all((await threeBuses(nodes)).map((bus) => openJetStreamMailboxes(bus)));
+  mailboxesConformance(open);
+  plainConformance(open);
 });
 
 describe("mail on a cluster of three", () => {
@@ -46,7 +49,9 @@ describe("mail on a cluster of three", () => {
   });
   afterAll(() => end());
 
-  mailboxesConformance(async () => Promise.all((await threeBuses(cluster)).map((bus) => openJetStreamMailboxes(bus))));
+  const open = async () => Promise.all((await threeBuses(cluster)).map((bus) => openJetStreamMailboxes(bus)));
+  mailboxesConformance(open);
+  plainConformance(open);
 });
 
 /** The same with the third replica's place taken by the first. */

@@ -282,6 +282,7 @@ class Connection {
         this.send("down", text);
         queueMicrotask(() => flushed());
       },
+      ping: (payload) => this.#pingClient(payload),
       close: (code, reason) => this.close("server", code, reason),
       terminate: () => this.close("server", 1006, ""),
     };
@@ -298,6 +299,17 @@ class Connection {
         if (!this.#isBroken) deliver();
       });
     }
+  }
+
+  /** The server asks for a sign of life behind what it has sent. Who carries the client's socket answers. */
+  #pingClient(payload: string): void {
+    if (!this.#server.isAlive || !this.#open.server || this.#isBroken || this.#closing.server) return;
+    this.#schedule("down", () => {
+      if (!this.#client.isAlive || !this.#open.client || this.#isBroken) return;
+      this.#schedule("up", () => {
+        if (this.#server.isAlive && this.#open.server) this.#end.ponged(payload);
+      });
+    });
   }
 
   /** A sign of life is asked for, and given by whoever carries the socket at the other end. */
@@ -350,7 +362,7 @@ class Connection {
     });
     if (code === 1006 || side === "client")
       clock.in(side === "client" ? 3_000 : 1, () => this.#tell(side, code, reason));
-    if (side === "server") clock.in(30_000, () => this.#tell(side, code, reason));
+    if (side === "server") clock.in(30_000, () => this.#tell(side, 1006, reason));
   }
 
   /** The line breaks: each side learns it in its own time, and of what was under way a part arrives. */
@@ -384,6 +396,6 @@ class Connection {
       if (!this.#client.isAlive) return;
       this.#options.trace(`${this.#client.name} <- closed ${code} ${reason}`);
       this.#events.closed(code, reason);
-    } else if (this.#server.isAlive) this.#end.closed();
+    } else if (this.#server.isAlive) this.#end.closed(code);
   }
 }

@@ -167,6 +167,7 @@ class Connection implements SocketEnd {
     else this.#read(String(text));
   }
   readonly pinged = () => undefined;
+  readonly ponged = () => undefined;
   readonly failed = () => undefined;
   closed(): void {
     this.#disarm();

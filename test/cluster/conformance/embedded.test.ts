@@ -7,17 +7,20 @@ import { realDisk } from "../../../src/store/disk.ts";
 import { Clock, temporaryDirectory } from "../world.ts";
 import { agentsConformance } from "./agents.ts";
 import { mailboxesConformance } from "./mailboxes.ts";
+import { plainConformance } from "./plain.ts";
 import { presenceConformance } from "./presence.ts";
 
 /** All replicas of one process are one. */
 const alone = <T>(one: T) => [one, one, one] as const;
 
 describe("mail", () => {
-  mailboxesConformance(async () => {
+  const open = async () => {
     const mailboxes = await openMailboxes({ disk: realDisk, directory: await temporaryDirectory(), now: Date.now });
     onTestFinished(() => mailboxes.close());
     return alone(mailboxes);
-  });
+  };
+  mailboxesConformance(open);
+  plainConformance(open);
 });
 
 describe("presence", () => {

@@ -9,7 +9,7 @@ export type OpenMailboxes = () => Promise<readonly Mailboxes[]>;
 
 let names = 0;
 /** A DID that no other test has. */
-const someone = () => `did:mesh:${(++names).toString(16).padStart(8, "0")}${"5".repeat(24)}`;
+export const someone = () => `did:mesh:${(++names).toString(16).padStart(8, "0")}${"5".repeat(24)}`;
 
 /** A reader that takes what comes. */
 class Reader {
@@ -54,21 +54,21 @@ class Reader {
   }
 }
 
-const ids = (mail: readonly Mail[]) => mail.map(({ id }) => id);
-const numbers = (count: number) => Array.from({ length: count }, (_, n) => String(n));
+export const ids = (mail: readonly Mail[]) => mail.map(({ id }) => id);
+export const numbers = (count: number) => Array.from({ length: count }, (_, n) => String(n));
+
+/** What a fresh reader gets, until a frame that is put behind it all. */
+export async function left(mailboxes: Mailboxes, to: string): Promise<string[]> {
+  const marker = `marker-${++names}`;
+  await mailboxes.put(to, someone(), marker, "marker");
+  const reader = await Reader.open(mailboxes, to);
+  while (!reader.mail.some(({ id }) => id === marker)) await reader.has(reader.mail.length + 1);
+  reader.ack(marker);
+  await reader.close();
+  return ids(reader.mail).filter((id) => !id.startsWith("marker-"));
+}
 
 export function mailboxesConformance(open: OpenMailboxes): void {
-  /** What a fresh reader gets, until a frame that is put behind it all. */
-  async function left(mailboxes: Mailboxes, to: string): Promise<string[]> {
-    const marker = `marker-${++names}`;
-    await mailboxes.put(to, someone(), marker, "marker");
-    const reader = await Reader.open(mailboxes, to);
-    while (!reader.mail.some(({ id }) => id === marker)) await reader.has(reader.mail.length + 1);
-    reader.ack(marker);
-    await reader.close();
-    return ids(reader.mail).filter((id) => !id.startsWith("marker-"));
-  }
-
   test("that waited comes in the order of the puts, then what comes live", async () => {
     const [here, there] = await open();
     if (!here || !there) throw new Error("no mailboxes");
