@@ -1,8 +1,11 @@
+import { hash } from "node:crypto";
 import { PAYLOAD_SIZE_MAX } from "../limits.ts";
 import type { ConversationContext, MessageKind } from "../machines/conversation/events.ts";
+import { safeParse } from "../parse.ts";
 import type { Entry } from "../store/journal.ts";
 import type { SecretPatch } from "../store/secrets.ts";
 import type { Payload, PayloadInput } from "../wire/payload.ts";
+import { Id } from "../wire/text.ts";
 import { type ChunkForm, cutIntoChunks } from "./chunks.ts";
 import { type Core, conversationOf } from "./core.ts";
 import { uuidFrom } from "./uuid.ts";
@@ -40,8 +43,18 @@ export function join(...drafts: readonly Draft[]): Draft {
 
 export const entriesOnly = (...entries: readonly Entry[]): Draft => ({ entries, secrets: {} });
 
+/** An id that was derived from one of a peer's choosing. One that became too long is replaced by its hash, which stays the same. */
+const bounded = (id: string): string => (safeParse(Id, id).success ? id : hash("sha256", id));
+
 /** The SEND event of one message, whose body is text or bytes. */
-export function sending(core: Core, peer: string, id: string, kind: MessageKind, content: string | Uint8Array): Draft {
+export function sending(
+  core: Core,
+  peer: string,
+  derived: string,
+  kind: MessageKind,
+  content: string | Uint8Array,
+): Draft {
+  const id = bounded(derived);
   const { body, size, secrets, before } = core.bodies.seal(peer, content, kind !== "chat");
   const entry: Entry = { stream: conversationOf(peer), event: { type: "SEND", id, kind, body, size } };
   return { entries: [entry], secrets, messages: [{ id, content }], ...(before && { before }) };
@@ -64,7 +77,11 @@ export function compose(core: Core, peer: string, payload: PayloadInput, id = uu
   const text = JSON.stringify(payload);
   const kind = kindOf(payload);
   if (kind === "chat" || Buffer.byteLength(text) <= PAYLOAD_SIZE_MAX) return sending(core, peer, id, kind, text);
-  const { manifest, chunks } = cutIntoChunks(text, { id, type: payload.type, form: chunkFormFor(core, peer) });
+  const { manifest, chunks } = cutIntoChunks(text, {
+    id: bounded(id),
+    type: payload.type,
+    form: chunkFormFor(core, peer),
+  });
   return join(
     sending(core, peer, `${id}.m`, "part", JSON.stringify(manifest)),
     ...chunks.map((chunk, index) => sending(core, peer, `${id}.${index}`, "part", JSON.stringify(chunk))),

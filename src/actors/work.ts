@@ -196,8 +196,17 @@ export class Handling {
       if (failure.code === "closed" || failure.code === "store_io") throw failure;
       this.#core.note(`${payload.type} from ${peer} could not be handled: ${failure.message}`);
     }
-    const shown = this.#shownOf(work, ids, text, follows !== undefined);
-    await this.#done(peer, ids, follows && shown ? join(follows, shown) : (shown ?? follows));
+    try {
+      const shown = this.#shownOf(work, ids, text, follows !== undefined);
+      await this.#done(peer, ids, follows && shown ? join(follows, shown) : (shown ?? follows));
+    } catch (error) {
+      const failure = asMeshError(error);
+      if (failure.code === "closed" || failure.code === "store_io") throw failure;
+      // What cannot be decided now cannot be later either, and all that the peer says after it would wait for it.
+      this.#core.note(`What follows from ${payload.type} of ${peer} is no event: ${failure.message}`);
+      await this.#done(peer, ids, this.#shown(peer, ids[0] ?? work.id, text, "work"));
+      return true;
+    }
     follows?.begin?.();
     return true;
   }

@@ -202,6 +202,19 @@ describe("work that nobody here takes over", () => {
     }
   });
 
+  it("and what cannot be answered holds back nothing that comes after it", async () => {
+    const { peer, bob } = await openTwo();
+    const file = fileTransfer("report.pdf", Buffer.from("the report"));
+    const nested = `${"[".repeat(9_000)}${"]".repeat(9_000)}`;
+    const deep = `{"type":"file_transfer","file_name":"deep","file_data":"","size_bytes":0,"more":${nested}}`;
+    // An id so long that nothing can be added to it, and a form that cannot be written again.
+    await sayRaw(peer, didOf(bob), file, "i".repeat(128));
+    await sayBytes(peer, didOf(bob), Buffer.from(deep));
+    await sayRaw(peer, didOf(bob), { ...file, file_name: "last.pdf" });
+    const bodies = (await unread(bob, didOf(peer), 3)).map(({ body }) => body);
+    expect(bodies).toEqual([expect.stringContaining("report.pdf"), deep, expect.stringContaining("last.pdf")]);
+  });
+
   it("and its sender hears why a file was not taken", async () => {
     const world = await openWorld();
     const [alice, bob] = [await world.open("alice"), await world.open("bob")];
