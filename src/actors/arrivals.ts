@@ -232,7 +232,9 @@ export const confirms = (context: ConversationContext | undefined): boolean =>
 
 /** Whether MISSING_EVERY_MS has passed for a peer since the last time. If so, this is the new last time. */
 function mayHappen(last: Map<string, number>, peer: string, now: number): boolean {
-  if (now - (last.get(peer) ?? Number.NEGATIVE_INFINITY) < MISSING_EVERY_MS) return false;
+  const since = now - (last.get(peer) ?? Number.NEGATIVE_INFINITY);
+  // A clock that was set back must not silence a peer until it has caught up.
+  if (since >= 0 && since < MISSING_EVERY_MS) return false;
   last.delete(peer);
   last.set(peer, now);
   const [oldest] = last.size > UNJUDGED_PEERS_MAX ? last.keys() : [];

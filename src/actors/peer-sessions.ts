@@ -65,7 +65,9 @@ export class PeerSessions {
 
   /** When a peer's message was last decrypted, in epoch milliseconds; a time long ago if none was. */
   lastHeard(peer: string): number {
-    return Math.max(Number.NEGATIVE_INFINITY, ...this.all(peer).map((id) => this.#context(id)?.lastHeard ?? 0));
+    let last = Number.NEGATIVE_INFINITY;
+    for (const id of this.all(peer)) last = Math.max(last, this.#context(id)?.lastHeard ?? 0);
+    return last;
   }
 
   /**

@@ -49,11 +49,17 @@ export class Transfers {
     return this.#seen.has(id);
   }
 
-  /** Takes a part. Returns the transfer that the part completes or displaces; `again` for a part of a transfer that has ended. */
+  /**
+   * Takes a part. Returns the transfer that the part completes or displaces; `again` for a part that is here already, or of a transfer
+   * that has ended.
+   */
   async take(id: string, payload: Manifest | Chunk, bodyOf: BodyOf): Promise<Ended | "again" | undefined> {
-    if (this.#ended.has(payload.transfer_id)) return "again";
+    const known = this.#open.get(payload.transfer_id);
+    const isHere = payload.type === "mesh:transfer_manifest" ? known?.manifest : known?.chunks.has(payload.chunk_index);
+    // Kept, parts that are given again and again would grow without bound.
+    if (isHere || this.#ended.has(payload.transfer_id)) return "again";
     this.#seen.add(id);
-    const parts = this.#open.get(payload.transfer_id) ?? {
+    const parts = known ?? {
       ids: [],
       manifest: undefined,
       chunks: new Map<number, string>(),

@@ -9,6 +9,20 @@ import type { Mail, MailFeed } from "./state.ts";
 
 // One socket of the relay: who is at the other end, when it last gave a sign of life, and how much of it is under way.
 
+/** What the relay is told of a socket that it took. */
+export interface SocketEnd {
+  /** A message; undefined for one that is not text. */
+  received(text: FrameText | undefined): void;
+  /** A ping of so many bytes, which counts as a frame. */
+  pinged(bytes: number): void;
+  /** A pong. One that answers no ping counts as a frame. */
+  ponged(payload: string): void;
+  /** What went wrong; `closed` follows. */
+  failed(reason: string): void;
+  /** It has ended, with the code of the other side's goodbye, or 1006 when there was none. */
+  closed(code: number): void;
+}
+
 /** An opened WebSocket as the relay needs it. */
 export interface RelaySocket extends Outlet, Pinged {
   readonly isPaused: boolean;

@@ -16,7 +16,7 @@ import {
   UNPROVEN,
 } from "./admission.ts";
 import type { Settlement } from "./confirmations.ts";
-import { Connection, type RelaySocket } from "./connection.ts";
+import { Connection, type RelaySocket, type SocketEnd } from "./connection.ts";
 import { type Counts, openCounts } from "./counts.ts";
 import { readConnect, readJson, stamped } from "./frame-json.ts";
 import { handOver } from "./handover.ts";
@@ -55,20 +55,6 @@ export interface RelayOptions {
   readonly meter?: Meter | undefined;
   readonly counts?: Counts | undefined;
   readonly log?: Log | undefined;
-}
-
-/** What the relay is told of a socket that it took. */
-export interface SocketEnd {
-  /** A message; undefined for one that is not text. */
-  received(text: FrameText | undefined): void;
-  /** A ping of so many bytes, which counts as a frame. */
-  pinged(bytes: number): void;
-  /** A pong. One that answers no ping counts as a frame. */
-  ponged(payload: string): void;
-  /** What went wrong; `closed` follows. */
-  failed(reason: string): void;
-  /** It has ended, with the code of the other side's goodbye, or 1006 when there was none. */
-  closed(code: number): void;
 }
 
 export interface Relay {

@@ -133,6 +133,19 @@ describe("what is no vocabulary of ours", () => {
     expect(handling).toEqual([]);
   });
 
+  it("may be a chunk that is given again and again: it is kept once", async () => {
+    const { peer, bob } = await openTwo();
+    const { manifest, chunks } = chunksOf({ type: "task_response", content: "x".repeat(600_000) });
+    for (const part of [chunks[0], chunks[0], manifest, chunks[0], manifest]) await sayRaw(peer, didOf(bob), part);
+    await sayRaw(peer, didOf(bob), "the end");
+    await unread(bob, didOf(peer), 1);
+    await bob.core.lanes.idle();
+    const { handling } = bob.core.system.state(`conversation/${didOf(peer)}`)?.snapshot.context ?? {};
+    expect(handling).toHaveLength(2);
+    await sayRaw(peer, didOf(bob), chunks[1]);
+    await unread(bob, didOf(peer), 2);
+  });
+
   it("may be chunks that do not fit: then it is said that a message is lost, and which", async () => {
     const { peer, bob } = await openTwo();
     const { manifest, chunks } = chunksOf({ type: "task_response", content: "x".repeat(600_000) });

@@ -26,11 +26,19 @@ function samplesOf(kind: string): readonly unknown[] {
   return [...new Map(ofKind.map(({ event }) => [event.type, event])).values()];
 }
 
-const LINK_EVENTS: readonly unknown[] = [
-  { type: "CONNECT", url: "ws://127.0.0.1:1/ws" },
-  { type: "OPENED", extensions: ["accepted"], pending: 3 },
-  { type: "CLOSED", code: 1006, reason: "lost", final: false, chance: 0.5 },
-];
+/** Events of machines that are not journaled, so that no history has any. */
+const LIVE_EVENTS: Readonly<Record<string, readonly unknown[]>> = {
+  link: [
+    { type: "CONNECT", url: "ws://127.0.0.1:1/ws" },
+    { type: "OPENED", extensions: ["accepted"], pending: 3 },
+    { type: "CLOSED", code: 1006, reason: "lost", final: false, chance: 0.5 },
+  ],
+  presence: [
+    { type: "UP", registry_url: "http://127.0.0.1:1", tells: false, chance: 0.5 },
+    { type: "LOOKED", ours: false },
+    { type: "FAILED", code: "registry_unreachable", detail: "no answer", chance: 0.5 },
+  ],
+};
 
 const sandbox = {
   directory: "/tmp/a",
@@ -58,7 +66,7 @@ function isBounded(verdict: Verdict | undefined): void {
 }
 
 const machines = [...DEFINITIONS.values()].map(({ kind, events, live }) =>
-  schemaTarget(`event-${kind}`, events, live ? LINK_EVENTS : samplesOf(kind)),
+  schemaTarget(`event-${kind}`, events, live ? (LIVE_EVENTS[kind] ?? []) : samplesOf(kind)),
 );
 
 const history = formatRecording({ program: "0.1.0", events: recorded.slice(0, 3) });

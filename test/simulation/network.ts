@@ -1,6 +1,5 @@
 import type { Network, SocketEvents } from "../../src/actors/ports.ts";
-import type { RelaySocket } from "../../src/cluster/connection.ts";
-import type { SocketEnd } from "../../src/cluster/relay.ts";
+import type { RelaySocket, SocketEnd } from "../../src/cluster/connection.ts";
 import type { Reply, Request } from "../../src/cluster/routes.ts";
 import { type FrameText, frameText } from "../../src/wire/frame-text.ts";
 import type { VirtualClock } from "./clock.ts";

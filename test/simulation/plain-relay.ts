@@ -1,5 +1,4 @@
-import type { RelaySocket } from "../../src/cluster/connection.ts";
-import type { SocketEnd } from "../../src/cluster/relay.ts";
+import type { RelaySocket, SocketEnd } from "../../src/cluster/connection.ts";
 import { didOf, utf8, verify } from "../../src/crypto/index.ts";
 import { MAILBOX_AGE_MAX_MS } from "../../src/limits.ts";
 import type { FrameText } from "../../src/wire/frame-text.ts";
