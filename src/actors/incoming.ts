@@ -180,7 +180,7 @@ export class IncomingMail {
 
   /** Confirms a message to a peer that sends unconfirmed messages again. A peer that is held gets no confirmation. */
   #confirm({ from: peer, id, message_id = id, after }: Message): void {
-    if (after !== undefined && !this.#admission.isHeld(peer) && this.#reception.knows(peer, message_id))
+    if (after !== undefined && !this.#admission.isHeld(peer) && this.#core.messages.wasReceived(peer, message_id))
       this.#arrivals.confirm(peer, message_id);
   }
 
