@@ -75,9 +75,9 @@ export const CONFIRMATION_MS = 500;
 export const CONFIRMATION_TIMES = 4;
 /**
  * On a line that died unnoticed, a frame is in doubt that was given sooner after the last confirmation than so many times what one
- * takes: up to there one in so many has arrived. That is a stream; messages between people are further apart, and are given again.
+ * takes: up to there one in so many has arrived. That is a stream; what is further apart, as in a chat, is given again.
  */
-export const DOUBT_TIMES = 20;
+export const DOUBT_TIMES = 10;
 /** How long a client that sends frames may leave a ping unanswered: then it gets its mail without confirming it, and gets it again. */
 export const CONFIRMATION_WAIT_MS = 30 * SECOND_MS;
 /** How long the other side of a WebSocket has to say goodbye as well: then the socket is ended. */
