@@ -22,6 +22,8 @@ export interface RunResult {
 const UP_MS = 5 * 60_000;
 const QUIET_MS = 3 * 60 * 60_000;
 const FRESH_MS = 20 * 60_000;
+/** Until when a line that broke is noticed on both sides. */
+const BROKEN_MS = 3 * 60_000;
 const REST_MS = 20 * 60_000;
 /** A message to one that is away goes again after 5, 10, 20, 40, 80, 160 s, and then every 5 min. */
 const MESSAGES_AT_REST_MAX = 12;
@@ -74,6 +76,7 @@ export async function run(options: WorldOptions): Promise<RunResult> {
     }
     await clock.run(1_000);
     if (violations.length === 0 && world.plainRelay) {
+      await clock.run(BROKEN_MS, () => violations.length > 0);
       world.witness.rest();
       await clock.run(REST_MS, () => violations.length > 0);
       world.witness.rested(MESSAGES_AT_REST_MAX);
