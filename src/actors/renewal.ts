@@ -1,6 +1,7 @@
 import { base64 } from "../crypto/index.ts";
 import { asMeshError } from "../errors.ts";
 import type { ConversationContext } from "../machines/conversation/events.ts";
+import type { SessionContext } from "../machines/session/events.ts";
 import type { Entry } from "../store/journal.ts";
 import type { KnockReject } from "../wire/frame.ts";
 import { type Core, conversationOf, isoNow, sessionOf } from "./core.ts";
@@ -93,6 +94,13 @@ export class Renewal {
   }
 
   /** The silence after which a session is in doubt. It doubles with each renewal that brought no answer. */
+  #isAwaited(peer: string): boolean {
+    return this.#known.of(peer).some((id) => {
+      const session: SessionContext | undefined = this.#core.system.decided(sessionOf(id))?.snapshot.context;
+      return session?.role === "responder" && session.lastHeard === null;
+    });
+  }
+
   #patience(peer: string): number {
     return Math.min(RENEW_EVERY_MAX_MS, RENEW_AFTER_MS * 2 ** Math.min(this.#byPeer.get(peer)?.renewals ?? 0, 16));
   }
@@ -201,7 +209,7 @@ export class Renewal {
   unread(peer: string): void {
     if (!isPlain(this.#contextOf(peer)) || this.isCrossed(peer)) return;
     const now = this.#core.ports.clock.now();
-    if (now - this.#lastSure(peer) <= RENEW_AFTER_MS) return;
+    if (now - this.#lastSure(peer) <= RENEW_AFTER_MS || this.#isAwaited(peer)) return;
     const standing = this.#standing(peer);
     standing.isLost = true;
     const before = this.#known.all(peer).at(-1);

@@ -44,7 +44,7 @@ it("at a registry that lists by capability only, all that can be found by what i
     capabilities: ["kars-agent"],
   });
   const found = await call(laptop, "discover", {});
-  expect(found).toMatchObject({ complete: false, note: expect.stringContaining("only by a capability or a name") });
+  expect(found).toMatchObject({ complete: false, note: expect.stringContaining("only by capability or name") });
   expect(found.asked).toEqual(expect.arrayContaining(["offload", "kars-agent", "task-execution", "gpu", "two"]));
   expect(found.agents.map(({ did }) => did)).toEqual([client.did, ...[1, 2, 3, 4].map(didOf)]);
   // Who is online is asked of each, since the lists do not say it; a record says what an agent calls itself.

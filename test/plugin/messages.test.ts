@@ -61,7 +61,9 @@ it("bytes, an empty message, and a file that nobody awaits are told as what they
     /bytes that are not text: openclaw mesh inbox --id [0-9a-f-]{36} --save <file> writes them to a file/,
   );
   expect(text).toMatch(/begin: message "[^"]+" from .*, empty\n/);
-  expect(text).toMatch(/^Message "[^"]+": A file that no offload here awaits\. It was not taken/m);
+  expect(text).toMatch(
+    /^Message "[^"]+": The agent sent a file that no offload here is waiting for\. The file was not taken/m,
+  );
   expect(text).toContain('"file_name":"cat\ufffdgpj.exe"');
   expect(details.messages).toHaveLength(3);
   expect((await alice.type("inbox all")).text).toContain("The agent sent a file that no offload here is waiting for.");
