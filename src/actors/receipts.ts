@@ -1,3 +1,4 @@
+import { asMeshError } from "../errors.ts";
 import { RECEIPT_DELAY_MS, RECEIPT_IDS } from "../limits.ts";
 import { type ConversationContext, isHeld } from "../machines/conversation/events.ts";
 import { type Core, conversationOf } from "./core.ts";
@@ -59,7 +60,10 @@ export class Receipts {
     const { entries, secrets, before } = compose(this.#core, peer, { type: "mesh:receipt", ...says });
     const receipted = { stream, event: { type: "RECEIPTED", ...says } };
     const { accepted, durable } = system.commit([...entries, receipted], { atomic: true, secrets, before });
-    durable.catch((error: unknown) => note(`A receipt for ${peer} could not be queued: ${String(error)}`));
+    durable.catch((error: unknown) => {
+      // A disk that refuses is reported once, by the store. The receipt stays owed.
+      if (asMeshError(error).code !== "store_io") note(`A receipt for ${peer} could not be queued: ${String(error)}`);
+    });
     return accepted.includes(true);
   }
 }
