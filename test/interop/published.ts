@@ -2,7 +2,10 @@
 import { randomBytes } from "node:crypto";
 import { createRequire } from "node:module";
 import { onTestFinished } from "vitest";
+import { z } from "zod";
 import { base64, base64url, type Identity, identityFromSeed, sign, utf8 } from "../../src/crypto/index.ts";
+import type { Places as Servers } from "../reference/servers.ts";
+import { type PeerKind, type PlainPeer, Received } from "../scenarios/peers.ts";
 
 /** What of the client is used here, as its type definitions have it. */
 interface PublishedClient {
@@ -25,11 +28,7 @@ interface Published {
 const cache = new URL("../../.cache/interop/", import.meta.url);
 const sdk: Published = createRequire(cache)("@microsoft/agent-governance-sdk");
 
-export interface Servers {
-  /** `ws://…`, without `/ws`. */
-  readonly relayUrl: string;
-  readonly registryUrl: string;
-}
+const Said = z.object({ content: z.string() });
 
 export interface PeerOptions extends Servers {
   readonly oneTimePrekeys?: number;
@@ -69,47 +68,48 @@ function proof(identity: Identity) {
 
 /** A client on the mesh, what it received and what went wrong. */
 export class Peer {
-  readonly did: string;
-  readonly client: PublishedClient;
-  /** What it received, by its content, in order. */
-  readonly received: string[] = [];
-  readonly errors: string[] = [];
-  #waiting: (() => void)[] = [];
+  readonly #options: PeerOptions;
+  readonly #identity = identityFromSeed(randomBytes(32));
+  client: PublishedClient;
+  readonly received = new Received();
+  readonly errors = new Received();
 
   constructor(options: PeerOptions) {
-    const identity = identityFromSeed(randomBytes(32));
-    this.did = identity.did;
-    this.client = new sdk.MeshClient({
-      relayUrl: options.relayUrl,
-      registryUrl: options.registryUrl,
+    this.#options = options;
+    this.client = this.#begin();
+  }
+
+  get did(): string {
+    return this.#identity.did;
+  }
+
+  #begin(): PublishedClient {
+    const { relayUrl, registryUrl, oneTimePrekeys = 5, proves } = this.#options;
+    const identity = this.#identity;
+    const client = new sdk.MeshClient({
+      relayUrl,
+      registryUrl,
       keyManager: new sdk.X3DHKeyManager(identity.seed, identity.publicKey),
       agentDid: identity.did,
       displayName: `published-${identity.did.slice(-8)}`,
-      oneTimePrekeyCount: options.oneTimePrekeys ?? 5,
+      oneTimePrekeyCount: oneTimePrekeys,
       autoReconnect: false,
-      ...(options.proves && proof(identity)),
+      ...(proves && proof(identity)),
     });
-    this.client.onMessage((_, payload) => {
-      const { content } = payload as { content: string };
-      this.received.push(content);
-      this.#told();
-    });
-    this.client.onError((kind, _, detail) => {
-      this.errors.push(`${kind}: ${detail}`);
-      this.#told();
-    });
+    client.onMessage((_, payload) => this.received.add(Said.parse(payload).content));
+    client.onError((kind, _, detail) => this.errors.add(`${kind}: ${detail}`));
+    return client;
   }
 
-  #told(): void {
-    for (const told of this.#waiting.splice(0)) told();
-  }
-
-  /** Resolves when what it received or what went wrong is as wanted. */
-  async until(isSo: () => boolean): Promise<void> {
-    while (!isSo()) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  /** Another process of the same identity: sessions and keys of the one before are gone. */
+  async restart(): Promise<void> {
+    await this.client.disconnect();
+    this.client = this.#begin();
+    await this.client.connect();
   }
 
   async say(to: string, ...contents: readonly string[]): Promise<void> {
+    await this.client.establishSessionWithPeer(to);
     for (const content of contents) await this.client.send(to, { type: "message", content });
   }
 }
@@ -121,6 +121,28 @@ export async function openPeer(options: PeerOptions): Promise<Peer> {
   await peer.client.connect();
   return peer;
 }
+
+/**
+ * The published client as a peer of the scenarios.
+ * @param proves whether it registers and connects with a proof. Then it looks like a client of today, and its first message shows that
+ * it speaks an older tongue
+ */
+export const publishedKind = (proves: boolean): PeerKind => ({
+  name: "the published client",
+  readsOurOpening: !proves,
+  letsGo: true,
+  async open({ relayUrl, registryUrl }): Promise<PlainPeer> {
+    const peer = await openPeer({ relayUrl, registryUrl, proves });
+    return {
+      did: peer.did,
+      received: peer.received.all,
+      until: (isSo) => peer.received.until(isSo),
+      say: (to, ...texts) => peer.say(to, ...texts),
+      restart: () => peer.restart(),
+      away: { leave: () => peer.client.disconnect(), comeBack: () => peer.client.connect() },
+    };
+  },
+});
 
 /** Whether these servers take the client as it is, or want proofs. */
 export async function wantsProof({ registryUrl }: Servers): Promise<boolean> {

@@ -22,15 +22,23 @@ interface Alarm {
   timer: NodeJS.Timeout | undefined;
 }
 
-/** A clock that runs like the real one. `passes` leaps instead of waiting. All who take part in a scenario must share it. */
+/**
+ * A clock that runs like the real one. `passes` leaps instead of waiting. All who take part in a scenario must share it; for those who
+ * cannot, some of the time passes in truth.
+ */
 export class LeapClock implements SceneClock {
   readonly #heard: () => Promise<void>;
+  readonly #truly: number;
   #ahead = 0;
   readonly #alarms = new Set<Alarm>();
 
-  /** @param heard resolves when what was sent at a leap has been answered */
-  constructor(heard: () => Promise<void>) {
+  /**
+   * @param heard resolves when what was sent at a leap has been answered
+   * @param truly how many milliseconds of each wait pass in truth
+   */
+  constructor(heard: () => Promise<void>, truly = 0) {
     this.#heard = heard;
+    this.#truly = truly;
   }
 
   /** How many callbacks wait. */
@@ -63,7 +71,9 @@ export class LeapClock implements SceneClock {
   }
 
   async passes(milliseconds: number): Promise<void> {
-    for (let left = milliseconds; left > 0; left -= LEAP_MAX_MS) {
+    const truly = Math.min(milliseconds, this.#truly);
+    if (truly > 0) await new Promise<void>((resolve) => this.at(this.now() + truly, resolve));
+    for (let left = milliseconds - truly; left > 0; left -= LEAP_MAX_MS) {
       this.#ahead += Math.min(left, LEAP_MAX_MS);
       const alarms = [...this.#alarms].sort((a, b) => a.time - b.time);
       for (const alarm of alarms) {

@@ -7,10 +7,11 @@ import { z } from "zod";
 import type { KnockPolicy } from "../../src/actors/admission.ts";
 import { realNetwork } from "../../src/actors/network.ts";
 import type { MeshNode } from "../../src/actors/node.ts";
-import { type Network, realClock, realPorts } from "../../src/actors/ports.ts";
+import { type Network, realPorts } from "../../src/actors/ports.ts";
 import { hasReached, type MessageEntry } from "../../src/actors/projections/messages.ts";
 import { Registry } from "../../src/actors/registry.ts";
 import { wordedAt } from "../../src/actors/words.ts";
+import type { Identity } from "../../src/crypto/index.ts";
 import type { ConversationContext } from "../../src/machines/conversation/events.ts";
 import type { SessionContext } from "../../src/machines/session/events.ts";
 import { call, openNode } from "../actors/world.ts";
@@ -41,6 +42,12 @@ export function wordsOf(json: string): string {
     // No JSON: it is the text itself.
     return json;
   }
+}
+
+/** The servers of a live test stay: at the end of a test nothing of ours is left there. */
+export function leavesNothing({ registryUrl, clock }: Stage, identity: Identity): void {
+  const ports = { network: realNetwork, clock, signal: new AbortController().signal };
+  atTheEnd(() => new Registry(ports, registryUrl).remove(identity));
 }
 
 export class Laptop {
@@ -89,11 +96,7 @@ export class Laptop {
     const place = { controller: null, cluster: "scenario", relayUrl, registryUrl };
     await node.membership.join({ ...place, name: unique, capabilities: ["chat"] });
     if (policy !== undefined) await call(node, "knock_policy", { policy });
-    if (!stage.standIns) {
-      const { identity } = node.core.keyring;
-      const ports = { network: realNetwork, clock: realClock, signal: new AbortController().signal };
-      atTheEnd(() => new Registry(ports, registryUrl).remove(identity));
-    }
+    leavesNothing(stage, node.core.keyring.identity);
     return new Laptop(stage, unique, home, node, notes, open);
   }
 

@@ -2,7 +2,11 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { z } from "zod";
+import { startServer } from "../../src/cluster/server.ts";
+import { MeshError } from "../../src/errors.ts";
+import { atTheEnd } from "../ending.ts";
 import { openServers, type Places, type Servers } from "../reference/servers.ts";
+import { temporaryDirectory } from "../store/disks.ts";
 import { LeapClock, type SceneClock, unhurried } from "./clock.ts";
 
 export interface Stage extends Places {
@@ -10,6 +14,8 @@ export interface Stage extends Places {
   readonly clock: SceneClock;
   /** The servers, when they are stand-ins: they do what a test asks of them. */
   readonly standIns?: Servers;
+  /** The relay keeps every frame until it is acked, and knows a frame that it is given twice. */
+  readonly keeps?: true;
   /** Each ends a server's process and begins another one, which knows nothing of what was before. */
   readonly restartRelay?: () => Promise<void>;
   readonly restartRegistry?: () => Promise<void>;
@@ -18,8 +24,11 @@ export interface Stage extends Places {
 /** Opens the stage of one test. */
 export type OpenStage = () => Promise<Stage>;
 
-/** Stand-ins of the reference relay and registry, on a clock that leaps. */
-export async function openStandIns(): Promise<Stage> {
+/**
+ * Stand-ins of the reference relay and registry, on a clock that leaps.
+ * @param truly how much of each wait passes in truth, in milliseconds, for peers with clocks of their own
+ */
+export async function openStandIns(truly = 0): Promise<Stage> {
   // Until nobody asks the registry anything: a leap would end questions that are under way.
   const clock = new LeapClock(async () => {
     for (let isQuiet = false; !isQuiet; ) {
@@ -27,7 +36,7 @@ export async function openStandIns(): Promise<Stage> {
       await (await fetch(`${registryUrl}/health`)).text();
       isQuiet = standIns.registry.asked.all.length === length + 1;
     }
-  });
+  }, truly);
   const standIns = await openServers({ clock });
   const { relayUrl, registryUrl } = standIns;
   return {
@@ -38,6 +47,21 @@ export async function openStandIns(): Promise<Stage> {
     restartRelay: async () => standIns.relay.restart(),
     restartRegistry: async () => standIns.registry.forget(),
   };
+}
+
+/** A relay and a registry of this project, which take clients that prove nothing, on a clock that leaps; see `openStandIns`. */
+export async function openLocal(truly = 0): Promise<Stage> {
+  const clock = new LeapClock(async () => void (await (await fetch(`${server.url}/health`)).text()), truly);
+  const server = await startServer({
+    host: "127.0.0.1",
+    port: 0,
+    directory: await temporaryDirectory(),
+    allowUnproven: true,
+    now: () => clock.now(),
+    pair: () => Promise.reject(new MeshError("token_invalid")),
+  });
+  atTheEnd(() => server.close());
+  return { relayUrl: server.relayUrl, registryUrl: server.url, clock, keeps: true };
 }
 
 const url = z.url().transform((text) => text.replace(/\/+$/, ""));
