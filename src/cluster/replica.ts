@@ -117,13 +117,14 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
       const { grants, vouch } = controlling.household;
       const operations = clusterOperations(controlling.household);
       const context = { node: controlling.node, signal, progress: () => undefined };
-      await controlling.start();
       const answers = {
         pair: (request: PairRequest) => grants.pair(request),
         vouch,
         operate: (operation: string, params: unknown) => runOperation(operations, operation, params, context),
       };
+      // It answers before it joins: the registry may need it for that.
       ends.push(answerForController(bus, answers));
+      await controlling.start();
     }
 
     async function end(): Promise<void> {
