@@ -32,6 +32,8 @@ interface Standing {
   isCrossed: boolean;
   /** Our session whose knock last crossed the peer's. */
   crossed: string | undefined;
+  /** That session is given up as soon as the relay has every message that is sealed in it. */
+  isEnding: boolean;
   disarm: (() => void) | undefined;
 }
 
@@ -53,6 +55,7 @@ export class Renewal {
       // A knock_accept and a message both show that the peer is online and holds the session.
       if (stream.startsWith("session/") && (event.type === "DECRYPTED" || event.type === "CONFIRMED"))
         this.#heard(snapshot.context.peer, event.type === "DECRYPTED" ? snapshot.context.id : undefined);
+      if (stream.startsWith("conversation/") && event.type === "TRANSMITTED") this.#endCrossed(snapshot.context.peer);
     });
   }
 
@@ -71,6 +74,7 @@ export class Renewal {
       resetAt: NEVER,
       isCrossed: false,
       crossed: undefined,
+      isEnding: false,
       disarm: undefined,
     };
     this.#byPeer.set(peer, standing);
@@ -81,7 +85,10 @@ export class Renewal {
   #heard(peer: string, session: string | undefined): void {
     const standing = this.#byPeer.get(peer);
     if (!standing) return;
-    if (session !== undefined && session === standing.crossed) standing.isCrossed = false;
+    if (session !== undefined && session === standing.crossed) {
+      standing.isCrossed = false;
+      standing.isEnding = false;
+    }
     standing.renewals = 0;
     standing.isLost = false;
     standing.disarm?.();
@@ -93,7 +100,7 @@ export class Renewal {
     return Math.max(this.#byPeer.get(peer)?.knockedAt ?? NEVER, this.#known.lastHeard(peer));
   }
 
-  /** The silence after which a session is in doubt. It doubles with each renewal that brought no answer. */
+  /** Whether a session that the peer opened waits for its first message. */
   #isAwaited(peer: string): boolean {
     return this.#known.of(peer).some((id) => {
       const session: SessionContext | undefined = this.#core.system.decided(sessionOf(id))?.snapshot.context;
@@ -101,6 +108,7 @@ export class Renewal {
     });
   }
 
+  /** The silence after which a session is in doubt. It doubles with each renewal that brought no answer. */
   #patience(peer: string): number {
     return Math.min(RENEW_EVERY_MAX_MS, RENEW_AFTER_MS * 2 ** Math.min(this.#byPeer.get(peer)?.renewals ?? 0, 16));
   }
@@ -157,7 +165,6 @@ export class Renewal {
    * or our next message goes with a further knock.
    */
   knocked(peer: string): void {
-    const { note, system } = this.#core;
     const ours = this.#crossing(peer);
     const standing = this.#standing(peer);
     if (!isPlain(this.#contextOf(peer))) return;
@@ -168,9 +175,24 @@ export class Renewal {
     if (ours === undefined) return;
     standing.isCrossed = true;
     standing.crossed = ours;
-    note(`${peer} knocked while a knock was on its way to it; the next message to it goes with another knock.`);
+    standing.isEnding = true;
+    this.#core.note(`${peer} knocked while a knock was on its way to it; the next message to it goes with another knock.`);
+    this.#endCrossed(peer);
+  }
+
+  /**
+   * Gives up the session whose knock crossed the peer's, unless a message sealed in it is still on its way to the relay. The peer may
+   * read that message, so it must not be sealed in another session as well. If the peer passed over our knock, it says so.
+   */
+  #endCrossed(peer: string): void {
+    const standing = this.#byPeer.get(peer);
+    if (!standing?.isEnding) return;
+    const session = standing.crossed;
+    if (this.#contextOf(peer)?.outbox.some(({ sealed }) => sealed?.session === session)) return;
+    standing.isEnding = false;
+    const { note, system } = this.#core;
     system
-      .commit([{ stream: conversationOf(peer), event: { type: "SESSION_LOST", session: ours, code: "peer_refused" } }])
+      .commit([{ stream: conversationOf(peer), event: { type: "SESSION_LOST", session, code: "peer_refused" } }])
       .durable.catch((error: unknown) => note(`A crossed knock of ${peer} could not be noted: ${String(error)}`));
   }
 
@@ -261,6 +283,7 @@ export class Renewal {
     const standing = this.#standing(peer);
     standing.knockedAt = this.#core.ports.clock.now();
     standing.isCrossed = false;
+    standing.isEnding = false;
     standing.isLost = false;
   }
 

@@ -20,6 +20,8 @@ export class Laptop {
   token: string | undefined;
   node: MeshNode | undefined;
   process: Process | undefined;
+  /** Called when its process dies, while `node` is still what it was. */
+  onDeath: () => void = () => undefined;
   readonly #world: World;
   readonly #limits: StoreLimits;
   #incarnation = 0;
@@ -39,6 +41,7 @@ export class Laptop {
     this.process = process;
     process.onDeath(() => {
       if (this.process !== process) return;
+      this.onDeath();
       this.node = undefined;
       this.process = undefined;
       const { dice, clock } = world;
