@@ -47,6 +47,8 @@ export const FILE_PULLS_AHEAD = 8;
 export const FILE_PULLS_SHARED = 12;
 /** Files of one offload, each way, so that a state can list them: more are refused with `limit_reached`, or not taken. */
 export const FILES_MAX = 64;
+/** Names of written files that a deployed sandbox lists, though it sends only some of them: the rest of a longer list is not read. */
+export const OUTPUTS_MAX = 10_000;
 /** A file's name as it crosses the mesh, what file systems hold: a longer one is not understood. */
 export const FILE_NAME_LENGTH_MAX = 255;
 /** Bytes of a name that a file is saved under, which leaves room for a number where names clash: a longer one keeps its end. */

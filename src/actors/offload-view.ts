@@ -55,6 +55,8 @@ export interface OffloadView {
   };
   readonly summary: string | null;
   readonly files: readonly SavedFile[];
+  /** How many result files the sandbox of a finished offload named that did not come. */
+  readonly files_missing: number;
   /** What the task printed. */
   readonly log: SavedFile | null;
   /** How the task's process ended; null when that is not known, or a signal ended it. */
@@ -106,6 +108,13 @@ export const isOver = (status: OffloadStatus): boolean => status !== "pending" &
 /** Stands in place of the last word of a cluster that said nothing of a cancellation. */
 const UNCONFIRMED = "The cluster was told to end it and has not confirmed that: its sandbox may go on for a while.";
 
+/** What is said about result files that a sandbox named and that did not come; undefined when there are none. */
+export function missingFiles({ files, files_missing: missing }: OffloadView): string | undefined {
+  if (missing === 0) return undefined;
+  const named = files.length + missing;
+  return `The sandbox named ${named} result files, and ${files.length} came. Ask for one archive of them if you need the others.`;
+}
+
 /** An offload as it stands. @param folder where result files lie @throws MeshError `offload_unknown` */
 export async function viewOffload(core: Core, folder: string, id: string): Promise<OffloadView> {
   const state = core.system.state(offloadOf(id));
@@ -140,6 +149,7 @@ export async function viewOffload(core: Core, folder: string, id: string): Promi
     },
     summary: isForgotten && status === "done" ? FORGOTTEN : await peek(context.summary),
     files,
+    files_missing: status === "done" ? Math.max(0, context.outputs - context.results.length) : 0,
     log: context.log && (await savedAs(context.log)),
     exit: context.exit,
     tokens: context.tokens,

@@ -15,7 +15,7 @@ import { type OffloadView, offloadOf, queueOf, type Request, requestOf, viewOffl
 import { uuidFrom } from "./uuid.ts";
 import type { Work } from "./work.ts";
 
-export { isOver, type OffloadStatus, type OffloadView, offloadOf } from "./offload-view.ts";
+export { isOver, missingFiles, type OffloadStatus, type OffloadView, offloadOf } from "./offload-view.ts";
 
 // Offloads as the laptop drives them: the effects of the offload machine, and what the cluster says about them.
 

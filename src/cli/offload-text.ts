@@ -1,13 +1,13 @@
-import type { OffloadStatus, OffloadView } from "../actors/offloads.ts";
+import { missingFiles, type OffloadStatus, type OffloadView } from "../actors/offloads.ts";
 import { age, block, cut, facts, line, size, styled, table, time } from "./output.ts";
 
 // Offloads as programs and people see them.
 
 /** An offload in the form that is promised to programs. */
 export const document = (view: OffloadView) => {
-  const { offload_id, status, phase, position, progress, summary, files, error } = view;
+  const { offload_id, status, phase, position, progress, summary, files, files_missing, error } = view;
   const { exit, tokens, duration_seconds, log, folder } = view;
-  const result = { summary, files, exit, tokens, duration_seconds, log, folder, error };
+  const result = { summary, files, files_missing, exit, tokens, duration_seconds, log, folder, error };
   return { offload_id, status, phase, position, progress, ...result };
 };
 
@@ -77,6 +77,7 @@ export const said = (status: OffloadStatus) => styled(COLOURS[status], SAID[stat
 /** All there is to say about one offload. */
 export function describe(view: OffloadView): string {
   const { offload_id, status, task, sandbox, requested_at, ended_at, duration_seconds, summary, files, error } = view;
+  const missing = missingFiles(view);
   const parts = [
     `Offload ${offload_id} ${said(status)}.`,
     facts([
@@ -92,6 +93,7 @@ export function describe(view: OffloadView): string {
       ["folder", files.length === 0 ? null : view.folder],
     ]),
     ...(view.confirmed === false ? [block(view.progress.message ?? "", "")] : []),
+    ...(missing === undefined ? [] : [block(missing, "")]),
     ...(error === null ? [] : [block(error.message, "")]),
     ...(summary === null ? [] : [block(summary)]),
     ...(files.length === 0

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import type { Agent } from "../actors/agent.ts";
 import type { InboxMessage } from "../actors/inbox.ts";
 import type { News } from "../actors/news.ts";
-import type { OffloadView } from "../actors/offloads.ts";
+import { missingFiles, type OffloadView } from "../actors/offloads.ts";
 import { asMeshError, type ErrorCode, isErrorCode } from "../errors.ts";
 import { asShellWord } from "../wire/text.ts";
 import { NEWS_LINES_MAX } from "./limits.ts";
@@ -196,6 +196,7 @@ export function renderOffload(view: OffloadView): string {
           .map(({ name, path, size, sha256 }) => `- ${line(name)}, ${size} bytes, sha256 ${sha256}, at ${path}`)
           .join("\n")}`
       : undefined,
+    missingFiles(view),
     accountOf(view),
     view.confirmed === false ? (view.progress.message ?? undefined) : NEXT[view.status],
     quotations.length > 0 ? quote(quotations) : undefined,

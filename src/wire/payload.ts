@@ -9,6 +9,7 @@ import {
   FILE_SIZE_ALLOWED_MAX,
   FILE_SIZE_READ_MAX,
   FILES_MAX,
+  OUTPUTS_MAX,
   PATH_LENGTH_MAX,
   PROGRESS_LINE_LENGTH_MAX,
   RECEIPTS_OWED_MAX,
@@ -111,7 +112,11 @@ export const OffloadDone = z.looseObject({
   type: z.literal("offload_done"),
   request_id: Id,
   summary: z.string().transform((text) => text.slice(0, SUMMARY_LENGTH_MAX)),
-  output_files: z.array(FileName).max(FILES_MAX).default([]),
+  /** The names of written files, which a deployed sandbox lists even when it does not send the files. */
+  output_files: z
+    .array(z.string())
+    .transform((names) => names.slice(0, OUTPUTS_MAX))
+    .default([]),
   tokens_used: z.looseObject({ prompt: z.number().optional(), completion: z.number().optional() }).optional(),
   duration_seconds: z.number().optional(),
   exit_code: ExitCode,

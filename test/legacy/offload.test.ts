@@ -8,7 +8,7 @@ import { TRANSFER_WAIT_MS } from "../../src/actors/limits.ts";
 import { realNetwork } from "../../src/actors/network.ts";
 import { realPorts } from "../../src/actors/ports.ts";
 import { describe as describeOffload } from "../../src/cli/offload-text.ts";
-import { FILE_SIZE_MAX, OFFLOAD_CANCEL_MS, OFFLOAD_HELLO_MS } from "../../src/limits.ts";
+import { FILE_SIZE_MAX, FILES_MAX, OFFLOAD_CANCEL_MS, OFFLOAD_HELLO_MS, OFFLOAD_STALL_MS } from "../../src/limits.ts";
 import { PROBE_EVERY_MS, PROBE_GRACE_MS } from "../../src/machines/offload/limits.ts";
 import { renderOffload } from "../../src/plugin/render.ts";
 import type { Payload, PayloadOf } from "../../src/wire/payload.ts";
@@ -417,6 +417,23 @@ describe("payloads in chunks", () => {
     expect(await sandbox.heard.first(isType("mesh:transfer_complete"))).toMatchObject({
       transfer_id: manifest.transfer_id,
     });
+  });
+
+  it("that a sandbox names and does not send: the offload is done, and its view says how many are missing", async () => {
+    const { clock, ports } = standing();
+    const world = await openPaired({}, {}, ports);
+    const { laptop, servers } = world;
+    const id = await laptop.offload("make many files");
+    const sandbox = await Agent.open(servers, "box");
+    await ready(world, "box");
+    const names = Array.from({ length: FILES_MAX + 1 }, (_, index) => `${index}.txt`);
+    await sandbox.say(laptop.did, sandbox.hello(id), fileTransfer("0.txt", Buffer.from("0")), done(id, names));
+    await laptop.until(() => phaseOf(world, id) === "returning");
+    clock.pass(OFFLOAD_STALL_MS);
+    const view = await laptop.ended(id);
+    expect(view).toMatchObject({ status: "done", files: [{ name: "0.txt" }], files_missing: FILES_MAX });
+    for (const text of [renderOffload(view), describeOffload(view)])
+      expect(text).toContain(`The sandbox named ${names.length} result files, and 1 came.`);
   });
 
   it("that were on their way to a laptop that died are asked for when the sandbox is done", async () => {

@@ -137,6 +137,15 @@ export function withPlainPeer(open: OpenStage, kind: PeerKind): void {
         expect((await laptop.read(peer.did)).slice(1)).toEqual(large("to us"));
       });
 
+      it("5 MB are refused at once, with what to do, and nothing of them is sent", async () => {
+        const meeting = await meet(open, kind);
+        const { laptop, peer } = meeting;
+        await begin(meeting, opener);
+        await expect(laptop.say(peer.did, "x".repeat(5_000_000))).rejects.toThrow(/at most 262144 bytes.*by offload/);
+        await expectFlow(meeting, "1");
+        await expectAll(meeting, 2);
+      });
+
       it("each says things while the other is away", async (context) => {
         const meeting = await meet(open, kind);
         const { laptop, peer } = meeting;

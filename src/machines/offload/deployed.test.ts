@@ -1,6 +1,6 @@
 import { describe, it } from "vitest";
 import { ALICE, BOB, type Event, given, keepsTheLaws, MALLORY, T0, words } from "../../../test/specification.ts";
-import { OFFLOAD_CANCEL_MS, OFFLOAD_HELLO_MS } from "../../limits.ts";
+import { OFFLOAD_CANCEL_MS, OFFLOAD_HELLO_MS, OFFLOAD_STALL_MS } from "../../limits.ts";
 import { PROBE_EVERY_MS, PROBE_GRACE_MS } from "./limits.ts";
 import { offloadDefinition as offload } from "./machine.ts";
 
@@ -43,6 +43,15 @@ describe("a sandbox of a deployed cluster, of which only the name is known", () 
       })
       .when(greeted())
       .then({ state: active("running"), context: { sandbox: { name: "box", did: BOB } } });
+  });
+
+  it("is done, though it does not send every file that it names", () => {
+    offloadAfter(...expecting, greeted(), { ...finished, outputs: 2 })
+      .then({ state: active("returning"), timers: { stall: OFFLOAD_STALL_MS, whole: WHOLE_MS } })
+      .when({ type: "FILE_SAVED", body: words("file"), size: 1, sha256: "0".repeat(64) })
+      .then({ state: active("returning") })
+      .whenTimer("stall")
+      .then({ state: "done", effects: [effect("cleanUp", "done"), ["queue", {}]] });
   });
 
   it("is given the files that were announced after its hello, and no task", () => {

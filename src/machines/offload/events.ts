@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { ERROR_CODES, type ErrorCode } from "../../errors.ts";
-import { FILES_MAX, OFFLOAD_TIMEOUT_MINUTES_MAX } from "../../limits.ts";
+import { FILES_MAX, OFFLOAD_TIMEOUT_MINUTES_MAX, OUTPUTS_MAX } from "../../limits.ts";
 import { Did } from "../../wire/text.ts";
 import { Body, Resumed, type Timed } from "../definition.ts";
 
@@ -62,7 +62,7 @@ export const OffloadEventSchema = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("FINISHED"),
     body: Body,
-    outputs: z.int().min(0).max(FILES_MAX),
+    outputs: z.int().min(0).max(OUTPUTS_MAX),
     tokens: z.object({ prompt: z.number(), completion: z.number() }).nullable(),
     duration_seconds: z.number().nullable(),
     exit,

@@ -40,5 +40,7 @@ export const guards = {
     event.type === "STATUS" && (event.phase === "spawning" || event.phase === "scheduled"),
   isNewFile: ({ context, event }: Args) => event.type === "FILE_SAVED" && context.results.length < FILES_MAX,
   isComplete: ({ context }: Args) => context.results.length >= context.outputs,
+  /** A deployed sandbox names every file that its task wrote, and sends only some of them. */
+  isOfDeployed: ({ context }: Args) => context.plain,
   owesCleanUp: ({ context }: Args) => !context.cleanedUp,
 };

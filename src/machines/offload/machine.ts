@@ -303,7 +303,12 @@ const offload = setup({
             FILE_SAVED: { guard: "isNewFile", target: "returning", reenter: true, actions: ["hear", "takeFile"] },
             TRANSFERRED: { target: "returning", reenter: true, actions: ["hear", "takeTransfer"] },
           },
-          after: { stall: { target: "#offload.lost", actions: "end" } },
+          after: {
+            stall: [
+              { guard: "isOfDeployed", target: "#offload.done" },
+              { target: "#offload.lost", actions: "end" },
+            ],
+          },
         },
       },
     },
