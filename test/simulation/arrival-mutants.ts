@@ -1,6 +1,7 @@
 import { Arrivals } from "../../src/actors/arrivals.ts";
 import { Keyring } from "../../src/actors/keyring.ts";
 import type { Network, SocketEvents } from "../../src/actors/ports.ts";
+import { MessagesProjection } from "../../src/actors/projections/messages.ts";
 import { Reception } from "../../src/actors/reception.ts";
 import { ActorSystem } from "../../src/actors/system.ts";
 import { noble } from "../../src/crypto/primitives/noble.ts";
@@ -61,17 +62,35 @@ export const ARRIVAL_MUTANTS: readonly Mutant[] = [
     name: "told-before-stored",
     shownBy: 4,
     breakage: "a peer is told that a message arrived before that is on disk",
-    apply: replacing(
-      Reception.prototype,
-      "take",
-      (original) =>
-        function (this: Reception, frame, mayComeLater) {
-          const durable = original.call(this, frame, mayComeLater);
-          if (durable === "later" || frame.after === undefined) return durable;
-          durable.catch(() => undefined);
-          return Promise.resolve();
-        },
-    ),
+    apply: () => {
+      // Keys of messages that are decided on, by what looks for them on the disk.
+      const hasty = new Set<string>();
+      const repairs = [
+        replacing(
+          Reception.prototype,
+          "take",
+          (original) =>
+            function (this: Reception, frame, mayComeLater) {
+              const durable = original.call(this, frame, mayComeLater);
+              if (durable === "later" || frame.after === undefined) return durable;
+              durable.catch(() => undefined);
+              hasty.add(`${frame.from} ${frame.message_id ?? frame.id}`);
+              return Promise.resolve();
+            },
+        )(),
+        replacing(
+          MessagesProjection.prototype,
+          "wasReceived",
+          (original) =>
+            function (this: MessagesProjection, peer, id) {
+              return original.call(this, peer, id) || hasty.has(`${peer} ${id}`);
+            },
+        )(),
+      ];
+      return () => {
+        for (const repair of repairs) repair();
+      };
+    },
   },
   {
     name: "resent-key-forgotten",
