@@ -55,6 +55,7 @@ describe("offloads", { timeout: STORY_MS }, () => {
           sha256: expect.stringMatching(/^[0-9a-f]{64}$/),
         },
       ],
+      files_missing: 0,
       exit: 0,
       tokens: null,
       duration_seconds: expect.any(Number),

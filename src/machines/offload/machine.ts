@@ -37,6 +37,7 @@ const cleaningUp = (reason: Reason) =>
     CLEANED_UP: { actions: "cleanedUp" },
     RESUMED: { guard: "owesCleanUp", actions: cleanUp(reason) },
   }) as const;
+const lost = { target: "#offload.lost", actions: "end" } as const;
 const greeted = [
   { guard: "isKnownAndAwaitsTask", target: "uploading", actions: ["hear", "greet"] },
   { guard: "isKnownAndAwaitsFiles", target: "delivering", actions: ["hear", "greet"] },
@@ -215,18 +216,18 @@ const offload = setup({
             ],
             GREETED: greeted,
           },
-          after: { ready: { target: "#offload.lost", actions: "end" } },
+          after: { ready: lost },
         },
         spawning: {
           on: {
             STATUS: [...readied, { actions: ["hear", "takeStatus"] }],
             GREETED: greeted,
           },
-          after: { ready: { target: "#offload.lost", actions: "end" } },
+          after: { ready: lost },
         },
         ready: {
           on: { GREETED: greeted },
-          after: { hello: { target: "#offload.lost", actions: "end" } },
+          after: { hello: lost },
         },
         expecting: {
           on: { GREETED: greeted },
@@ -239,10 +240,7 @@ const offload = setup({
             PONGED: { guard: "isNewPong", target: "ponged", actions: ["hear", "takePong"] },
             RESUMED: { actions: { type: "probe", params: ofThis } },
           },
-          after: {
-            probe: { target: "probing", reenter: true },
-            helloLeft: { target: "#offload.lost", actions: "end" },
-          },
+          after: { probe: { target: "probing", reenter: true }, helloLeft: lost },
         },
         ponged: {
           on: {
@@ -277,7 +275,7 @@ const offload = setup({
             },
             pulled: {
               on: { TRANSFERRED: { target: "pulled", reenter: true, actions: ["hear", "takeTransfer"] } },
-              after: { stall: { target: "#offload.lost", actions: "end" } },
+              after: { stall: lost },
             },
           },
         },
@@ -286,7 +284,7 @@ const offload = setup({
             STARTED: { target: "running", actions: "hear" },
             PROGRESSED: { target: "running", actions: ["hear", "takeProgress"] },
           },
-          after: { stall: { target: "#offload.lost", actions: "end" } },
+          after: { stall: lost },
         },
         running: {
           on: {
@@ -295,7 +293,7 @@ const offload = setup({
             PROGRESSED: { target: "running", reenter: true, actions: ["hear", "takeProgress"] },
             TRANSFERRED: { target: "running", reenter: true, actions: ["hear", "takeTransfer"] },
           },
-          after: { stall: { target: "#offload.lost", actions: "end" } },
+          after: { stall: lost },
         },
         returning: {
           always: { guard: "isComplete", target: "#offload.done" },
@@ -303,12 +301,7 @@ const offload = setup({
             FILE_SAVED: { guard: "isNewFile", target: "returning", reenter: true, actions: ["hear", "takeFile"] },
             TRANSFERRED: { target: "returning", reenter: true, actions: ["hear", "takeTransfer"] },
           },
-          after: {
-            stall: [
-              { guard: "isOfDeployed", target: "#offload.done" },
-              { target: "#offload.lost", actions: "end" },
-            ],
-          },
+          after: { stall: [{ guard: "isOfDeployed", target: "#offload.done" }, lost] },
         },
       },
     },
