@@ -1,4 +1,5 @@
 import { safeParse } from "../parse.ts";
+import type { FrameText } from "../wire/frame-text.ts";
 import { Head } from "./admission.ts";
 import { readJson } from "./frame-json.ts";
 import {
@@ -23,6 +24,9 @@ import type { Mail, MailFeed } from "./state.ts";
 // - the client's half of a closing handshake that the relay began.
 //
 // A frame from the client is no sign, since it may have been on its way before the client was given anything.
+//
+// A relay that is killed takes the signs with it. So before a message is given, a durable note says that it may be: if nobody
+// settles the note, the next relay to serve the client removes the message, as one that is in doubt.
 
 /** Why a frame left the mailbox: a sign, or doubt whether it has arrived. */
 export type Settlement = "pong" | "ack" | "close" | "doubt";
@@ -41,16 +45,18 @@ export interface ConfirmationsOptions {
 /** A frame that was given and not confirmed. */
 interface Given extends Pick<Mail, "from" | "id" | "size"> {
   readonly at: number;
-  /** Only messages move a ratchet. */
   readonly isMessage: boolean;
 }
+
+/** Whether a frame moves a ratchet, which only messages do. */
+export const isMessage = (text: FrameText): boolean => safeParse(Head, readJson(text)).data?.type === "message";
 
 /** A ping carries the number of frames that were given before it. */
 const PAYLOAD = /^kars ([1-9]\d{0,15})$/;
 
 export class Confirmations {
   readonly #socket: Pinged;
-  readonly #feed: Pick<MailFeed, "ack">;
+  readonly #feed: Pick<MailFeed, "ack" | "release">;
   readonly #options: ConfirmationsOptions;
   /** In the order in which they were given. */
   #given: Given[] = [];
@@ -68,11 +74,16 @@ export class Confirmations {
   /** Called when the next frame may be given again. */
   onRoom: () => void = () => undefined;
 
-  constructor(socket: Pinged, feed: Pick<MailFeed, "ack">, options: ConfirmationsOptions) {
+  constructor(socket: Pinged, feed: Pick<MailFeed, "ack" | "release">, options: ConfirmationsOptions) {
     this.#socket = socket;
     this.#feed = feed;
     this.#options = options;
     this.#signAt = options.now();
+  }
+
+  /** Whether the client answers, so that what it is given will be confirmed. */
+  get isAnswering(): boolean {
+    return !this.#isDeaf;
   }
 
   /** Whether the next frame has to wait, so that few frames are in doubt when the line breaks. */
@@ -81,8 +92,7 @@ export class Confirmations {
   }
 
   given({ from, id, size, text }: Mail): void {
-    const isMessage = safeParse(Head, readJson(text)).data?.type === "message";
-    this.#given.push({ from, id, size, at: this.#options.now(), isMessage });
+    this.#given.push({ from, id, size, at: this.#options.now(), isMessage: isMessage(text) });
     this.#bytes += size;
   }
 
@@ -132,6 +142,11 @@ export class Confirmations {
    * unnoticed at some moment after the last sign, and only what was given soon after that sign is likely to have arrived.
    */
   settle(): void {
+    this.#doubt();
+    this.#feed.release();
+  }
+
+  #doubt(): void {
     const [oldest] = this.#given;
     if (!oldest) return;
     const isDue = this.#options.now() - oldest.at > CONFIRMATION_MS + CONFIRMATION_TIMES * this.#signMs;

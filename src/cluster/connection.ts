@@ -2,7 +2,7 @@ import { IN_FLIGHT_FRAMES_MAX, IN_FLIGHT_SIZE_MAX, REPLY_BUFFER_SIZE_MAX } from 
 import type { FrameText } from "../wire/frame-text.ts";
 import type { Caller } from "./address.ts";
 import { Confirmations, type ConfirmationsOptions, type Pinged } from "./confirmations.ts";
-import { Delivery, type Outlet } from "./delivery.ts";
+import { Delivery, type DeliveryOptions, type Outlet } from "./delivery.ts";
 import { GOODBYE_WAIT_MS } from "./limits.ts";
 import { Refusals } from "./refusals.ts";
 import type { Mail, MailFeed } from "./state.ts";
@@ -46,7 +46,10 @@ interface Peer {
   readonly confirmations: Confirmations | undefined;
 }
 
-interface LetIn extends Omit<Peer, "delivery" | "confirmations">, Pick<ConfirmationsOptions, "onSettled"> {
+interface LetIn
+  extends Omit<Peer, "delivery" | "confirmations">,
+    Pick<ConfirmationsOptions, "onSettled">,
+    Pick<DeliveryOptions, "onFailed"> {
   /** Whether it announced no extensions. */
   readonly isPlain: boolean;
   readonly onHanded: (mail: Mail) => void;
@@ -136,10 +139,10 @@ export class Connection {
     return this.#early !== undefined;
   }
 
-  letIn({ isPlain, onHanded, onSettled, ...peer }: LetIn): Peer {
+  letIn({ isPlain, onHanded, onSettled, onFailed, ...peer }: LetIn): Peer {
     const { now } = this.#options;
     const confirmations = isPlain ? new Confirmations(this.socket, peer.feed, { now, onSettled }) : undefined;
-    const delivery = new Delivery(this.socket, peer.feed, { now, onHanded, confirmations });
+    const delivery = new Delivery(this.socket, peer.feed, { now, onHanded, confirmations, onFailed });
     this.peer = { ...peer, delivery, confirmations };
     return this.peer;
   }

@@ -1,7 +1,7 @@
 import { SEND_BUFFER_SIZE_MAX } from "../limits.ts";
 import type { FrameText } from "../wire/frame-text.ts";
-import type { Confirmations } from "./confirmations.ts";
-import { READER_RATE_MIN, READER_WAIT_MS } from "./limits.ts";
+import { type Confirmations, isMessage } from "./confirmations.ts";
+import { NOTED_FRAMES_MAX, READER_RATE_MIN, READER_WAIT_MS, UNCONFIRMED_SIZE_MAX } from "./limits.ts";
 import type { Mail, MailFeed } from "./state.ts";
 
 // Delivery to one connection: what its mailbox gives goes out as fast as the socket takes it. A slow reader costs a number,
@@ -22,6 +22,8 @@ export interface DeliveryOptions {
   readonly onHanded?: ((mail: Mail) => void) | undefined;
   /** What a plain client has confirmed; undefined for a client that acks. */
   readonly confirmations?: Confirmations | undefined;
+  /** Told why the client cannot be given what was taken for it: this delivery gives no more. */
+  readonly onFailed?: ((error: unknown) => void) | undefined;
 }
 
 export class Delivery {
@@ -30,17 +32,23 @@ export class Delivery {
   readonly #now: () => number;
   readonly #onHanded: DeliveryOptions["onHanded"];
   readonly #confirmations: Confirmations | undefined;
+  readonly #onFailed: DeliveryOptions["onFailed"];
   #isBlocked = false;
+  /** Frames for a plain client that are noted and wait for room. When the connection ends, they are released. */
+  readonly #noted: Mail[] = [];
+  /** A note of the next frames is being written, and all others wait behind them. */
+  #isNoting = false;
   /** When the socket last took something, or began to have something to take. */
   #takenAt: number;
 
   constructor(outlet: Outlet, feed: MailFeed, options: DeliveryOptions = {}) {
-    const { now = Date.now, onHanded, confirmations } = options;
+    const { now = Date.now, onHanded, confirmations, onFailed } = options;
     this.#outlet = outlet;
     this.#feed = feed;
     this.#now = now;
     this.#onHanded = onHanded;
     this.#confirmations = confirmations;
+    this.#onFailed = onFailed;
     this.#takenAt = now();
     if (confirmations) confirmations.onRoom = () => this.pump();
   }
@@ -48,20 +56,54 @@ export class Delivery {
   /** Sends what the mailbox has at hand, as much as the socket takes now; the rest follows by itself. */
   pump(): void {
     const outlet = this.#outlet;
-    const confirmations = this.#confirmations;
     if (outlet.readyState !== outlet.OPEN) return;
-    for (;;) {
-      this.#isBlocked = outlet.bufferedAmount >= SEND_BUFFER_SIZE_MAX || confirmations?.isFull === true;
-      const mail = this.#isBlocked ? undefined : this.#feed.next();
+    for (let mail = this.#next(); mail; mail = this.#next()) this.#give(mail);
+    this.#confirmations?.ask();
+    this.#noteAhead();
+  }
+
+  /** The next frame that may be given now. */
+  #next(): Mail | undefined {
+    const confirmations = this.#confirmations;
+    this.#isBlocked = this.#outlet.bufferedAmount >= SEND_BUFFER_SIZE_MAX || confirmations?.isFull === true;
+    if (this.#isBlocked) return undefined;
+    const noted = this.#noted.shift();
+    if (noted) return noted;
+    return this.#isNoting || confirmations?.isAnswering ? undefined : this.#feed.next();
+  }
+
+  #give(mail: Mail): void {
+    this.#confirmations?.given(mail);
+    this.sending();
+    this.#outlet.send(mail.text, (error) => {
+      if (!error) this.#onHanded?.(mail);
+      this.flushed(error);
+    });
+  }
+
+  /** Notes the next frames of a plain client, so that some are at hand when it has confirmed those before. */
+  #noteAhead(): void {
+    if (!this.#confirmations?.isAnswering || this.#isNoting || this.#noted.length > NOTED_FRAMES_MAX / 2) return;
+    const taken: Mail[] = [];
+    let room = UNCONFIRMED_SIZE_MAX - this.#noted.reduce((sum, { size }) => sum + size, 0);
+    while (room > 0 && this.#noted.length + taken.length < NOTED_FRAMES_MAX) {
+      const mail = this.#feed.next();
       if (!mail) break;
-      confirmations?.given(mail);
-      this.sending();
-      outlet.send(mail.text, (error) => {
-        if (!error) this.#onHanded?.(mail);
-        this.flushed(error);
-      });
+      taken.push(mail);
+      room -= mail.size;
     }
-    confirmations?.ask();
+    if (taken.length === 0) return;
+    this.#isNoting = true;
+    const messages = taken.filter(({ text }) => isMessage(text));
+    const noting = messages.length > 0 ? this.#feed.note(messages) : Promise.resolve();
+    noting.then(
+      () => {
+        this.#isNoting = false;
+        this.#noted.push(...taken);
+        this.pump();
+      },
+      (error: unknown) => this.#onFailed?.(error),
+    );
   }
 
   /** To be told before anything is sent. */

@@ -36,6 +36,7 @@ const KINDS = {
     "warning",
     ({ did, count }) => `relay: the line of ${did} broke over ${count} messages that are not given again`,
   ),
+  not_given: kind("error", ({ did, detail }) => `relay: ${did} could not be given its mail: ${detail}`),
   not_let_in: kind("warning", ({ did, detail }) => `relay: ${did} could not be let in: ${detail}`),
   not_stored: kind("error", ({ detail }) => `relay: a frame could not be stored: ${detail}`),
   socket_failed: kind("info", ({ did, detail }) => `relay: ${or(did, "a socket")}: ${detail}`),

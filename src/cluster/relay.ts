@@ -36,6 +36,7 @@ const UNROUTED = new Set(["connect", "connected", "accepted", "error"]);
 
 type Farewell = Pick<Refusal, "code" | "message">;
 const IDLE: Farewell = { code: CLOSE.idle, message: "No heartbeat for 90 s." };
+const NOT_NOW: Farewell = { code: CLOSE.tryLater, message: "The relay cannot serve now. Come again at once." };
 const CUT: Farewell = { code: CLOSE.tooSlow, message: "Nothing of what waits for you was taken. It stays." };
 
 export interface RelayOptions {
@@ -136,7 +137,8 @@ export function createRelay(options: RelayOptions): Relay {
         return;
       }
       void connection.ended.then(() => place.leave());
-      const feed = await mailboxes.open(did, () => connection.peer?.delivery.pump());
+      const isPlain = announced.length === 0;
+      const feed = await mailboxes.open(did, () => connection.peer?.delivery.pump(), { givesOnce: isPlain });
       void connection.ended.then(() => feed.close());
       // It may have gone, or given way to another, meanwhile.
       if (!connection.isOpen) return;
@@ -152,8 +154,13 @@ export function createRelay(options: RelayOptions): Relay {
         if (by === "doubt") log?.("in_doubt", { did, count });
       };
       const extensions = EXTENSIONS.filter((extension) => announced.includes(extension));
-      const isPlain = announced.length === 0;
-      const peer = connection.letIn({ did, provenAt, extensions, isPlain, feed, onHanded, onSettled });
+      const onFailed = (error: unknown) => {
+        const { code, message } = asMeshError(error);
+        log?.("not_given", { did, code, detail: message });
+        connection.close(NOT_NOW.code, NOT_NOW.message);
+      };
+      const peer = connection.letIn({ did, provenAt, extensions, isPlain, feed, onHanded, onSettled, onFailed });
+      if (feed.doubted > 0) onSettled(feed.doubted, "doubt");
       online.set(did, connection);
       onSign?.(did);
       log?.("connected", { did, proven: provenAt !== undefined, address: connection.caller?.address });
@@ -327,7 +334,7 @@ export function createRelay(options: RelayOptions): Relay {
       }
     },
     turnOut() {
-      for (const connection of all) connection.close(CLOSE.tryLater, "The relay cannot serve now. Come again at once.");
+      for (const connection of all) connection.close(NOT_NOW.code, NOT_NOW.message);
     },
     drain() {
       drained ??= drain();

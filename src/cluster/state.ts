@@ -23,8 +23,19 @@ export interface Mail {
 export interface MailFeed {
   /** How many frames waited when it was opened. */
   readonly pending: number;
+  /** How many frames were removed when it was opened, because an earlier feed whose process died may have handed them over. */
+  readonly doubted: number;
   /** The next frame that is at hand; undefined when there is none now. Each is given once. */
   next(): Mail | undefined;
+  /**
+   * Notes that the reader is about to get these frames and must not get them twice. Resolves when the note is durable: only then
+   * may they be handed over. If this process dies before they are acked or released, the next feed that gives nothing twice
+   * removes them.
+   * @throws MeshError when the note cannot be made durable; `closed` when the mailbox has another reader by now
+   */
+  note(frames: readonly Mail[]): Promise<void>;
+  /** Nothing more is handed over. Frames that were noted and not acked are given again by the next feed. */
+  release(): void;
   /**
    * Removes the frame of that id: the one of the sender if one is named, else the oldest. Gone at once, durably so a little
    * later; an ack that a crash swallows costs a redelivery.
@@ -32,6 +43,10 @@ export interface MailFeed {
   ack(id: string, from?: string): void;
   /** Ends it. Resolves when its acks are durable, or lost. */
   close(): Promise<void>;
+}
+
+export interface OpenOptions {
+  readonly givesOnce?: boolean | undefined;
 }
 
 export interface Mailboxes {
@@ -44,8 +59,9 @@ export interface Mailboxes {
   /**
    * Opens a mailbox to its one reader. What was given to an earlier feed and not acked is given again.
    * @param onMail called when `next` has something again; not before this resolves
+   * @param options.givesOnce removes what an earlier feed noted and nobody acked or released
    */
-  open(to: string, onMail: () => void): Promise<MailFeed>;
+  open(to: string, onMail: () => void, options?: OpenOptions): Promise<MailFeed>;
 }
 
 /** A connection that wants to stand for a DID. */

@@ -36,12 +36,15 @@ function feedOf(mailbox: Mailbox): MailFeed {
   let given = 0;
   return {
     pending: 0,
+    doubted: 0,
     next() {
       const mail = mailbox.first(given);
       if (mail) given = mail.position;
       return mail;
     },
     ack: () => undefined,
+    note: async () => undefined,
+    release: () => undefined,
     close: async () => undefined,
   };
 }

@@ -80,6 +80,13 @@ async function knock(sender: Client): Promise<void> {
   await sender.next();
 }
 
+/** Connects bob anew: nothing waits for him. */
+async function hasNothing(server: World, sender: Client, manner?: Manner): Promise<void> {
+  const client = await connectPlain(server, manner);
+  await send(sender, ["last"]);
+  expect(ids([await client.next()])).toEqual(["last"]);
+}
+
 async function settled(server: World, by: string): Promise<string | undefined> {
   const text = await (await fetch(`${server.url}/metrics`)).text();
   return new RegExp(`^kars_frames_settled_total\\{by="${by}"\\} (.*)$`, "m").exec(text)?.[1];
@@ -105,7 +112,7 @@ describe.each([
     expect(ids(await second.take(2))).toEqual(numbers(30, 32));
     await answered(second);
     await second.kill();
-    expect(await (await connectPlain(server, manner)).received()).toEqual([]);
+    await hasNothing(server, sender, manner);
   });
 
   test("takes more than its mailbox holds while it is there", async () => {
@@ -122,7 +129,7 @@ describe.each([
     }
     await answered(receiver);
     await receiver.kill();
-    expect(await (await connectPlain(server, manner)).received()).toEqual([]);
+    await hasNothing(server, sender, manner);
   });
 
   test("is given nothing twice and in order when its line breaks again and again, and loses a few at most each time", async () => {
@@ -155,10 +162,13 @@ describe("what a client has not confirmed", () => {
     const pings: Buffer[] = [];
     receiver.socket.on("ping", (data) => pings.push(data));
     await send(sender, numbers(0, 10));
-    expect(ids(await receiver.received())).toEqual(numbers(0, UNCONFIRMED_FRAMES_MAX));
+    expect(ids(await receiver.take(UNCONFIRMED_FRAMES_MAX))).toEqual(numbers(0, UNCONFIRMED_FRAMES_MAX));
+    expect(await receiver.received()).toEqual([]);
     // Each pong confirms what was given before its ping. Sending one for the most recent ping is enough.
     receiver.socket.pong(pings.at(-1));
-    expect(ids(await receiver.received())).toEqual(numbers(UNCONFIRMED_FRAMES_MAX, 2 * UNCONFIRMED_FRAMES_MAX));
+    expect(ids(await receiver.take(UNCONFIRMED_FRAMES_MAX))).toEqual(
+      numbers(UNCONFIRMED_FRAMES_MAX, 2 * UNCONFIRMED_FRAMES_MAX),
+    );
     expect(await settled(server, "pong")).toBe(String(UNCONFIRMED_FRAMES_MAX));
     for (const payload of ["", "kars 0", "kars 999", "kars -1", "kars 1e1", "8"]) receiver.socket.pong(payload);
     expect(await receiver.received()).toEqual([]);
@@ -170,6 +180,7 @@ describe("what a client has not confirmed", () => {
     const first = await connectSilent(server);
     await knock(sender);
     await send(sender, numbers(0, 10));
+    await first.take(UNCONFIRMED_FRAMES_MAX);
     first.socket.pause();
     server.clock.time += 2 * CONFIRMATION_MS;
     const second = await connectPlain(server);
@@ -190,8 +201,10 @@ describe("what a client has not confirmed", () => {
     first.socket.pong(pings.at(-1));
     await first.read();
     await send(sender, ["1", "2"]);
+    await first.take(2);
     server.clock.time += 2 * DOUBT_TIMES + 1;
     await send(sender, ["3"]);
+    await first.take(1);
     first.socket.pause();
     server.clock.time += CONFIRMATION_MS + 2 * CONFIRMATION_TIMES + 1;
     await send(sender, ["4"]);
@@ -204,7 +217,7 @@ describe("what a client has not confirmed", () => {
     const first = await connectSilent(server);
     await knock(sender);
     await send(sender, numbers(0, 10));
-    expect(await first.received()).toHaveLength(UNCONFIRMED_FRAMES_MAX);
+    await first.take(UNCONFIRMED_FRAMES_MAX);
     await first.kill();
     const second = await connectPlain(server);
     expect(ids(await second.take(8))).toEqual(["knock", ...numbers(UNCONFIRMED_FRAMES_MAX - 1, 10)]);
@@ -217,6 +230,7 @@ describe("what a client has not confirmed", () => {
     const sender = await connect(server, alice, ACCEPTED);
     const first = await connectSilent(server);
     await send(sender, numbers(0, 10));
+    await first.take(UNCONFIRMED_FRAMES_MAX);
     server.clock.time += 2 * CONFIRMATION_MS;
     await server.close();
     expect(await first.ended).toBe(1001);
@@ -229,6 +243,7 @@ describe("what a client has not confirmed", () => {
     const sender = await connect(server, alice, ACCEPTED);
     const first = await connectSilent(server);
     await send(sender, numbers(0, 10));
+    await first.take(UNCONFIRMED_FRAMES_MAX);
     server.clock.time += 2 * CONFIRMATION_MS;
     first.send({ type: "disconnect" });
     expect(await first.ended).toBe(1000);
@@ -244,7 +259,7 @@ describe("what a client has not confirmed", () => {
     expect(ids(await first.take(21))).toEqual(["knock", ...numbers(0, 20)]);
     await first.read();
     await first.kill();
-    expect(await (await connectPlain(server)).received()).toEqual([]);
+    await hasNothing(server, sender);
     expect(await settled(server, "ack")).toBe("21");
   });
 
@@ -253,6 +268,7 @@ describe("what a client has not confirmed", () => {
     const sender = await connect(server, alice, ACCEPTED);
     const first = await connectSilent(server);
     await send(sender, numbers(0, 10));
+    await first.take(UNCONFIRMED_FRAMES_MAX);
     // It was not given yet.
     first.send({ type: "ack", id: "9" });
     first.send({ type: "ack", id: "0", sender: bob.did });
@@ -266,7 +282,7 @@ describe("what a client has not confirmed", () => {
     const sender = await connect(server, alice, ACCEPTED);
     const first = await connectSilent(server);
     await send(sender, numbers(0, 10));
-    expect(await first.received()).toHaveLength(UNCONFIRMED_FRAMES_MAX);
+    await first.take(UNCONFIRMED_FRAMES_MAX);
     server.clock.time += CONFIRMATION_WAIT_MS + 1;
     first.send({ type: "heartbeat", from: bob.did });
     expect(ids(await first.take(6))).toEqual(numbers(UNCONFIRMED_FRAMES_MAX, 10));

@@ -114,7 +114,7 @@ describe("routing", () => {
     expect(await sender.next()).toEqual({ v: 1, type: "accepted", id: "good" });
     expect(await sender.received()).toEqual([]);
     const receiver = await connect(server, bob);
-    expect(ids(await receiver.received())).toEqual(["good"]);
+    expect(ids(await receiver.take(1))).toEqual(["good"]);
   });
 
   test.each(["connected", "accepted", "error", "connect"])("nobody sends %s in the relay's name", async (type) => {
@@ -194,7 +194,7 @@ describe("mail", () => {
     const other = await connect(server, carol);
     other.send({ type: "ack", id: "1" });
     await Promise.all([sender.read(), other.read()]);
-    expect(ids(await (await connect(server, bob)).received())).toEqual(["1"]);
+    expect(ids(await (await connect(server, bob)).take(1))).toEqual(["1"]);
   });
 
   test("of one id from two senders is two frames; an ack may say which", async () => {
@@ -224,7 +224,7 @@ describe("mail", () => {
     sender.send(message(bob, "1", { n: 2 }));
     expect(ids(await sender.take(2))).toEqual(["1", "1"]);
     const receiver = await connect(server, bob);
-    expect((await receiver.received()).map(({ n }) => n)).toEqual([1]);
+    expect((await receiver.take(1)).map(({ n }) => n)).toEqual([1]);
     receiver.send({ type: "ack", id: "1" });
     await receiver.read();
     sender.send(message(bob, "1", { n: 3 }));
@@ -243,7 +243,7 @@ describe("mail", () => {
     again.send(message(bob, "new"));
     await again.next();
     server.clock.pass(2000);
-    expect(ids(await (await connect(server, bob)).received())).toEqual(["new"]);
+    expect(ids(await (await connect(server, bob)).take(1))).toEqual(["new"]);
   });
 
   test("is refused by a full mailbox, and taken again when there is room", async () => {
@@ -297,21 +297,21 @@ describe("mail", () => {
     const again = await connect(reopened, alice, ACCEPTED);
     for (const id of ["a", "b", "d"]) again.send(message(bob, id));
     await again.take(3);
-    expect(ids(await (await connect(reopened, bob)).received())).toEqual(["b", "c", "d"]);
+    expect(ids(await (await connect(reopened, bob)).take(3))).toEqual(["b", "c", "d"]);
   });
 
   test("is on disk before it is delivered, and before its sender hears of it", async () => {
     const disk = new HeldDisk();
     const server = await world({ disk });
     const sender = await connect(server, alice, ACCEPTED);
-    const receiver = await connect(server, bob);
+    const receiver = await connect(server, bob, ACCEPTED);
     const reached = disk.hold();
     sender.send(message(bob, "1"));
     await reached;
     expect(await sender.received()).toEqual([]);
     expect(await receiver.received()).toEqual([]);
     server.clock.pass(1);
-    const late = await connect(server, bob);
+    const late = await connect(server, bob, ACCEPTED);
     expect(await late.received()).toEqual([]);
     disk.release();
     expect(await sender.next()).toEqual({ v: 1, type: "accepted", id: "1" });

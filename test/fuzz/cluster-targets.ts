@@ -48,7 +48,15 @@ function newRelay(): { readonly relay: Relay; readonly stored: string[] } {
         stored.push(frame.toString());
         return Promise.resolve("stored");
       },
-      open: async () => ({ pending: 0, next: () => undefined, ack: () => undefined, close: async () => undefined }),
+      open: async () => ({
+        pending: 0,
+        doubted: 0,
+        next: () => undefined,
+        note: async () => undefined,
+        ack: () => undefined,
+        release: () => undefined,
+        close: async () => undefined,
+      }),
     },
     presence: embeddedPresence(() => NOW),
     now: () => NOW,

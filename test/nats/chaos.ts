@@ -11,7 +11,7 @@ import { type Replica, replica } from "./replica.ts";
 
 // npm run test:replicas [-- --pairs N] [--calm-seconds N]
 //
-// Three replicas over a NATS of three under a steady load, while a replica, then a node of NATS, is killed and comes back, one
+// Three replicas over a NATS of three under a steady load, while replicas, then nodes of NATS, are killed and come back, one
 // replica is cut off in a network namespace, and at last everything is restarted in turn. Nothing that was accepted may be
 // lost, come twice or out of order. Says how long each took to heal, and ends with 1 where a promise was broken.
 
@@ -27,7 +27,7 @@ const tell = (line: string) => process.stdout.write(`${line}\n`);
 const pause = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds));
 
 /** Resolves when every pair has heard something anew. Gives the milliseconds that it took. */
-async function healed(pairs: readonly Pair[]): Promise<number> {
+async function healed(pairs: readonly Pair[], lookEveryMs = 20): Promise<number> {
   const begun = Date.now();
   const before = pairs.map((pair) => pair.heard());
   while (!pairs.every((pair, n) => pair.heard() > (before[n] ?? 0))) {
@@ -36,7 +36,7 @@ async function healed(pairs: readonly Pair[]): Promise<number> {
       const why = silent.map(({ name, violations }) => [name, ...violations.slice(0, 3)].join(": "));
       throw new Error(`nothing arrives any more: ${why.join("; ")}`);
     }
-    await pause(20);
+    await pause(lookEveryMs);
   }
   return Date.now() - begun;
 }
@@ -109,6 +109,16 @@ async function main(): Promise<number> {
       await first.kill();
       await healed(pairs);
       await first.start();
+    });
+    // A plain client has a message then, and the sign that it has arrived dies with the replica.
+    await during("each replica is killed just when a message has arrived", async () => {
+      for (const each of replicas) {
+        await healed(pairs.slice(-1), 1);
+        await each.kill();
+        await healed(pairs);
+        await each.start();
+        await balancer.allReady();
+      }
     });
     for (const [n, node] of nodes.entries()) {
       await during(`node ${n} of NATS is killed and comes back`, async () => {

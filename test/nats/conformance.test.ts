@@ -35,10 +35,21 @@ async function three<T extends { close(): Promise<void> }>(
   return [await opened(buses[0]), await opened(buses[1]), await opened(buses[2])] as const;
 }
 
+async function mortal(on: readonly NatsNode[]) {
+  const [first, second] = await threeBuses(on);
+  return {
+    mailboxes: await openJetStreamMailboxes(first),
+    die: async () => {
+      await first.nats.close();
+      return openJetStreamMailboxes(second);
+    },
+  };
+}
+
 describe("mail", () => {
   const open = async () => Promise.all((await threeBuses(nodes)).map((bus) => openJetStreamMailboxes(bus)));
   mailboxesConformance(open);
-  plainConformance(open);
+  plainConformance(open, () => mortal(nodes));
 });
 
 describe("mail on a cluster of three", () => {
@@ -51,7 +62,7 @@ describe("mail on a cluster of three", () => {
 
   const open = async () => Promise.all((await threeBuses(cluster)).map((bus) => openJetStreamMailboxes(bus)));
   mailboxesConformance(open);
-  plainConformance(open);
+  plainConformance(open, () => mortal(cluster));
 });
 
 /** The same with the third replica's place taken by the first. */

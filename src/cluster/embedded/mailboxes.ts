@@ -12,7 +12,7 @@ import type { Disk } from "../../store/disk.ts";
 import { joinPath } from "../../store/disk.ts";
 import type { Commit, Draft } from "../../store/journal.ts";
 import type { FrameText } from "../../wire/frame-text.ts";
-import type { Mail, Mailboxes, MailFeed } from "../state.ts";
+import type { Mail, Mailboxes, MailFeed, OpenOptions } from "../state.ts";
 import { Generations, type Piece } from "./generations.ts";
 import { Mailbox } from "./mailbox.ts";
 
@@ -27,6 +27,10 @@ const STREAM = "mail/";
 const MailEvent = z.discriminatedUnion("type", [
   z.object({ type: z.literal("PUT"), from: z.string(), id: z.string(), frame: z.string().optional() }),
   z.object({ type: z.literal("ACKED"), from: z.string(), id: z.string() }),
+  /** It is about to be handed to a reader that must not get it twice. */
+  z.object({ type: z.literal("NOTED"), from: z.string(), id: z.string() }),
+  /** It was noted and did not arrive. */
+  z.object({ type: z.literal("RELEASED"), from: z.string(), id: z.string() }),
 ]);
 type MailEvent = z.infer<typeof MailEvent>;
 
@@ -51,7 +55,7 @@ export interface EmbeddedMailboxes extends Mailboxes {
   /** The durable frames of a mailbox after a position (0 is before all), in order. To be read at once. */
   from(to: string, afterPosition: number): Iterable<Mail>;
   /** As the feed's `ack`. */
-  ack(to: string, id: string, from?: string): void;
+  ack(to: string, id: string, from?: string): Mail | undefined;
   /** Removes what is older than 72 hours. */
   expire(now: number): void;
   /** Rewrites the journal when most of it no longer matters. */
@@ -67,6 +71,11 @@ function textOf(event: MailEvent): FrameText | undefined {
   if (event.type !== "PUT" || event.frame === undefined) return undefined;
   return event.frame.length > FRAME_TEXT_SIZE_MAX ? Buffer.from(event.frame) : event.frame;
 }
+
+const aboutFrame = (to: string, type: "ACKED" | "NOTED" | "RELEASED", { from, id }: Pick<Mail, "from" | "id">) => ({
+  stream: STREAM + to,
+  event: { type, from, id },
+});
 
 function putting(to: string, from: string, id: string, frame: FrameText, at: number): Draft {
   const stream = STREAM + to;
@@ -94,6 +103,10 @@ export async function openMailboxes(options: MailboxesOptions): Promise<Embedded
     string,
     { readonly to: string; readonly from: string; readonly id: string; readonly at: number }
   >();
+  /** Frames that an earlier process had noted when it died. */
+  const orphaned = new Set<Mail>();
+  /** Frames whose last note was not followed by an ack or a release. */
+  const noted = new Set<Mail>();
   let position = 0;
   let bytesOfAll = 0;
 
@@ -119,6 +132,8 @@ export async function openMailboxes(options: MailboxesOptions): Promise<Embedded
 
   function remove(to: string, mailbox: Mailbox, mail: Mail): void {
     bytesOfAll -= mail.size;
+    noted.delete(mail);
+    orphaned.delete(mail);
     mailbox.remove(mail);
     dropIfEmpty(to, mailbox);
   }
@@ -134,6 +149,14 @@ export async function openMailboxes(options: MailboxesOptions): Promise<Embedded
     }
     const mailbox = mailboxes.get(to);
     const mail = mailbox?.find(event.id, event.from);
+    if (event.type === "NOTED") {
+      if (mail) noted.add(mail);
+      return;
+    }
+    if (event.type === "RELEASED") {
+      if (mail) noted.delete(mail);
+      return;
+    }
     if (mailbox && mail) remove(to, mailbox, mail);
     remember(to, event.from, event.id, at);
   }
@@ -150,16 +173,15 @@ export async function openMailboxes(options: MailboxesOptions): Promise<Embedded
   function* pieces(): Generator<Piece> {
     for (const { to, from, id, at } of handled.values()) {
       yield {
-        draft: { at, entries: [{ stream: STREAM + to, event: { type: "ACKED", from, id } }] },
+        draft: { at, entries: [aboutFrame(to, "ACKED", { from, id })] },
         size: MAIL_OVERHEAD,
       };
     }
     for (const [to, mailbox] of mailboxes) {
-      for (const { from, id, text, at, size } of mailbox.after(0)) {
-        yield {
-          draft: putting(to, from, id, text, at),
-          size,
-        };
+      for (const mail of mailbox.after(0)) {
+        const { from, id, text, at, size } = mail;
+        yield { draft: putting(to, from, id, text, at), size };
+        if (noted.has(mail)) yield { draft: { at, entries: [aboutFrame(to, "NOTED", mail)] }, size: MAIL_OVERHEAD };
       }
     }
   }
@@ -187,6 +209,7 @@ export async function openMailboxes(options: MailboxesOptions): Promise<Embedded
     rewriteSizeMin: options.rewriteSizeMin,
     log,
   });
+  for (const mail of noted) orphaned.add(mail);
   expire(now());
 
   async function store(to: string, from: string, id: string, frame: FrameText): Promise<"stored"> {
@@ -212,30 +235,61 @@ export async function openMailboxes(options: MailboxesOptions): Promise<Embedded
     yield* mailboxes.get(to)?.after(position) ?? [];
   }
 
-  function ack(to: string, id: string, from?: string): void {
+  function ack(to: string, id: string, from?: string): Mail | undefined {
     const mailbox = mailboxes.get(to);
     const mail = mailbox?.find(id, from);
-    if (!mailbox || !mail) return;
+    if (!mailbox || !mail) return undefined;
     remove(to, mailbox, mail);
     remember(to, mail.from, id, now());
-    const entries = [{ stream: STREAM + to, event: { type: "ACKED", from: mail.from, id } }];
-    generations.append({ at: now(), entries }).catch((error) => {
+    generations.append({ at: now(), entries: [aboutFrame(to, "ACKED", mail)] }).catch((error) => {
       // A lost ack costs a redelivery, which the recipient knows by its id.
       log?.(`mail: an ack could not be written: ${asMeshError(error).message}`);
     });
+    return mail;
   }
 
-  function open(to: string, onMail: () => void): MailFeed {
+  /** Removes what an earlier process may have handed over. Gives how many frames those were. */
+  function dropOrphans(to: string): number {
+    const dropped = [...after(to, 0)].filter((mail) => orphaned.has(mail));
+    for (const { id, from } of dropped) ack(to, id, from);
+    return dropped.length;
+  }
+
+  function release(to: string, frames: readonly Mail[]): void {
+    const left = frames.filter((mail) => mailboxes.get(to)?.find(mail.id, mail.from) === mail);
+    if (left.length === 0) return;
+    generations.append({ at: now(), entries: left.map((mail) => aboutFrame(to, "RELEASED", mail)) }).catch((error) => {
+      // They are given again all the same, unless this process dies.
+      log?.(`mail: a release could not be written: ${asMeshError(error).message}`);
+    });
+  }
+
+  function open(to: string, onMail: () => void, { givesOnce = false }: OpenOptions): MailFeed {
     let given = 0;
+    /** What this feed noted and nobody acked. */
+    const own = new Set<Mail>();
+    const doubted = givesOnce && orphaned.size > 0 ? dropOrphans(to) : 0;
     readers.set(to, onMail);
     return {
       pending: after(to, 0).reduce((count) => count + 1, 0),
+      doubted,
       next() {
         const mail = mailboxes.get(to)?.first(given);
         if (mail) given = mail.position;
         return mail;
       },
-      ack: (id, from) => ack(to, id, from),
+      ack(id, from) {
+        const mail = ack(to, id, from);
+        if (mail) own.delete(mail);
+      },
+      async note(frames) {
+        for (const mail of frames) own.add(mail);
+        await generations.append({ at: now(), entries: frames.map((mail) => aboutFrame(to, "NOTED", mail)) });
+      },
+      release() {
+        release(to, [...own]);
+        own.clear();
+      },
       close: async () => {
         if (readers.get(to) === onMail) readers.delete(to);
       },
@@ -259,7 +313,7 @@ export async function openMailboxes(options: MailboxesOptions): Promise<Embedded
         (mailbox?.frames ?? 0) >= limits.frames;
       return isFull ? "full" : store(to, from, id, frame);
     },
-    open: async (to, onMail) => open(to, onMail),
+    open: async (to, onMail, options = {}) => open(to, onMail, options),
     from: after,
     ack,
     expire,

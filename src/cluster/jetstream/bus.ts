@@ -23,7 +23,7 @@ import { ANSWER_WAIT_MS, CONTROLLER_WAIT_MS, SHARDS, START_PATIENCE_MS } from ".
 //   kars.<cluster>.part.<shard>.<agent>.<key>.<n>   stream kars-<cluster>-part-<shard>: large frames
 //   kars.<cluster>.live.<agent>                 core NATS: a frame that was just stored, to whoever serves its recipient
 //   kars.<cluster>.ended.<agent>                core NATS: a connection took another's place
-//   kars-<cluster>-<bucket>                     key-value stores: facts, agents, capabilities, seen, places, beats, replicas
+//   kars-<cluster>-<bucket>                     key-value stores: facts, agents, capabilities, seen, places, beats, replicas, given
 //
 // An agent is named by the 32 hex digits of its DID; a name by base64url, since subjects have dots between their tokens.
 

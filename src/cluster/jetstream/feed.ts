@@ -16,6 +16,8 @@ import {
   SENDERS_REMEMBERED_MAX,
 } from "./limits.ts";
 import { LIVE_HEADER } from "./mailboxes.ts";
+import { Notes } from "./notes.ts";
+import type { Records } from "./records.ts";
 
 // One reader's way through its mailbox. What waits is read from the stream; what comes is heard live, from whoever stored it.
 //
@@ -40,6 +42,7 @@ const messagesOf = (state: { readonly subjects?: Record<string, number> | undefi
 
 class Feed implements MailFeed {
   pending = 0;
+  doubted = 0;
   readonly #bus: Bus;
   readonly #to: string;
   readonly #onMail: () => void;
@@ -58,8 +61,12 @@ class Feed implements MailFeed {
   #row: Mail[] = [];
   #rowSize = 0;
   readonly #given = new Map<string, Given[]>();
+  /** What the reader may have been given, when it must get nothing twice. */
+  readonly #notes: Notes | undefined;
+  /** What it may have been given by an earlier feed. */
+  readonly #doubted = new Set<number>();
   readonly #parts = new Map<number, Parts>();
-  /** Acks under way. */
+  /** Acks and releases under way. */
   readonly #acks = new Set<Promise<unknown>>();
   #isReading = false;
   /** Reading waits for the reader. */
@@ -68,15 +75,17 @@ class Feed implements MailFeed {
   #hasMore = false;
   #isClosed = false;
 
-  constructor(bus: Bus, to: string, onMail: () => void) {
+  constructor(bus: Bus, to: string, onMail: () => void, given: Records | undefined) {
     this.#bus = bus;
     this.#to = to;
     this.#onMail = onMail;
     this.#stream = mailStream(bus, shardOf(bus, to));
     this.#subject = mailSubject(bus, to);
+    this.#notes = given && new Notes(given, tokenOf(to));
   }
 
   async open(): Promise<void> {
+    if (this.#notes) await this.#removeDoubted(this.#notes);
     const live = this.#bus.nats.subscribe(this.#bus.subject("live", tokenOf(this.#to)), {
       callback: (error, message) => {
         if (!error) this.#heard(message);
@@ -122,9 +131,51 @@ class Feed implements MailFeed {
     const others = same.filter((given) => given !== found);
     if (others.length > 0) this.#given.set(id, others);
     else this.#given.delete(id);
-    const acked = this.#remove(found.position).finally(() => this.#acks.delete(acked));
-    this.#acks.add(acked);
-    if (found.parts) void dropParts(this.#bus, this.#to, found.parts);
+    this.#discard(found);
+  }
+
+  note(frames: readonly Mail[]): Promise<void> {
+    return this.#notes?.add(frames.map(({ position }) => position)) ?? Promise.resolve();
+  }
+
+  release(): void {
+    if (!this.#notes) return;
+    const left = [...this.#given.values()].flat();
+    const released = this.#notes.release(left.map(({ position }) => position)).catch((error: unknown) => {
+      // What did not arrive is then taken for given.
+      this.#bus.log(`mail: a release could not be written: ${unavailable(error).message}`);
+    });
+    this.#awaited(released);
+  }
+
+  /** Closing waits for it. */
+  #awaited(writing: Promise<unknown>): void {
+    const written = writing.finally(() => this.#acks.delete(written));
+    this.#acks.add(written);
+  }
+
+  /** Removes a frame from the mailbox. */
+  #discard({ position, parts }: Pick<Given, "position" | "parts">): void {
+    this.#awaited(this.#remove(position));
+    if (parts) void dropParts(this.#bus, this.#to, parts);
+  }
+
+  /** Removes what an earlier feed may have given and nobody settled. */
+  async #removeDoubted(notes: Notes): Promise<void> {
+    const found = new Map<number, Parts | undefined>();
+    const left = async (positions: readonly number[]) => {
+      found.clear();
+      for (const seq of positions) {
+        const message = await this.#bus.jsm.streams.getMessage(this.#stream, { seq });
+        if (message) found.set(seq, heldBy(message.header)?.parts);
+      }
+      return [...found.keys()];
+    };
+    for (const position of await notes.takeOver(left)) {
+      this.#doubted.add(position);
+      this.#discard({ position, parts: found.get(position) });
+    }
+    this.doubted = this.#doubted.size;
   }
 
   async close(): Promise<void> {
@@ -147,10 +198,14 @@ class Feed implements MailFeed {
     for (;;) {
       try {
         await this.#bus.jsm.streams.deleteMessage(this.#stream, position, false);
+        this.#notes?.settled(position);
         return;
       } catch (error) {
         // An earlier try may have come through.
-        if (error instanceof JetStreamApiError && error.code === NO_MESSAGE) return;
+        if (error instanceof JetStreamApiError && error.code === NO_MESSAGE) {
+          this.#notes?.settled(position);
+          return;
+        }
         if (this.#isClosed || this.#bus.nats.isClosed() || Date.now() > deadline) {
           this.#bus.log(`mail: an ack could not be written: ${unavailable(error).message}`);
           return;
@@ -289,8 +344,8 @@ class Feed implements MailFeed {
 
   /** The next message of the mailbox: given, unless it was given live. */
   async #reach(stored: { seq: number; data: Uint8Array; header: Msg["headers"]; at: number }): Promise<void> {
-    const isGiven = this.#ahead.delete(stored.seq);
-    if (!isGiven) {
+    const isDone = this.#ahead.delete(stored.seq) || this.#doubted.has(stored.seq);
+    if (!isDone) {
       const mail = await mailOf(this.#bus, this.#to, stored);
       if (mail) {
         this.#take(mail, heldBy(stored.header)?.parts);
@@ -312,9 +367,13 @@ class Feed implements MailFeed {
 
 const AGAIN_LATER = Symbol("again later");
 
-/** Opens a mailbox to its one reader. @throws MeshError `nats_unavailable` */
-export async function openFeed(bus: Bus, to: string, onMail: () => void): Promise<MailFeed> {
-  const feed = new Feed(bus, to, onMail);
+/**
+ * Opens a mailbox to its one reader.
+ * @param given where it is noted what the reader was given, if it must get nothing twice
+ * @throws MeshError `nats_unavailable`
+ */
+export async function openFeed(bus: Bus, to: string, onMail: () => void, given?: Records): Promise<MailFeed> {
+  const feed = new Feed(bus, to, onMail, given);
   try {
     await feed.open();
   } catch (error) {

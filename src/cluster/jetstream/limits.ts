@@ -31,6 +31,12 @@ export const READ_AHEAD_FRAMES_MAX = 256;
 export const READ_AHEAD_SIZE_MAX = 1024 * KiB;
 /** More frames than that are fetched by a consumer of their own; fewer are asked for one by one. */
 export const READ_SINGLY_MAX = 16;
+/**
+ * How long a relay that takes a plain client over waits for the relay before it to settle what it gave: then that one has died, or
+ * cannot tell, and what it may have given is removed. And how often it looks.
+ */
+export const RELEASE_WAIT_MS = SECOND_MS;
+export const RELEASE_LOOK_MS = 50;
 /** How often a mailbox is looked into although nobody told of mail: how late a lost word of it may be noticed. */
 export const LOOK_EVERY_MS = 30 * SECOND_MS;
 /** Senders to one connection whose last frame is remembered: of another one the mailbox is read. */

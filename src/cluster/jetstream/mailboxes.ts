@@ -25,6 +25,7 @@ import {
 import { FifoLanes } from "./lanes.ts";
 import { ANSWER_WAIT_MS, DEDUPE_WINDOW_MS, PAIRS_REMEMBERED_MAX, PARTS_MAX, PUT_PATIENCE_MS } from "./limits.ts";
 import { isFull, patiently } from "./patience.ts";
+import { openRecords } from "./records.ts";
 
 // The mail in streams of NATS, a subject a recipient, as many streams as the cluster has shards. The stream itself knows a
 // repetition, keeps what waits to its number a mailbox and to its age; who serves the recipient hears of what was stored.
@@ -49,7 +50,12 @@ export async function openJetStreamMailboxes(bus: Bus): Promise<Mailboxes> {
     }),
     bus.stream(`part-${shard}`, { ...common, subjects: [bus.subject("part", shard, ">")] }),
   ]);
-  await Promise.all(begun.flat());
+  const opening = openRecords(bus, "given", {
+    inMemory: true,
+    ttlMs: MAILBOX_AGE_MAX_MS,
+    patienceMs: PUT_PATIENCE_MS,
+  });
+  const [given] = await Promise.all([opening, ...begun.flat()]);
 
   const lanes = new FifoLanes();
   /** The position of the last frame that was stored here, by lane. */
@@ -135,6 +141,6 @@ export async function openJetStreamMailboxes(bus: Bus): Promise<Mailboxes> {
 
   return {
     put: (to, from, id, frame) => lanes.run(`${from} ${to}`, () => put(to, from, id, frame)),
-    open: (to, onMail) => openFeed(bus, to, onMail),
+    open: (to, onMail, { givesOnce = false } = {}) => openFeed(bus, to, onMail, givesOnce ? given : undefined),
   };
 }

@@ -50,6 +50,11 @@ const isGone = (error: unknown) => error instanceof JetStreamApiError && /no mes
 
 const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
+type BucketOptions = NonNullable<Parameters<Bus["bucket"]>[1]> & {
+  /** How long NATS is asked again while it elects and heals. */
+  readonly patienceMs?: number;
+};
+
 /**
  * Opens a bucket, beginning it when there is none. One in memory is begun again when NATS has lost it: a server that stands
  * alone does not even know that there was one when it comes back.
@@ -57,7 +62,7 @@ const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(reso
 export async function openRecords(
   bus: Bus,
   name: string,
-  options: Parameters<Bus["bucket"]>[1] = {},
+  { patienceMs = CHANGE_PATIENCE_MS, ...options }: BucketOptions = {},
 ): Promise<Records> {
   const begin = () => bus.bucket(name, options);
   await begin();
@@ -67,7 +72,7 @@ export async function openRecords(
 
   /** Asks NATS again while it elects and heals. @throws MeshError `nats_unavailable`, `closed` */
   const ask = <T>(question: () => Promise<T>): Promise<T> =>
-    patiently(bus, CHANGE_PATIENCE_MS, question, () =>
+    patiently(bus, patienceMs, question, () =>
       // The next attempt tells what comes of it.
       options.inMemory && bus.awayMs === 0 ? begin().catch(() => undefined) : undefined,
     );

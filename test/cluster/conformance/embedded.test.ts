@@ -1,4 +1,5 @@
 /** A cluster's state in the files of one process, held to what may be relied on of any. */
+import { cp } from "node:fs/promises";
 import { describe, onTestFinished } from "vitest";
 import { openAgents } from "../../../src/cluster/embedded/agents.ts";
 import { openMailboxes } from "../../../src/cluster/embedded/mailboxes.ts";
@@ -20,7 +21,20 @@ describe("mail", () => {
     return alone(mailboxes);
   };
   mailboxesConformance(open);
-  plainConformance(open);
+  plainConformance(open, async () => {
+    const directory = await temporaryDirectory();
+    const openAt = (at: string) => openMailboxes({ disk: realDisk, directory: at, now: Date.now });
+    const mailboxes = await openAt(directory);
+    onTestFinished(() => mailboxes.close());
+    const die = async () => {
+      const copy = await temporaryDirectory();
+      await cp(directory, copy, { recursive: true });
+      const next = await openAt(copy);
+      onTestFinished(() => next.close());
+      return next;
+    };
+    return { mailboxes, die };
+  });
 });
 
 describe("presence", () => {

@@ -26,7 +26,7 @@ class PlainClient implements Outlet, Pinged {
     const client = new PlainClient();
     client.isAnswering = isAnswering;
     let delivery: Delivery | undefined;
-    const feed = await mailboxes.open(to, () => delivery?.pump());
+    const feed = await mailboxes.open(to, () => delivery?.pump(), { givesOnce: true });
     onTestFinished(() => feed.close());
     const confirmations = new Confirmations(client, feed, { now: () => client.#time });
     client.#connection = { feed, confirmations };
@@ -67,6 +67,11 @@ class PlainClient implements Outlet, Pinged {
     this.#time += 2 * CONFIRMATION_MS;
   }
 
+  /** How many messages its relay removed when it came, since they may have been given to it before. */
+  get doubted(): number | undefined {
+    return this.#connection?.feed.doubted;
+  }
+
   /** The relay notices that the line broke. */
   async end(): Promise<void> {
     this.#connection?.confirmations.settle();
@@ -76,7 +81,10 @@ class PlainClient implements Outlet, Pinged {
 
 const message = (from: string, id: string) => JSON.stringify({ v: 1, type: "message", from, id });
 
-export function plainConformance(open: OpenMailboxes): void {
+/** Mailboxes of a process that dies without a word. `die` gives those of the next. */
+export type OpenMortal = () => Promise<{ readonly mailboxes: Mailboxes; die(): Promise<Mailboxes> }>;
+
+export function plainConformance(open: OpenMailboxes, openMortal: OpenMortal): void {
   test("of a plain client goes when its socket has answered, and is not given again at any replica", async () => {
     const [here, there] = await open();
     if (!here || !there) throw new Error("no mailboxes");
@@ -119,6 +127,41 @@ export function plainConformance(open: OpenMailboxes): void {
     await first.has(UNCONFIRMED_FRAMES_MAX);
     await first.end();
     expect(await left(there, bob)).toEqual(numbers(20).slice(UNCONFIRMED_FRAMES_MAX));
+  });
+
+  test("of a plain client is not given again when its relay dies over it; what waited behind it is", async () => {
+    const { mailboxes, die } = await openMortal();
+    const [alice, bob] = [someone(), someone()];
+    const put = (id: string) => mailboxes.put(bob, alice, id, message(alice, id));
+    const knock = JSON.stringify({ v: 1, type: "knock", from: alice, id: "knock" });
+    await mailboxes.put(bob, alice, "knock", knock);
+    const messages = numbers(UNCONFIRMED_FRAMES_MAX - 1);
+    await Promise.all(messages.map(put));
+    const first = await PlainClient.connect(mailboxes, bob, false);
+    expect(await first.has(UNCONFIRMED_FRAMES_MAX)).toEqual(["knock", ...messages]);
+    const next = await die();
+    await next.put(bob, alice, "late", message(alice, "late"));
+    const second = await PlainClient.connect(next, bob);
+    expect(await second.has(2)).toEqual(["knock", "late"]);
+    expect(second.doubted).toBe(messages.length);
+    second.wait();
+    await second.end();
+    expect(await left(next, bob)).toEqual([]);
+    expect(await next.put(bob, alice, "0", message(alice, "0"))).toBe("duplicate");
+  });
+
+  test("of a plain client is given again, once, when its relay dies after it knew that the line was dead", async () => {
+    const { mailboxes, die } = await openMortal();
+    const [alice, bob] = [someone(), someone()];
+    const first = await PlainClient.connect(mailboxes, bob, false);
+    first.wait();
+    await Promise.all(numbers(20).map((id) => mailboxes.put(bob, alice, id, message(alice, id))));
+    await first.has(UNCONFIRMED_FRAMES_MAX);
+    first.wait();
+    await first.end();
+    const second = await PlainClient.connect(await die(), bob);
+    expect(await second.has(20)).toEqual(numbers(20));
+    expect(second.doubted).toBe(0);
   });
 
   test("of a plain client that takes it may be more than a mailbox holds, and keeps each sender's order", async () => {
