@@ -10,6 +10,8 @@ import { type Ports, realClock, realPorts } from "../../src/actors/ports.ts";
 import type { SessionContext } from "../../src/machines/session/events.ts";
 import { ReferenceClient } from "../reference/client.ts";
 import { openServers, type Servers } from "../reference/servers.ts";
+import { Laptop } from "../scenarios/laptop.ts";
+import { openStandIns } from "../scenarios/stage.ts";
 import { temporaryDirectory } from "../store/disks.ts";
 import { call, openNode } from "./world.ts";
 
@@ -67,6 +69,29 @@ it.each(["typescript", "python"] as const)(
     ]);
   },
 );
+
+it("a look at the registry that shows no restart does not put off another session: our side may have lost it", async () => {
+  const stage = await openStandIns();
+  const laptop = await Laptop.open(stage);
+  const client = await ReferenceClient.open(stage, { manner: "typescript", clock: stage.clock });
+  const say = async (message: string) => {
+    const [id] = await laptop.say(client.did, message);
+    await client.heard.first((heard) => heard.id === id);
+  };
+  await say("hello");
+  await client.say(laptop.did, { type: "message", content: "hello yourself" });
+  await laptop.hears(client.did, "hello yourself");
+  await say("are you there?");
+  const { asked } = stage.standIns.registry;
+  const { length } = asked.all;
+  await stage.clock.passes(RENEW_AFTER_MS);
+  await asked.first(({ http }) => http === `GET /v1/agents/${encodeURIComponent(client.did)}/prekeys`, length);
+  await say("and now?");
+  expect(laptop.sessions(client.did)).toMatchObject([
+    { role: "initiator", encrypted: 2 },
+    { role: "initiator", encrypted: 1 },
+  ]);
+});
 
 it("a client that the registry has forgotten is written to in the last session", async () => {
   const { servers, laptop, client, say, forward } = await acquainted("typescript");
