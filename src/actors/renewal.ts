@@ -124,11 +124,21 @@ export class Renewal {
   /** The event that precedes a message to a peer whose session is in doubt; none when the session is trusted. */
   beforeSending(peer: string): Entry[] {
     const context = this.#contextOf(peer);
-    if (!isPlain(context) || !context?.session || context.outbox.length > 0) return [];
+    return context && context.outbox.length === 0 ? this.renewing(peer) : [];
+  }
+
+  /** Whether the session with a plain peer is in doubt. */
+  isInDoubt(peer: string): boolean {
+    const context = this.#contextOf(peer);
+    if (!isPlain(context) || !context?.session) return false;
     const standing = this.#standing(peer);
-    const isSure = this.#core.ports.clock.now() - this.#lastSure(peer) < this.#patience(standing);
-    if (isSure && !standing.isLost) return [];
-    standing.renewals++;
+    return standing.isLost || this.#core.ports.clock.now() - this.#lastSure(peer) >= this.#patience(standing);
+  }
+
+  /** The event that opens another session with a plain peer whose session is in doubt; none when the session is trusted. */
+  renewing(peer: string): Entry[] {
+    if (!this.isInDoubt(peer)) return [];
+    this.#standing(peer).renewals++;
     return [{ stream: conversationOf(peer), event: { type: "RENEW" } }];
   }
 
