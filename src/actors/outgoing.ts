@@ -52,7 +52,10 @@ export class OutgoingMail {
   readonly #frames = new SealedFrames();
   /** What the relay has just said that it has, by peer. */
   readonly #taken = new Map<string, string[]>();
-  /** Plain peers that may have got frames whose departure was not recorded. Such a frame is never sent a second time. */
+  /**
+   * Plain peers that may have got frames whose departure was not recorded. A plain relay is never given such a frame a second time. A
+   * relay that knows a frame which it is given twice gets it again, and what is new waits if the session is in doubt.
+   */
   readonly #unsure = new Set<string>();
 
   constructor(core: Core, renewal: Renewal) {
@@ -97,7 +100,8 @@ export class OutgoingMail {
   #sealAtOnce(peer: string, { messages = [] }: Draft): Sealing | undefined {
     const context = contextOf(this.#core, peer);
     const isFew = messages.length > 0 && messages.length <= SEALED_AT_ONCE_MAX;
-    if (!isFew || !context?.session || context.outbox.some(({ sealed }) => !sealed)) return undefined;
+    if (!isFew || !context?.session || context.outbox.some(({ sealed }) => !sealed) || this.#holds(peer))
+      return undefined;
     const { session } = context;
     let ratchet = this.#core.keyring.ratchet(session);
     if (!ratchet) return undefined;
@@ -113,6 +117,23 @@ export class OutgoingMail {
       ratchet,
       accepted: async (durable) => void (await Promise.all(sealings.map(({ accepted }) => accepted(durable)))),
     };
+  }
+
+  /** Whether new messages stay unsealed until the frames of an earlier process have left, because another session is to send them. */
+  #holds(peer: string): boolean {
+    const isWaiting = () => contextOf(this.#core, peer)?.outbox.some(({ sealed }) => sealed) === true;
+    return this.#unsure.has(peer) && isWaiting() && this.#renewal.isInDoubt(peer);
+  }
+
+  /** Called when frames have left. If they were the last of an earlier process, what was held follows, in another session if need be. */
+  #released(peer: string): void {
+    const { note, system } = this.#core;
+    const { outbox = [] } = contextOf(this.#core, peer) ?? {};
+    if (outbox.some(({ sealed }) => sealed) || !this.#unsure.delete(peer) || outbox.length === 0) return;
+    const renewing = this.#renewal.renewing(peer);
+    const ids = outbox.map(({ id }) => id);
+    const going = renewing.length > 0 ? system.commit(renewing).durable : this.seal(peer, ids);
+    going.catch((error: unknown) => note(`What waits for ${peer} could not be sealed: ${String(error)}`));
   }
 
   /** Encrypts messages in order with the session that sends. */
@@ -132,7 +153,7 @@ export class OutgoingMail {
     const plaintext = await bodies.openBytes(peer, item.body);
     // From here to the commit nothing is awaited: the ratchet that is read is the one that is moved.
     const session = contextOf(this.#core, peer)?.session;
-    if (!session || next()?.id !== id) return undefined;
+    if (!session || next()?.id !== id || this.#holds(peer)) return undefined;
     const ratchet = keyring.ratchet(session);
     if (!ratchet) throw new MeshError("store_damaged", `The ratchet of session ${session} is missing.`);
     const { draft, accepted } = this.#encrypt(peer, item, plaintext, session, ratchet);
@@ -276,6 +297,7 @@ export class OutgoingMail {
       // A crash before it is durable sends the identical frame again: a relay that says so much knows it, and so does the peer.
       lazy: proof === "accepted",
     });
+    this.#released(peer);
     durable.catch((error: unknown) => {
       // A disk that refuses is told of already; what was not noted goes again.
       if (isPlain(contextOf(this.#core, peer))) this.#unsure.add(peer);

@@ -22,8 +22,10 @@ interface Standing {
   /** When the last frame and the last knock went to the peer. */
   sentAt: number;
   knockedAt: number;
-  /** How often this laptop knocked again, or asked the registry, since the peer was last heard. */
+  /** How often this laptop knocked again since the peer was last heard. */
   renewals: number;
+  /** How often this laptop asked the registry about the peer since the peer was last heard. */
+  looks: number;
   /** The peer has lost the session that sends, or speaks in one that is not here. The next message goes in another session. */
   isLost: boolean;
   /** When this laptop last told the peer to let go of its session. */
@@ -38,6 +40,9 @@ interface Standing {
 }
 
 const NEVER = Number.NEGATIVE_INFINITY;
+
+/** The first pause, doubled so many times. */
+const doubled = (times: number): number => Math.min(RENEW_EVERY_MAX_MS, RENEW_AFTER_MS * 2 ** Math.min(times, 16));
 
 /** Whether a peer announced no extensions, and speaks encrypted. */
 export const isPlain = (context: ConversationContext | undefined): boolean =>
@@ -70,6 +75,7 @@ export class Renewal {
       sentAt: NEVER,
       knockedAt: NEVER,
       renewals: 0,
+      looks: 0,
       isLost: false,
       resetAt: NEVER,
       isCrossed: false,
@@ -90,6 +96,7 @@ export class Renewal {
       standing.isEnding = false;
     }
     standing.renewals = 0;
+    standing.looks = 0;
     standing.isLost = false;
     standing.disarm?.();
     standing.disarm = undefined;
@@ -100,7 +107,7 @@ export class Renewal {
     return Math.max(this.#byPeer.get(peer)?.knockedAt ?? NEVER, this.#known.lastHeard(peer));
   }
 
-  /** Whether a session that the peer opened waits for its first message. */
+  /** Whether the peer knocked and has not spoken in that session yet. */
   #isAwaited(peer: string): boolean {
     return this.#known.of(peer).some((id) => {
       const session: SessionContext | undefined = this.#core.system.decided(sessionOf(id))?.snapshot.context;
@@ -108,17 +115,36 @@ export class Renewal {
     });
   }
 
-  /** The silence after which a session is in doubt. It doubles with each renewal that brought no answer. */
-  #patience(peer: string): number {
-    return Math.min(RENEW_EVERY_MAX_MS, RENEW_AFTER_MS * 2 ** Math.min(this.#byPeer.get(peer)?.renewals ?? 0, 16));
+  /**
+   * The silence after which a session is in doubt. It doubles with each knock that brought no answer. A look at the registry does not
+   * count: it shows that the peer still runs, but not that both sides hold the session. They do not after this home was restored.
+   */
+  #patience({ renewals }: Standing): number {
+    return doubled(renewals);
+  }
+
+  /** The silence after which the registry is asked about a peer. It doubles with each knock and each look that brought no answer. */
+  #lookAfter({ renewals, looks }: Standing): number {
+    return doubled(renewals + looks);
   }
 
   /** The event that precedes a message to a peer whose session is in doubt; none when the session is trusted. */
   beforeSending(peer: string): Entry[] {
     const context = this.#contextOf(peer);
-    if (!isPlain(context) || !context?.session || context.outbox.length > 0) return [];
-    const isSure = this.#core.ports.clock.now() - this.#lastSure(peer) < this.#patience(peer);
-    if (isSure && this.#byPeer.get(peer)?.isLost !== true) return [];
+    return context && context.outbox.length === 0 ? this.renewing(peer) : [];
+  }
+
+  /** Whether the session with a plain peer is in doubt. */
+  isInDoubt(peer: string): boolean {
+    const context = this.#contextOf(peer);
+    if (!isPlain(context) || !context?.session) return false;
+    const standing = this.#standing(peer);
+    return standing.isLost || this.#core.ports.clock.now() - this.#lastSure(peer) >= this.#patience(standing);
+  }
+
+  /** The event that opens another session with a plain peer whose session is in doubt; none when the session is trusted. */
+  renewing(peer: string): Entry[] {
+    if (!this.isInDoubt(peer)) return [];
     this.#standing(peer).renewals++;
     return [{ stream: conversationOf(peer), event: { type: "RENEW" } }];
   }
@@ -129,9 +155,9 @@ export class Renewal {
     const { clock } = this.#core.ports;
     const standing = this.#standing(peer);
     standing.sentAt = clock.now();
-    standing.disarm ??= clock.at(clock.now() + this.#patience(peer), () => {
+    standing.disarm ??= clock.at(clock.now() + this.#lookAfter(standing), () => {
       standing.disarm = undefined;
-      standing.renewals++;
+      standing.looks++;
       this.#look(peer).catch((error: unknown) => {
         const { code, message } = asMeshError(error);
         if (code !== "closed" && code !== "store_io")

@@ -3,15 +3,17 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { until } from "../../src/actors/inbox.ts";
-import { RENEW_AFTER_MS } from "../../src/actors/limits.ts";
+import { RENEW_AFTER_MS, RENEW_QUIET_MS } from "../../src/actors/limits.ts";
 import { realNetwork } from "../../src/actors/network.ts";
 import type { MeshNode } from "../../src/actors/node.ts";
 import { type Ports, realClock, realPorts } from "../../src/actors/ports.ts";
 import type { SessionContext } from "../../src/machines/session/events.ts";
 import { ReferenceClient } from "../reference/client.ts";
 import { openServers, type Servers } from "../reference/servers.ts";
+import { Laptop } from "../scenarios/laptop.ts";
+import { openLocal, openStandIns } from "../scenarios/stage.ts";
 import { temporaryDirectory } from "../store/disks.ts";
-import { call, openNode } from "./world.ts";
+import { call, filtered, openNode } from "./world.ts";
 
 /** Real ports with a clock that can be put forward. What it was asked to wake for before comes late. */
 function shifted(): { readonly ports: Ports; readonly forward: (milliseconds: number) => void } {
@@ -67,6 +69,64 @@ it.each(["typescript", "python"] as const)(
     ]);
   },
 );
+
+it("a look at the registry that shows no restart does not put off another session: our side may have lost it", async () => {
+  const stage = await openStandIns();
+  const laptop = await Laptop.open(stage);
+  const client = await ReferenceClient.open(stage, { manner: "typescript", clock: stage.clock });
+  const say = async (message: string) => {
+    const [id] = await laptop.say(client.did, message);
+    await client.heard.first((heard) => heard.id === id);
+  };
+  await say("hello");
+  await client.say(laptop.did, { type: "message", content: "hello yourself" });
+  await laptop.hears(client.did, "hello yourself");
+  await say("are you there?");
+  const { asked } = stage.standIns.registry;
+  const { length } = asked.all;
+  await stage.clock.passes(RENEW_AFTER_MS);
+  await asked.first(({ http }) => http === `GET /v1/agents/${encodeURIComponent(client.did)}/prekeys`, length);
+  await say("and now?");
+  expect(laptop.sessions(client.did)).toMatchObject([
+    { role: "initiator", encrypted: 2 },
+    { role: "initiator", encrypted: 1 },
+  ]);
+});
+
+it("a restored home that says something before it is back lets what its copy had sealed leave first, and opens another session", async () => {
+  const stage = await openLocal();
+  let copies = false;
+  const { network } = filtered(({ type }, direction) => {
+    if (copies && direction === "out" && type === "message") {
+      copies = false;
+      laptop.copy();
+    }
+    return true;
+  });
+  const laptop = await Laptop.open(stage, { network });
+  const client = await ReferenceClient.open(stage, { manner: "typescript", clock: stage.clock });
+  const readBy = async (id = "") => client.heard.first((heard) => heard.id === id);
+  const hello = async (words: string) => {
+    await client.say(laptop.did, { type: "message", content: words });
+    await laptop.hears(client.did, words);
+  };
+  await hello("hello");
+  copies = true;
+  const [copied = ""] = await laptop.say(client.did, "ours, in the copy");
+  await readBy(copied);
+  // Both ratchets turn.
+  await hello("hello again");
+  await readBy((await laptop.say(client.did, "ours, not in the copy"))[0]);
+  await laptop.restore();
+  laptop.leave();
+  await stage.clock.passes(RENEW_AFTER_MS);
+  const [id] = await laptop.say(client.did, "said before it was back");
+  laptop.comeBack();
+  await laptop.became(client.did, [copied], "sent");
+  await stage.clock.passes(RENEW_QUIET_MS);
+  await readBy(id);
+  expect(client.heard.all.map((heard) => heard.id).filter((heard) => heard === copied)).toHaveLength(1);
+});
 
 it("a client that the registry has forgotten is written to in the last session", async () => {
   const { servers, laptop, client, say, forward } = await acquainted("typescript");

@@ -327,6 +327,33 @@ export function withPlainPeer(open: OpenStage, kind: PeerKind): void {
       expect([...new Set(peer.received)]).toEqual(texts("ours", 0, 7));
     });
 
+    it("our home is restored from a copy made when a message had left and that was not noted", async () => {
+      let copies = false;
+      const { network } = filtered(({ type }, direction) => {
+        if (copies && direction === "out" && type === "message") {
+          copies = false;
+          meeting.laptop.copy();
+        }
+        return true;
+      });
+      const meeting = await meet(open, kind, { network });
+      const { stage, laptop, peer } = meeting;
+      await begin(meeting, "the peer");
+      await exchange(meeting, 1, 5);
+      copies = true;
+      const [id = ""] = await laptop.say(peer.did, "ours 5");
+      await peer.until(() => peer.received.includes("ours 5"));
+      for (const words of ["6", "7"]) await expectFlow(meeting, words);
+      await laptop.restore();
+      // The message leaves again and stays unanswered, so that this laptop asks the registry about the peer.
+      await laptop.became(peer.did, [id], "sent");
+      await stage.clock.passes(RENEW_AFTER_MS);
+      await expectFlow(meeting, "11");
+      await expectFlow(meeting, "12");
+      expect(peer.received.slice(0, 8)).toEqual(texts("ours", 0, 8));
+      expect(peer.received.slice(8)).toEqual([...(stage.keeps ? [] : ["ours 5"]), "ours 11", "ours 12"]);
+    });
+
     it.each<Opener>(["we", "the peer"])(
       "our home is restored from an older copy, and then %s spoke first",
       async (opener) => {
@@ -340,6 +367,8 @@ export function withPlainPeer(open: OpenStage, kind: PeerKind): void {
         const { stage, laptop, peer } = meeting;
         await begin(meeting, "the peer");
         await exchange(meeting, 1, 5);
+        const ids = [...laptop.node.core.messages.sent()].map(({ id }) => id);
+        await laptop.became(peer.did, ids, "sent");
         laptop.copy();
         // One after the other, so that both ratchets turn.
         for (const words of ["5", "6", "7"]) await expectFlow(meeting, words);

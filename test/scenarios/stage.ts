@@ -28,7 +28,7 @@ export type OpenStage = () => Promise<Stage>;
  * Stand-ins of the reference relay and registry, on a clock that leaps.
  * @param truly how much of each wait passes in truth, in milliseconds, for peers with clocks of their own
  */
-export async function openStandIns(truly = 0): Promise<Stage> {
+export async function openStandIns(truly = 0): Promise<Stage & Required<Pick<Stage, "standIns">>> {
   // Until nobody asks the registry anything: a leap would end questions that are under way.
   const clock = new LeapClock(async () => {
     for (let isQuiet = false; !isQuiet; ) {
