@@ -176,7 +176,9 @@ export class Renewal {
     standing.isCrossed = true;
     standing.crossed = ours;
     standing.isEnding = true;
-    this.#core.note(`${peer} knocked while a knock was on its way to it; the next message to it goes with another knock.`);
+    this.#core.note(
+      `${peer} knocked while a knock was on its way to it; the next message to it goes with another knock.`,
+    );
     this.#endCrossed(peer);
   }
 
