@@ -1,6 +1,6 @@
 /**
- * The scenarios against servers that are already there: a reference relay and registry, or a cluster that runs. README.md says what the
- * environment names.
+ * The scenarios against servers that are already there: a reference relay and registry, or a cluster that runs. docs/live-test.md says
+ * what the environment names.
  */
 import { describe, it } from "vitest";
 import { commandKind } from "../scenarios/command-peer.ts";

@@ -579,6 +579,20 @@ describe("a controller that refuses", () => {
     expect((await laptop.ended(id)).status).toBe("done");
   });
 
+  it("for want of a slot does not come again when the sandbox that had it was deleted", async () => {
+    const { controller, laptop, servers } = await openPaired({}, { slotsMax: 1 });
+    const sandbox = await Agent.open(servers, "box");
+    for (const [before, task] of ["first", "second"].entries()) {
+      const id = await laptop.offload(task);
+      await controller.heard.first(({ type }) => type === "offload_request", before + 1);
+      controller.ready(laptop.did, id, "box");
+      await sandbox.say(laptop.did, sandbox.hello(id), done(id));
+      expect(await laptop.ended(id)).toMatchObject({ status: "done", error: null });
+      await controller.heard.first(({ type }) => type === "offload_cleanup", before + 1);
+    }
+    expect(controller.heard.all.filter(({ type }) => type === "offload_request")).toHaveLength(2);
+  });
+
   it("is not asked for a sandbox by name or capability, which it could not choose", async () => {
     const { laptop } = await openPaired();
     for (const target of [{ to: "builder" }, { capability: "gpu" }])

@@ -22,7 +22,7 @@ export interface Pairing {
   readonly capabilities: readonly string[];
   readonly slotsMax: number;
   readonly expiresAt: string;
-  /** Counted up with each offload; nothing in the controller counts it down. */
+  /** Counted up with each sandbox, and down when that is deleted. */
   slotsUsed: number;
   /** The `from` of the frame that bound it, whatever the field's name says: a DID. */
   boundAmid: string | null;
@@ -227,7 +227,14 @@ export class Controller {
 
   /** A clean-up is not answered; only the laptop that asked for a sandbox can end it. */
   #cleanUp(from: string, request: string): void {
-    if (this.#sandboxes.get(request) === from) this.#sandboxes.delete(request);
+    if (this.#sandboxes.get(request) !== from) return;
+    this.#sandboxes.delete(request);
+    const pairing = this.#pairingOf(from);
+    if (pairing) pairing.slotsUsed = Math.max(0, pairing.slotsUsed - 1);
+  }
+
+  #pairingOf(laptop: string): Pairing | undefined {
+    return [...this.pairings.values()].find(({ boundAmid }) => boundAmid === laptop);
   }
 
   #isExpired({ expiresAt }: Pairing): boolean {
@@ -278,7 +285,7 @@ export class Controller {
     const status = (phase: string, message: string) =>
       this.say(from, { type: "offload_status", request_id, phase, message });
     status("validating", "Validating pairing and budget");
-    const pairing = [...this.pairings.values()].find(({ boundAmid }) => boundAmid === from);
+    const pairing = this.#pairingOf(from);
     const error = this.#offloadRefusal(from, pairing);
     if (!pairing || error !== undefined) {
       this.say(from, { type: "offload_error", request_id, error, phase: "validating" });

@@ -1,5 +1,5 @@
 /**
- * A plain peer that is any program: a command that speaks JSON lines. README.md says what it is given and what it must answer.
+ * A plain peer that is any program: a command that speaks JSON lines. docs/live-test.md says what it is given and what it must answer.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
