@@ -1,23 +1,22 @@
-import { AckPolicy, DeliverPolicy, JetStreamApiCodes, JetStreamApiError } from "@nats-io/jetstream";
+import { AckPolicy, DeliverPolicy } from "@nats-io/jetstream";
 import type { Msg } from "@nats-io/transport-node";
 import { asMeshError } from "../../errors.ts";
 import type { Mail, MailFeed } from "../state.ts";
 import { type Bus, tokenOf, unavailable } from "./bus.ts";
-import { dropParts, heldBy, mailOf, mailStream, mailSubject, type Parts, shardOf, textOf } from "./frames.ts";
+import { heldBy, mailOf, mailStream, mailSubject, type Parts, shardOf, textOf } from "./frames.ts";
 import {
-  ACK_PATIENCE_MS,
   ANSWER_WAIT_MS,
   GIVEN_AHEAD_MAX,
   LOOK_EVERY_MS,
   READ_AHEAD_FRAMES_MAX,
   READ_AHEAD_SIZE_MAX,
   READ_SINGLY_MAX,
-  RETRY_REST_MS,
   SENDERS_REMEMBERED_MAX,
 } from "./limits.ts";
 import { LIVE_HEADER } from "./mailboxes.ts";
 import { Notes } from "./notes.ts";
 import type { Records } from "./records.ts";
+import { Removals, type Stored } from "./removals.ts";
 
 // One reader's way through its mailbox. What waits is read from the stream; what comes is heard live, from whoever stored it.
 //
@@ -26,14 +25,11 @@ import type { Records } from "./records.ts";
 // anything else of it.
 
 /** A frame that was given and not acked. */
-interface Given {
-  readonly position: number;
+interface Given extends Stored {
   readonly from: string;
-  readonly parts: Parts | undefined;
 }
 
 const NANOSECONDS = 1_000_000;
-const NO_MESSAGE: number = JetStreamApiCodes.NoMessageFound;
 /** What is fetched before it is known how large the frames are. */
 const FIRST_BATCH = 8;
 
@@ -61,13 +57,10 @@ class Feed implements MailFeed {
   #row: Mail[] = [];
   #rowSize = 0;
   readonly #given = new Map<string, Given[]>();
-  /** What the reader may have been given, when it must get nothing twice. */
-  readonly #notes: Notes | undefined;
-  /** What it may have been given by an earlier feed. */
-  readonly #doubted = new Set<number>();
+  readonly #removals: Removals;
+  /** What the reader may have been given by an earlier feed. */
+  #doubted: ReadonlySet<number> = new Set();
   readonly #parts = new Map<number, Parts>();
-  /** Acks and releases under way. */
-  readonly #acks = new Set<Promise<unknown>>();
   #isReading = false;
   /** Reading waits for the reader. */
   #onRoom: (() => void) | undefined;
@@ -81,11 +74,12 @@ class Feed implements MailFeed {
     this.#onMail = onMail;
     this.#stream = mailStream(bus, shardOf(bus, to));
     this.#subject = mailSubject(bus, to);
-    this.#notes = given && new Notes(given, tokenOf(to));
+    this.#removals = new Removals(bus, to, given && new Notes(given, tokenOf(to)));
   }
 
   async open(): Promise<void> {
-    if (this.#notes) await this.#removeDoubted(this.#notes);
+    this.#doubted = await this.#removals.takeOver();
+    this.doubted = this.#doubted.size;
     const live = this.#bus.nats.subscribe(this.#bus.subject("live", tokenOf(this.#to)), {
       callback: (error, message) => {
         if (!error) this.#heard(message);
@@ -131,51 +125,15 @@ class Feed implements MailFeed {
     const others = same.filter((given) => given !== found);
     if (others.length > 0) this.#given.set(id, others);
     else this.#given.delete(id);
-    this.#discard(found);
+    this.#removals.discard(found);
   }
 
   note(frames: readonly Mail[]): Promise<void> {
-    return this.#notes?.add(frames.map(({ position }) => position)) ?? Promise.resolve();
+    return this.#removals.note(frames.map(({ position }) => position));
   }
 
   release(): void {
-    if (!this.#notes) return;
-    const left = [...this.#given.values()].flat();
-    const released = this.#notes.release(left.map(({ position }) => position)).catch((error: unknown) => {
-      // What did not arrive is then taken for given.
-      this.#bus.log(`mail: a release could not be written: ${unavailable(error).message}`);
-    });
-    this.#awaited(released);
-  }
-
-  /** Closing waits for it. */
-  #awaited(writing: Promise<unknown>): void {
-    const written = writing.finally(() => this.#acks.delete(written));
-    this.#acks.add(written);
-  }
-
-  /** Removes a frame from the mailbox. */
-  #discard({ position, parts }: Pick<Given, "position" | "parts">): void {
-    this.#awaited(this.#remove(position));
-    if (parts) void dropParts(this.#bus, this.#to, parts);
-  }
-
-  /** Removes what an earlier feed may have given and nobody settled. */
-  async #removeDoubted(notes: Notes): Promise<void> {
-    const found = new Map<number, Parts | undefined>();
-    const left = async (positions: readonly number[]) => {
-      found.clear();
-      for (const seq of positions) {
-        const message = await this.#bus.jsm.streams.getMessage(this.#stream, { seq });
-        if (message) found.set(seq, heldBy(message.header)?.parts);
-      }
-      return [...found.keys()];
-    };
-    for (const position of await notes.takeOver(left)) {
-      this.#doubted.add(position);
-      this.#discard({ position, parts: found.get(position) });
-    }
-    this.doubted = this.#doubted.size;
+    this.#removals.release([...this.#given.values()].flat().map(({ position }) => position));
   }
 
   async close(): Promise<void> {
@@ -189,30 +147,7 @@ class Feed implements MailFeed {
         this.#bus.log(`nats: ${unavailable(error).message}`);
       }
     }
-    await Promise.all(this.#acks);
-  }
-
-  /** Removes a message that was acked. Never rejects: a lost ack costs a redelivery, which a recipient of ours knows by its id. */
-  async #remove(position: number): Promise<void> {
-    const deadline = Date.now() + ACK_PATIENCE_MS;
-    for (;;) {
-      try {
-        await this.#bus.jsm.streams.deleteMessage(this.#stream, position, false);
-        this.#notes?.settled(position);
-        return;
-      } catch (error) {
-        // An earlier try may have come through.
-        if (error instanceof JetStreamApiError && error.code === NO_MESSAGE) {
-          this.#notes?.settled(position);
-          return;
-        }
-        if (this.#isClosed || this.#bus.nats.isClosed() || Date.now() > deadline) {
-          this.#bus.log(`mail: an ack could not be written: ${unavailable(error).message}`);
-          return;
-        }
-        await new Promise((resolve) => setTimeout(resolve, RETRY_REST_MS));
-      }
-    }
+    await this.#removals.close();
   }
 
   // What comes live
@@ -354,7 +289,7 @@ class Feed implements MailFeed {
         return;
       }
       this.#bus.log(`mail: message ${stored.seq} of ${this.#stream} cannot be read; it is removed`);
-      void this.#remove(stored.seq);
+      this.#removals.discard({ position: stored.seq, parts: undefined });
     }
     this.#cursor = stored.seq;
   }
