@@ -18,6 +18,7 @@ import {
 import type { Settlement } from "./confirmations.ts";
 import { Connection, type RelaySocket, type SocketEnd } from "./connection.ts";
 import { type Counts, openCounts } from "./counts.ts";
+import { CUT, IDLE, NOT_NOW } from "./farewells.ts";
 import { readConnect, readJson, stamped } from "./frame-json.ts";
 import { handOver } from "./handover.ts";
 import type { Log } from "./log.ts";
@@ -33,11 +34,6 @@ import type { Mail, Mailboxes, Place, Presence } from "./state.ts";
 
 /** Frames that only a relay sends, and those that only begin a connection: passed on, they would speak in the relay's name. */
 const UNROUTED = new Set(["connect", "connected", "accepted", "error"]);
-
-type Farewell = Pick<Refusal, "code" | "message">;
-const IDLE: Farewell = { code: CLOSE.idle, message: "No heartbeat for 90 s." };
-const NOT_NOW: Farewell = { code: CLOSE.tryLater, message: "The relay cannot serve now. Come again at once." };
-const CUT: Farewell = { code: CLOSE.tooSlow, message: "Nothing of what waits for you was taken. It stays." };
 
 export interface RelayOptions {
   readonly mailboxes: Mailboxes;

@@ -1,22 +1,20 @@
-import { AckPolicy, DeliverPolicy, JetStreamApiCodes, JetStreamApiError } from "@nats-io/jetstream";
+import { AckPolicy, DeliverPolicy } from "@nats-io/jetstream";
 import type { Msg } from "@nats-io/transport-node";
 import { asMeshError } from "../../errors.ts";
 import type { Mail, MailFeed } from "../state.ts";
 import { type Bus, tokenOf, unavailable } from "./bus.ts";
-import { dropParts, heldBy, mailOf, mailStream, mailSubject, type Parts, shardOf, textOf } from "./frames.ts";
+import { heldBy, mailOf, mailStream, mailSubject, type Parts, shardOf, textOf } from "./frames.ts";
+import { GivenFrames } from "./given.ts";
 import {
-  ACK_PATIENCE_MS,
   ANSWER_WAIT_MS,
   GIVEN_AHEAD_MAX,
   LOOK_EVERY_MS,
   READ_AHEAD_FRAMES_MAX,
   READ_AHEAD_SIZE_MAX,
   READ_SINGLY_MAX,
-  RETRY_REST_MS,
   SENDERS_REMEMBERED_MAX,
 } from "./limits.ts";
 import { LIVE_HEADER } from "./mailboxes.ts";
-import { Notes } from "./notes.ts";
 import type { Records } from "./records.ts";
 
 // One reader's way through its mailbox. What waits is read from the stream; what comes is heard live, from whoever stored it.
@@ -25,15 +23,7 @@ import type { Records } from "./records.ts";
 // already. Where that does not hold, the mailbox is read from where reading stopped, and nothing of a sender overtakes
 // anything else of it.
 
-/** A frame that was given and not acked. */
-interface Given {
-  readonly position: number;
-  readonly from: string;
-  readonly parts: Parts | undefined;
-}
-
 const NANOSECONDS = 1_000_000;
-const NO_MESSAGE: number = JetStreamApiCodes.NoMessageFound;
 /** What is fetched before it is known how large the frames are. */
 const FIRST_BATCH = 8;
 
@@ -42,7 +32,6 @@ const messagesOf = (state: { readonly subjects?: Record<string, number> | undefi
 
 class Feed implements MailFeed {
   pending = 0;
-  doubted = 0;
   readonly #bus: Bus;
   readonly #to: string;
   readonly #onMail: () => void;
@@ -60,14 +49,8 @@ class Feed implements MailFeed {
   /** At hand, not given yet. */
   #row: Mail[] = [];
   #rowSize = 0;
-  readonly #given = new Map<string, Given[]>();
-  /** What the reader may have been given, when it must get nothing twice. */
-  readonly #notes: Notes | undefined;
-  /** What it may have been given by an earlier feed. */
-  readonly #doubted = new Set<number>();
+  readonly #given: GivenFrames;
   readonly #parts = new Map<number, Parts>();
-  /** Acks and releases under way. */
-  readonly #acks = new Set<Promise<unknown>>();
   #isReading = false;
   /** Reading waits for the reader. */
   #onRoom: (() => void) | undefined;
@@ -81,11 +64,11 @@ class Feed implements MailFeed {
     this.#onMail = onMail;
     this.#stream = mailStream(bus, shardOf(bus, to));
     this.#subject = mailSubject(bus, to);
-    this.#notes = given && new Notes(given, tokenOf(to));
+    this.#given = new GivenFrames(bus, to, this.#stream, given);
   }
 
   async open(): Promise<void> {
-    if (this.#notes) await this.#removeDoubted(this.#notes);
+    await this.#given.takeOver();
     const live = this.#bus.nats.subscribe(this.#bus.subject("live", tokenOf(this.#to)), {
       callback: (error, message) => {
         if (!error) this.#heard(message);
@@ -111,11 +94,8 @@ class Feed implements MailFeed {
     const mail = this.#row.shift();
     if (mail) {
       this.#rowSize -= mail.size;
-      const same = this.#given.get(mail.id);
-      const given = { position: mail.position, from: mail.from, parts: this.#parts.get(mail.position) };
+      this.#given.add(mail, this.#parts.get(mail.position));
       this.#parts.delete(mail.position);
-      if (same) same.push(given);
-      else this.#given.set(mail.id, [given]);
     }
     if (this.#row.length <= READ_AHEAD_FRAMES_MAX / 2) {
       this.#onRoom?.();
@@ -124,58 +104,20 @@ class Feed implements MailFeed {
     return mail;
   }
 
+  get doubted(): number {
+    return this.#given.doubted.size;
+  }
+
   ack(id: string, from?: string): void {
-    const same = this.#given.get(id) ?? [];
-    const found = from === undefined ? same[0] : same.find((given) => given.from === from);
-    if (!found) return;
-    const others = same.filter((given) => given !== found);
-    if (others.length > 0) this.#given.set(id, others);
-    else this.#given.delete(id);
-    this.#discard(found);
+    this.#given.ack(id, from);
   }
 
   note(frames: readonly Mail[]): Promise<void> {
-    return this.#notes?.add(frames.map(({ position }) => position)) ?? Promise.resolve();
+    return this.#given.note(frames);
   }
 
   release(): void {
-    if (!this.#notes) return;
-    const left = [...this.#given.values()].flat();
-    const released = this.#notes.release(left.map(({ position }) => position)).catch((error: unknown) => {
-      // What did not arrive is then taken for given.
-      this.#bus.log(`mail: a release could not be written: ${unavailable(error).message}`);
-    });
-    this.#awaited(released);
-  }
-
-  /** Closing waits for it. */
-  #awaited(writing: Promise<unknown>): void {
-    const written = writing.finally(() => this.#acks.delete(written));
-    this.#acks.add(written);
-  }
-
-  /** Removes a frame from the mailbox. */
-  #discard({ position, parts }: Pick<Given, "position" | "parts">): void {
-    this.#awaited(this.#remove(position));
-    if (parts) void dropParts(this.#bus, this.#to, parts);
-  }
-
-  /** Removes what an earlier feed may have given and nobody settled. */
-  async #removeDoubted(notes: Notes): Promise<void> {
-    const found = new Map<number, Parts | undefined>();
-    const left = async (positions: readonly number[]) => {
-      found.clear();
-      for (const seq of positions) {
-        const message = await this.#bus.jsm.streams.getMessage(this.#stream, { seq });
-        if (message) found.set(seq, heldBy(message.header)?.parts);
-      }
-      return [...found.keys()];
-    };
-    for (const position of await notes.takeOver(left)) {
-      this.#doubted.add(position);
-      this.#discard({ position, parts: found.get(position) });
-    }
-    this.doubted = this.#doubted.size;
+    this.#given.release();
   }
 
   async close(): Promise<void> {
@@ -189,30 +131,7 @@ class Feed implements MailFeed {
         this.#bus.log(`nats: ${unavailable(error).message}`);
       }
     }
-    await Promise.all(this.#acks);
-  }
-
-  /** Removes a message that was acked. Never rejects: a lost ack costs a redelivery, which a recipient of ours knows by its id. */
-  async #remove(position: number): Promise<void> {
-    const deadline = Date.now() + ACK_PATIENCE_MS;
-    for (;;) {
-      try {
-        await this.#bus.jsm.streams.deleteMessage(this.#stream, position, false);
-        this.#notes?.settled(position);
-        return;
-      } catch (error) {
-        // An earlier try may have come through.
-        if (error instanceof JetStreamApiError && error.code === NO_MESSAGE) {
-          this.#notes?.settled(position);
-          return;
-        }
-        if (this.#isClosed || this.#bus.nats.isClosed() || Date.now() > deadline) {
-          this.#bus.log(`mail: an ack could not be written: ${unavailable(error).message}`);
-          return;
-        }
-        await new Promise((resolve) => setTimeout(resolve, RETRY_REST_MS));
-      }
-    }
+    await this.#given.close();
   }
 
   // What comes live
@@ -344,7 +263,7 @@ class Feed implements MailFeed {
 
   /** The next message of the mailbox: given, unless it was given live. */
   async #reach(stored: { seq: number; data: Uint8Array; header: Msg["headers"]; at: number }): Promise<void> {
-    const isDone = this.#ahead.delete(stored.seq) || this.#doubted.has(stored.seq);
+    const isDone = this.#ahead.delete(stored.seq) || this.#given.doubted.has(stored.seq);
     if (!isDone) {
       const mail = await mailOf(this.#bus, this.#to, stored);
       if (mail) {
@@ -354,7 +273,7 @@ class Feed implements MailFeed {
         return;
       }
       this.#bus.log(`mail: message ${stored.seq} of ${this.#stream} cannot be read; it is removed`);
-      void this.#remove(stored.seq);
+      void this.#given.remove(stored.seq);
     }
     this.#cursor = stored.seq;
   }
