@@ -4,6 +4,7 @@ import { asMeshError } from "../../errors.ts";
 import type { Mail, MailFeed } from "../state.ts";
 import { type Bus, tokenOf, unavailable } from "./bus.ts";
 import { heldBy, mailOf, mailStream, mailSubject, type Parts, shardOf, textOf } from "./frames.ts";
+import { GivenFrames } from "./given.ts";
 import {
   ANSWER_WAIT_MS,
   GIVEN_AHEAD_MAX,
@@ -14,20 +15,13 @@ import {
   SENDERS_REMEMBERED_MAX,
 } from "./limits.ts";
 import { LIVE_HEADER } from "./mailboxes.ts";
-import { Notes } from "./notes.ts";
 import type { Records } from "./records.ts";
-import { Removals, type Stored } from "./removals.ts";
 
 // One reader's way through its mailbox. What waits is read from the stream; what comes is heard live, from whoever stored it.
 //
 // A live word may be lost or late, so it is believed for one thing only: that its sender's frame before it was given
 // already. Where that does not hold, the mailbox is read from where reading stopped, and nothing of a sender overtakes
 // anything else of it.
-
-/** A frame that was given and not acked. */
-interface Given extends Stored {
-  readonly from: string;
-}
 
 const NANOSECONDS = 1_000_000;
 /** What is fetched before it is known how large the frames are. */
@@ -38,7 +32,6 @@ const messagesOf = (state: { readonly subjects?: Record<string, number> | undefi
 
 class Feed implements MailFeed {
   pending = 0;
-  doubted = 0;
   readonly #bus: Bus;
   readonly #to: string;
   readonly #onMail: () => void;
@@ -56,10 +49,7 @@ class Feed implements MailFeed {
   /** At hand, not given yet. */
   #row: Mail[] = [];
   #rowSize = 0;
-  readonly #given = new Map<string, Given[]>();
-  readonly #removals: Removals;
-  /** What the reader may have been given by an earlier feed. */
-  #doubted: ReadonlySet<number> = new Set();
+  readonly #given: GivenFrames;
   readonly #parts = new Map<number, Parts>();
   #isReading = false;
   /** Reading waits for the reader. */
@@ -74,12 +64,11 @@ class Feed implements MailFeed {
     this.#onMail = onMail;
     this.#stream = mailStream(bus, shardOf(bus, to));
     this.#subject = mailSubject(bus, to);
-    this.#removals = new Removals(bus, to, given && new Notes(given, tokenOf(to)));
+    this.#given = new GivenFrames(bus, to, this.#stream, given);
   }
 
   async open(): Promise<void> {
-    this.#doubted = await this.#removals.takeOver();
-    this.doubted = this.#doubted.size;
+    await this.#given.takeOver();
     const live = this.#bus.nats.subscribe(this.#bus.subject("live", tokenOf(this.#to)), {
       callback: (error, message) => {
         if (!error) this.#heard(message);
@@ -105,11 +94,8 @@ class Feed implements MailFeed {
     const mail = this.#row.shift();
     if (mail) {
       this.#rowSize -= mail.size;
-      const same = this.#given.get(mail.id);
-      const given = { position: mail.position, from: mail.from, parts: this.#parts.get(mail.position) };
+      this.#given.add(mail, this.#parts.get(mail.position));
       this.#parts.delete(mail.position);
-      if (same) same.push(given);
-      else this.#given.set(mail.id, [given]);
     }
     if (this.#row.length <= READ_AHEAD_FRAMES_MAX / 2) {
       this.#onRoom?.();
@@ -118,22 +104,20 @@ class Feed implements MailFeed {
     return mail;
   }
 
+  get doubted(): number {
+    return this.#given.doubted.size;
+  }
+
   ack(id: string, from?: string): void {
-    const same = this.#given.get(id) ?? [];
-    const found = from === undefined ? same[0] : same.find((given) => given.from === from);
-    if (!found) return;
-    const others = same.filter((given) => given !== found);
-    if (others.length > 0) this.#given.set(id, others);
-    else this.#given.delete(id);
-    this.#removals.discard(found);
+    this.#given.ack(id, from);
   }
 
   note(frames: readonly Mail[]): Promise<void> {
-    return this.#removals.note(frames.map(({ position }) => position));
+    return this.#given.note(frames);
   }
 
   release(): void {
-    this.#removals.release([...this.#given.values()].flat().map(({ position }) => position));
+    this.#given.release();
   }
 
   async close(): Promise<void> {
@@ -147,7 +131,7 @@ class Feed implements MailFeed {
         this.#bus.log(`nats: ${unavailable(error).message}`);
       }
     }
-    await this.#removals.close();
+    await this.#given.close();
   }
 
   // What comes live
@@ -279,7 +263,7 @@ class Feed implements MailFeed {
 
   /** The next message of the mailbox: given, unless it was given live. */
   async #reach(stored: { seq: number; data: Uint8Array; header: Msg["headers"]; at: number }): Promise<void> {
-    const isDone = this.#ahead.delete(stored.seq) || this.#doubted.has(stored.seq);
+    const isDone = this.#ahead.delete(stored.seq) || this.#given.doubted.has(stored.seq);
     if (!isDone) {
       const mail = await mailOf(this.#bus, this.#to, stored);
       if (mail) {
@@ -289,7 +273,7 @@ class Feed implements MailFeed {
         return;
       }
       this.#bus.log(`mail: message ${stored.seq} of ${this.#stream} cannot be read; it is removed`);
-      this.#removals.discard({ position: stored.seq, parts: undefined });
+      void this.#given.remove(stored.seq);
     }
     this.#cursor = stored.seq;
   }

@@ -1,11 +1,18 @@
 import { randomUUID } from "node:crypto";
-import type { StoredMsg } from "@nats-io/jetstream";
+import { JetStreamApiCodes, JetStreamApiError, type StoredMsg } from "@nats-io/jetstream";
 import type { MsgHdrs } from "@nats-io/transport-node";
 import { FRAME_TEXT_SIZE_MAX } from "../../limits.ts";
 import type { FrameText } from "../../wire/frame-text.ts";
 import type { Mail } from "../state.ts";
 import { type Bus, didOfToken, tokenOf, unavailable } from "./bus.ts";
-import { ANSWER_WAIT_MS, INLINE_SIZE_MAX, PART_SIZE, PUT_PATIENCE_MS } from "./limits.ts";
+import {
+  ACK_PATIENCE_MS,
+  ANSWER_WAIT_MS,
+  INLINE_SIZE_MAX,
+  PART_SIZE,
+  PUT_PATIENCE_MS,
+  RETRY_REST_MS,
+} from "./limits.ts";
 import { patiently } from "./patience.ts";
 
 // Frames as messages of NATS. The message's id says to whom and from whom it is; a long frame lies in parts beside its mailbox.
@@ -103,4 +110,45 @@ export async function mailOf(bus: Bus, to: string, { seq, data, header, at }: St
   return text === undefined
     ? undefined
     : { position: seq, from: held.from, id: held.id, text, size: Buffer.byteLength(text), at };
+}
+
+const NO_MESSAGE: number = JetStreamApiCodes.NoMessageFound;
+
+/** Removes a message, again and again while NATS elects and heals. Never rejects; false when it may still be there. */
+export async function removeMessage(
+  bus: Bus,
+  stream: string,
+  position: number,
+  isGivenUp: () => boolean,
+): Promise<boolean> {
+  const deadline = Date.now() + ACK_PATIENCE_MS;
+  for (;;) {
+    try {
+      await bus.jsm.streams.deleteMessage(stream, position, false);
+      return true;
+    } catch (error) {
+      // An earlier try may have come through.
+      if (error instanceof JetStreamApiError && error.code === NO_MESSAGE) return true;
+      if (isGivenUp() || bus.nats.isClosed() || Date.now() > deadline) {
+        bus.log(`mail: an ack could not be written: ${unavailable(error).message}`);
+        return false;
+      }
+      await new Promise((resolve) => setTimeout(resolve, RETRY_REST_MS));
+    }
+  }
+}
+
+/** Which of these frames the stream still has. */
+export async function storedOf(
+  bus: Bus,
+  stream: string,
+  frames: readonly { readonly position: number; readonly id: string }[],
+): Promise<{ position: number; id: string; parts: Parts | undefined }[]> {
+  const found = [];
+  for (const { position, id } of frames) {
+    const message = await bus.jsm.streams.getMessage(stream, { seq: position });
+    const held = heldBy(message?.header);
+    if (held?.id === id) found.push({ position, id, parts: held.parts });
+  }
+  return found;
 }

@@ -50,11 +50,7 @@ export async function openJetStreamMailboxes(bus: Bus): Promise<Mailboxes> {
     }),
     bus.stream(`part-${shard}`, { ...common, subjects: [bus.subject("part", shard, ">")] }),
   ]);
-  const opening = openRecords(bus, "given", {
-    inMemory: true,
-    ttlMs: MAILBOX_AGE_MAX_MS,
-    patienceMs: PUT_PATIENCE_MS,
-  });
+  const opening = openRecords(bus, "given", { ttlMs: MAILBOX_AGE_MAX_MS, patienceMs: PUT_PATIENCE_MS });
   const [given] = await Promise.all([opening, ...begun.flat()]);
 
   const lanes = new FifoLanes();
