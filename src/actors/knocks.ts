@@ -195,7 +195,7 @@ export class Knocks {
       },
     ).durable;
     for (const id of surplus) keyring.forgot(id);
-    this.#sessions.renewal.knocked(peer);
+    this.#sessions.renewal.knocked(peer, knock.id);
     const { current } = this.#membership;
     if (current) await this.#membership.preKeys.taken(current, otk);
     return "taken";

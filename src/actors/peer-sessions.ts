@@ -82,16 +82,25 @@ export class PeerSessions {
     return last !== undefined && last.spkKey !== spkKey;
   }
 
+  /** Whether a plain peer published the same signed prekey when these two sessions were opened. */
+  areOfOneProcess(one: string, other: string): boolean {
+    const [first, second] = [one, other].map((id) => this.#core.system.decided(sessionOf(id))?.snapshot.context.spkKey);
+    return first === second;
+  }
+
   /**
    * The event for a plain peer that lost its sessions: nobody knows whether it read the messages sent since it was last heard.
    * @param sent our sent messages, to any peer
+   * @param held a session that the peer did not lose
    */
-  uncertain(peer: string, sent: Iterable<MessageEntry>): Entry[] {
+  uncertain(peer: string, sent: Iterable<MessageEntry>, held: string | null = null): Entry[] {
     const stream = conversationOf(peer);
     const context: ConversationContext | undefined = this.#core.system.decided(stream)?.snapshot.context;
     const heard = this.lastHeard(peer);
     const ids = new Set(context?.unconfirmed.map(({ id }) => id));
     for (const { id, peer: to, state, at } of sent) if (to === peer && state === "sent" && at >= heard) ids.add(id);
+    for (const { id, sealed } of context?.unconfirmed ?? [])
+      if (held !== null && sealed?.session === held) ids.delete(id);
     return ids.size === 0 ? [] : [{ stream, event: { type: "UNCERTAIN", ids: [...ids] } }];
   }
 

@@ -182,7 +182,8 @@ export class Reception {
     const opened: SessionContext | undefined = system.decided(sessionOf(session))?.snapshot.context;
     const { known, renewal } = this.#sessions;
     if (!context || !isPlain(context) || opened?.lastHeard !== null || renewal.isCrossed(peer)) return [];
-    if (opened.role === "responder") return known.uncertain(peer, messages.sent());
+    const held = renewal.wasReplaced(peer, session) ? context.session : null;
+    if (opened.role === "responder") return known.uncertain(peer, messages.sent(), held);
     const ids = context.unconfirmed.filter(({ sealed }) => sealed?.session !== session).map(({ id }) => id);
     return ids.length === 0 ? [] : [{ stream, event: { type: "UNCERTAIN", ids } }];
   }
@@ -218,9 +219,10 @@ export class Reception {
     const age = newestFirst.indexOf(current ?? "");
     if (isPlain(context)) {
       // A plain peer has one session: the one opened last, unless the peer still uses an older one long afterwards.
+      // A session that ours replaced is older, although its knock may have come later.
       if (renewal.isCrossed(peer)) return renewal.settles(peer, session);
-      if (age !== -1 && newestFirst.indexOf(session) > age)
-        return !this.#sessions.isConfirmed(current ?? "") && renewal.outlived(peer);
+      const isOlder = newestFirst.indexOf(session) > age || renewal.wasReplaced(peer, session);
+      if (age !== -1 && isOlder) return !this.#sessions.isConfirmed(current ?? "") && renewal.outlived(peer);
     }
     return age === -1 || newestFirst.indexOf(session) < age || !this.#sessions.isConfirmed(current ?? "");
   }

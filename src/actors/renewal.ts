@@ -36,6 +36,10 @@ interface Standing {
   crossed: string | undefined;
   /** That session is given up as soon as the relay has every message that is sealed in it. */
   isEnding: boolean;
+  /** Our newest session, if its knock goes behind a reject: the peer lets go of every other session and takes this one. */
+  replacing: string | undefined;
+  /** The session whose knock the peer sent before it had that reject. */
+  replaced: string | undefined;
   disarm: (() => void) | undefined;
 }
 
@@ -81,6 +85,8 @@ export class Renewal {
       isCrossed: false,
       crossed: undefined,
       isEnding: false,
+      replacing: undefined,
+      replaced: undefined,
       disarm: undefined,
     };
     this.#byPeer.set(peer, standing);
@@ -188,9 +194,11 @@ export class Renewal {
   /**
    * Called when a plain peer's knock was taken. If our own knock is under way to the peer, the two have crossed, and it depends on the
    * kind of client which session it keeps. Neither session sends until the peer speaks in ours, or knocks again because it has none,
-   * or our next message goes with a further knock.
+   * or our next message goes with a further knock. If a reject went before our knock, every kind keeps ours: the TypeScript client
+   * lets go of the session that it opened, and the Python client takes every knock.
+   * @param knock the id of the peer's knock
    */
-  knocked(peer: string): void {
+  knocked(peer: string, knock: string): void {
     const ours = this.#crossing(peer);
     const standing = this.#standing(peer);
     if (!isPlain(this.#contextOf(peer))) return;
@@ -199,6 +207,10 @@ export class Renewal {
       return;
     }
     if (ours === undefined) return;
+    if (ours === standing.replacing && standing.replaced === undefined && this.#known.areOfOneProcess(ours, knock)) {
+      standing.replaced = knock;
+      return;
+    }
     standing.isCrossed = true;
     standing.crossed = ours;
     standing.isEnding = true;
@@ -232,6 +244,11 @@ export class Renewal {
       const snapshot = this.#core.system.decided(sessionOf(id))?.snapshot;
       return snapshot?.matches({ open: "knocking" }) || snapshot?.matches({ open: "knocked" });
     });
+  }
+
+  /** Whether the peer opened this session and let go of it when it got our knock, which it had crossed. */
+  wasReplaced(peer: string, session: string): boolean {
+    return this.#byPeer.get(peer)?.replaced === session;
   }
 
   /** Whether two knocks have crossed, and it is not settled yet which session the peer holds. */
@@ -306,9 +323,14 @@ export class Renewal {
     if (clock.now() < until) await new Promise<void>((resolve) => clock.at(until, resolve));
   }
 
-  /** Called when a session with a plain peer was opened, and the knock goes out. */
-  opened(peer: string): void {
+  /**
+   * Called when a session with a plain peer was opened, and the knock goes out.
+   * @param replacing the session, if its knock goes behind a reject
+   */
+  opened(peer: string, replacing?: string): void {
     const standing = this.#standing(peer);
+    standing.replacing = replacing;
+    standing.replaced = undefined;
     standing.knockedAt = this.#core.ports.clock.now();
     standing.isCrossed = false;
     standing.isEnding = false;

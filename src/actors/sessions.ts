@@ -135,7 +135,7 @@ export class Sessions {
           },
         },
       );
-      this.renewal.opened(peer);
+      this.renewal.opened(peer, this.#before(id, peer) === undefined ? undefined : id);
       for (const each of surplus) keyring.forgot(each);
       await durable;
     } catch (error) {
@@ -163,7 +163,7 @@ export class Sessions {
   async #goBack(peer: string): Promise<boolean> {
     const { system } = this.#core;
     const conversation = conversationOf(peer);
-    const [session] = this.known.of(peer);
+    const session = this.known.of(peer).find((id) => !this.renewal.wasReplaced(peer, id));
     if (session === undefined || !isPlain(system.decided(conversation)?.snapshot.context)) return false;
     const role = contextOf(this.#core, session)?.role;
     await system.commit([{ stream: conversation, event: { type: "ESTABLISHED", session, role } }]).durable;
@@ -179,6 +179,11 @@ export class Sessions {
   #queuedFor(conversation: string): string[] {
     const context: ConversationContext | undefined = this.#core.system.decided(conversation)?.snapshot.context;
     return context?.outbox.map(({ id }) => id) ?? [];
+  }
+
+  /** The session with a peer before this one. A reject of it goes before our knock. */
+  #before(session: string, peer: string): string | undefined {
+    return this.known.all(peer).findLast((id) => id !== session);
   }
 
   /** Sends the knock of a session that we opened. It is signed: who does not know of that passes over it. */
@@ -198,7 +203,7 @@ export class Sessions {
       establishment: { ik, ek, ...(otk === null ? {} : { otk }), spk },
     };
     const signature = base64.encode(sign(identity, utf8.encode(knockText(frame))));
-    const before = this.known.all(context.peer).findLast((id) => id !== session);
+    const before = this.#before(session, context.peer);
     const conversation = this.#core.system.decided(conversationOf(context.peer));
     if (before !== undefined && isPlain(conversation?.snapshot.context)) this.renewal.reset(context.peer, before);
     this.#send(session, { ...frame, establishment: { ...frame.establishment, signature } });

@@ -412,6 +412,40 @@ export function withPlainPeer(open: OpenStage, kind: PeerKind): void {
       expect(peer.received.slice(8)).toEqual([...(stage.keeps ? [] : ["ours 5"]), "ours 11", "ours 12"]);
     });
 
+    it("our home is restored from an older copy, the peer lets go of its session, and then both knock at once", async () => {
+      const came = Promise.withResolvers<void>();
+      const crossing = new Held();
+      let isRestored = false;
+      const { network } = filtered((frame, direction) => {
+        if (direction === "out") return true;
+        if (isRestored && frame.type === "message") came.resolve();
+        return !crossing.holds(frame);
+      });
+      const meeting = await meet(open, kind, { network });
+      const { stage, laptop, peer } = meeting;
+      await begin(meeting, "the peer");
+      laptop.copy();
+      for (const words of ["1", "2"]) await expectFlow(meeting, words);
+      await laptop.restore();
+      await stage.clock.passes(RENEW_AFTER_MS);
+      isRestored = true;
+      await peer.say(laptop.did, "in a session that is not here any more");
+      await came.promise;
+      await dealtWith(laptop.node);
+      await stage.clock.passes(2 * RENEW_QUIET_MS);
+      crossing.from = peer.did;
+      await peer.say(laptop.did, "theirs 3");
+      await laptop.say(peer.did, "ours 3");
+      // Our knock tells the peer to let go of what it opened meanwhile, too.
+      await peer.until(() => peer.received.includes("ours 3"));
+      await crossing.release(laptop);
+      if (kind.letsGo) await laptop.hears(peer.did, "theirs 3");
+      for (const words of ["4", "5"]) await expectFlow(meeting, words);
+      await stage.clock.passes(3 * RENEW_QUIET_MS);
+      await expectFlow(meeting, "6");
+      expect(peer.received).toEqual(texts("ours", 0, 7));
+    });
+
     it.each<Opener>(["we", "the peer"])(
       "our home is restored from an older copy, and then %s spoke first",
       async (opener) => {
