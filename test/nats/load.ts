@@ -18,6 +18,8 @@ export interface Pair {
   /** How many were accepted, and how many arrived. */
   readonly said: () => number;
   readonly heard: () => number;
+  /** Calls back once, in the very moment when the next message is heard. */
+  onNext(task: () => void): void;
   /** The longest time in which nothing arrived since the last call, in milliseconds. */
   longestGap(): number;
   /** What went against the promise. */
@@ -33,6 +35,7 @@ class Ledger {
   readonly #mayLose: boolean;
   #last = -1;
   heard = 0;
+  onNext: (() => void) | undefined;
   #lastAt = Date.now();
   #longest = 0;
 
@@ -50,6 +53,9 @@ class Ledger {
     else if (number !== this.#last + 1 && !this.#mayLose)
       this.violations.push(`${this.name}: ${number} came behind ${this.#last}`);
     this.#last = Math.max(this.#last, number);
+    const task = this.onNext;
+    this.onNext = undefined;
+    task?.();
   }
 
   get last(): number {
@@ -105,6 +111,9 @@ function underLoad(
     name: ledger.name,
     said,
     heard: () => ledger.heard,
+    onNext: (task: () => void) => {
+      ledger.onNext = task;
+    },
     longestGap: () => ledger.longestGap(),
     violations: ledger.violations,
     stop,
