@@ -218,6 +218,8 @@ export const HEARTBEAT_MS = 30 * SECOND_MS;
 export const RELAY_IDLE_MS = 90 * SECOND_MS;
 /** Time to open the relay's socket and be taken for connected: then the attempt has failed, and the next one follows. */
 export const LINK_OPEN_TIMEOUT_MS = 10 * SECOND_MS;
+/** How long a new connection to a plain relay waits for the one before it to be closed. A network that is gone closes nothing. */
+export const LINK_FAREWELL_MS = SECOND_MS;
 /** Time for a proxy's tunnel and TLS behind it: less than a link or a request may take, so that the attempt fails and says why. */
 export const TUNNEL_TIMEOUT_MS = 8 * SECOND_MS;
 /** Reconnect delays, so that a relay that comes back is not overrun: doubled from the first to the last, with jitter. */

@@ -1,5 +1,5 @@
 import type { Identity } from "../crypto/index.ts";
-import { LINK_BUFFER_SIZE_MAX, RELAY_IDLE_MS, RELAY_RETRY_MS } from "../limits.ts";
+import { LINK_BUFFER_SIZE_MAX, LINK_FAREWELL_MS, RELAY_IDLE_MS, RELAY_RETRY_MS } from "../limits.ts";
 import type { LinkContext } from "../machines/link/machine.ts";
 import { safeParse } from "../parse.ts";
 import { ClientFrame, type RoutedFrame } from "../wire/frame.ts";
@@ -46,6 +46,8 @@ const RELAY_WORDS: ReadonlySet<string> = new Set(["connected", "accepted", "erro
 export class Link {
   readonly #options: LinkOptions;
   #socket: Socket | undefined;
+  /** The next connection waits until this socket is closed. */
+  #farewell: { readonly to: Socket; readonly go: () => void; readonly cancel: () => void } | undefined;
   #online = false;
   #connection = 0;
   #acknowledges = false;
@@ -73,7 +75,10 @@ export class Link {
     this.#complaints = new RelayComplaints(options.onNote);
     options.system.perform("link", {
       open: ({ url }: { url: string }) => this.#open(url),
-      close: () => this.#socket?.close(),
+      close: () => {
+        this.#farewell?.cancel();
+        this.#socket?.close();
+      },
       heartbeat: () => this.#beat(),
       resume: () => options.onUp(),
     });
@@ -241,9 +246,34 @@ export class Link {
     });
   }
 
+  /**
+   * Opens a connection. The reference relay strikes a client off its list when a frame for it meets a connection that is being closed.
+   * If the client has connected again meanwhile, it gets nothing more. So a connection to a plain relay waits for the one before it.
+   */
   #open(url: string): void {
-    this.#socket?.close();
+    this.#farewell?.cancel();
+    const before = this.#socket;
+    before?.close();
     this.#fell();
+    if (!before || this.#acknowledges) {
+      this.#dial(url);
+      return;
+    }
+    this.#socket = undefined;
+    const { clock } = this.#options.ports;
+    const disarm = clock.at(clock.now() + LINK_FAREWELL_MS, () => this.#farewell?.go());
+    const cancel = () => {
+      disarm();
+      this.#farewell = undefined;
+    };
+    const go = () => {
+      cancel();
+      this.#dial(url);
+    };
+    this.#farewell = { to: before, go, cancel };
+  }
+
+  #dial(url: string): void {
     const { ports, identity, token } = this.#options;
     let connected = false;
     this.#complaints.dialed();
@@ -276,6 +306,7 @@ export class Link {
         this.#received(text, up);
       },
       closed: (code, reason) => {
+        if (this.#farewell?.to === socket) this.#farewell.go();
         if (this.#socket !== socket) return;
         this.#socket = undefined;
         this.#fell();
