@@ -1,12 +1,14 @@
 import type { Identity } from "../crypto/index.ts";
-import { LINK_BUFFER_SIZE_MAX, LINK_FAREWELL_MS, RELAY_IDLE_MS, RELAY_RETRY_MS } from "../limits.ts";
+import { LINK_BUFFER_SIZE_MAX, RELAY_RETRY_MS } from "../limits.ts";
 import type { LinkContext } from "../machines/link/machine.ts";
 import { safeParse } from "../parse.ts";
 import { ClientFrame, type RoutedFrame } from "../wire/frame.ts";
 import { type FrameText, readFrame, writeFrame } from "../wire/frame-text.ts";
 import { Addressed, PlainMessage } from "../wire/legacy.ts";
 import { connectFrame } from "./connect-frame.ts";
+import { Farewell } from "./farewell.ts";
 import type { Ports, Socket } from "./ports.ts";
+import { Pulse } from "./pulse.ts";
 import { RelayComplaints } from "./relay-complaints.ts";
 import type { ActorSystem } from "./system.ts";
 import { UnknownKinds } from "./unknown-kinds.ts";
@@ -46,8 +48,7 @@ const RELAY_WORDS: ReadonlySet<string> = new Set(["connected", "accepted", "erro
 export class Link {
   readonly #options: LinkOptions;
   #socket: Socket | undefined;
-  /** The next connection waits until this socket is closed. */
-  #farewell: { readonly to: Socket; readonly go: () => void; readonly cancel: () => void } | undefined;
+  readonly #farewell: Farewell;
   #online = false;
   #connection = 0;
   #acknowledges = false;
@@ -60,8 +61,7 @@ export class Link {
   #paused = false;
   /** Sockets that were let go of: what still comes through them comes again through the next. */
   readonly #dropped = new WeakSet<Socket>();
-  /** The last heartbeat: when it was, what waited in the socket then, and whether anything was heard since. */
-  #beaten: { readonly at: number; readonly buffered: number; heard: boolean } | undefined;
+  readonly #pulse = new Pulse();
   /** Who waits for room in the socket. */
   #waiting: (() => void)[] = [];
   /** Frames that came and were not in a form that is understood. */
@@ -71,12 +71,13 @@ export class Link {
 
   constructor(options: LinkOptions) {
     this.#options = options;
+    this.#farewell = new Farewell(options.ports.clock);
     this.#unknown = new UnknownKinds(options.onNote);
     this.#complaints = new RelayComplaints(options.onNote);
     options.system.perform("link", {
       open: ({ url }: { url: string }) => this.#open(url),
       close: () => {
-        this.#farewell?.cancel();
+        this.#farewell.cancel();
         this.#socket?.close();
       },
       heartbeat: () => this.#beat(),
@@ -127,7 +128,7 @@ export class Link {
   #fell(): void {
     this.#goOn();
     this.#online = false;
-    this.#beaten = undefined;
+    this.#pulse.reset();
     this.#awaiting = new Map();
     this.#cancelOffer?.();
     this.#cancelOffer = undefined;
@@ -184,31 +185,16 @@ export class Link {
     this.#send({ v: 1, type: "ack", id, sender: from });
   }
 
-  /**
-   * A sign of life, and a look whether the other side gave one since the last. A network that goes away says nothing: after a
-   * sleep, or on another one, a socket may look open for many minutes.
-   */
   #beat(): void {
     const socket = this.#socket;
     if (!socket) return;
-    const now = this.#options.ports.clock.now();
-    const last = this.#beaten;
-    if (last && now - last.at > RELAY_IDLE_MS) {
-      // A relay takes who was silent for so long for gone, and a plain one gives it nothing more on this connection.
-      this.#lost("this machine was asleep");
+    const lost = this.#pulse.beat(this.#options.ports.clock.now(), socket.buffered);
+    if (lost !== undefined) {
+      this.#lost(lost);
       return;
     }
-    if (last && !last.heard && socket.buffered >= last.buffered) {
-      this.#lost("the relay gives no sign of life");
-      return;
-    }
-    this.#beaten = { at: now, buffered: socket.buffered, heard: false };
     this.#send({ v: 1, type: "heartbeat", from: this.#options.identity().did, ts: this.#iso() });
     socket.ping();
-  }
-
-  #heard(): void {
-    if (this.#beaten) this.#beaten.heard = true;
   }
 
   /** Lets go of a socket that has not said that it ended. */
@@ -246,31 +232,17 @@ export class Link {
     });
   }
 
-  /**
-   * Opens a connection. The reference relay strikes a client off its list when a frame for it meets a connection that is being closed.
-   * If the client has connected again meanwhile, it gets nothing more. So a connection to a plain relay waits for the one before it.
-   */
   #open(url: string): void {
-    this.#farewell?.cancel();
     const before = this.#socket;
     before?.close();
     this.#fell();
-    if (!before || this.#acknowledges) {
+    if (before && !this.#acknowledges) {
+      this.#socket = undefined;
+      this.#farewell.to(before, () => this.#dial(url));
+    } else {
+      this.#farewell.cancel();
       this.#dial(url);
-      return;
     }
-    this.#socket = undefined;
-    const { clock } = this.#options.ports;
-    const disarm = clock.at(clock.now() + LINK_FAREWELL_MS, () => this.#farewell?.go());
-    const cancel = () => {
-      disarm();
-      this.#farewell = undefined;
-    };
-    const go = () => {
-      cancel();
-      this.#dial(url);
-    };
-    this.#farewell = { to: before, go, cancel };
   }
 
   #dial(url: string): void {
@@ -298,15 +270,15 @@ export class Link {
         if (!this.isFull) this.#goOn();
       },
       answered: () => {
-        if (this.#socket === socket) this.#heard();
+        if (this.#socket === socket) this.#pulse.heard();
       },
       received: (text) => {
         if (this.#dropped.has(socket)) return;
-        this.#heard();
+        this.#pulse.heard();
         this.#received(text, up);
       },
       closed: (code, reason) => {
-        if (this.#farewell?.to === socket) this.#farewell.go();
+        this.#farewell.ended(socket);
         if (this.#socket !== socket) return;
         this.#socket = undefined;
         this.#fell();
