@@ -35,13 +35,13 @@ function underway(system: ActorSystem, stream: string): string[] {
 export const ADMISSION_MUTANTS: readonly Mutant[] = [
   {
     name: "unsent-dropped",
-    shownBy: 22,
+    shownBy: 117,
     breakage: "what the relay took in a session that is lost is not sent again",
     apply: without(({ type }) => type === "UNSENT"),
   },
   {
     name: "confirmed-by-the-relay",
-    shownBy: 24,
+    shownBy: 103,
     breakage: "what the relay has counts as read by the peer, whatever session it is in",
     apply: committing((entries, system) =>
       entries.flatMap((entry) => {

@@ -124,7 +124,7 @@ export const ARRIVAL_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "not-resent-at-connects",
-    shownBy: 82,
+    shownBy: 118,
     breakage: "what a peer has not confirmed counts as on the wire when the link has been down",
     apply: replacing(Arrivals.prototype, "onUp", () => () => undefined),
   },
