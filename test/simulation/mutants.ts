@@ -160,7 +160,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "keyring-not-rolled-back",
-    shownBy: 106,
+    shownBy: 264,
     breakage: "the ratchets in memory outlive a commit that was lost",
     apply: replacing(Keyring.prototype, "rollBack", () => () => undefined),
   },
