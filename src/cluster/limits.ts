@@ -71,7 +71,7 @@ export const UNCONFIRMED_SIZE_MAX = 256 * KiB;
  * Frames of a plain client that are noted before they may be given, so that a flood does not wait for the disk at every few; their
  * bytes are bounded as above. A relay that is killed costs all of them: the next frame waits in the mailbox.
  */
-export const NOTED_FRAMES_MAX = 16;
+export const NOTED_FRAMES_MAX = 32;
 /**
  * A confirmation is due after the first, and so many times what confirmations take. That is less than the second for which the
  * reference clients wait before they connect again, so that what is given to a dead line meanwhile is known to be lost.
