@@ -222,9 +222,15 @@ export class Reception {
       // A session that ours replaced is older, although its knock may have come later.
       if (renewal.isCrossed(peer)) return renewal.settles(peer, session);
       const isOlder = newestFirst.indexOf(session) > age || renewal.wasReplaced(peer, session);
-      if (age !== -1 && isOlder) return !this.#sessions.isConfirmed(current ?? "") && renewal.outlived(peer);
+      // The newest may not be on the disk yet. Then it is not among those that can be read with.
+      const isOpen = age !== -1 || (current !== null && this.#isOpen(current));
+      if (isOpen && isOlder) return !this.#sessions.isConfirmed(current ?? "") && renewal.outlived(peer);
     }
     return age === -1 || newestFirst.indexOf(session) < age || !this.#sessions.isConfirmed(current ?? "");
+  }
+
+  #isOpen(session: string): boolean {
+    return this.#core.system.decided(sessionOf(session))?.snapshot.context.closed === null;
   }
 
   /** Tries the peer's sessions, on copies: a frame that does not authenticate moves nothing. */
