@@ -105,10 +105,9 @@ export async function openControlling(options: ControllingOptions): Promise<Cont
       });
       await kubernetes?.start(node.core.keyring.identity.did);
       sandboxes.prepare();
-      const isGoingOn = (run: string) =>
-        household.controller.list().some((known) => known.run === run && !known.settled);
+      const goingOn = () => household.controller.list().flatMap(({ run, settled }) => (settled ? [] : [run]));
       // Also when the cluster where they are is away for now.
-      sandboxes.sweep(isGoingOn).catch((error: unknown) => {
+      sandboxes.sweep(goingOn).catch((error: unknown) => {
         const { code, message } = asMeshError(error);
         if (code !== "closed") onNote(`What is left of sandboxes could not be removed: ${message}`);
       });

@@ -8,6 +8,7 @@ import { RUN_LOG_SIZE_MAX } from "../limits.ts";
 import { safeParse } from "../parse.ts";
 import { presetOf } from "./runner/presets.ts";
 import { endMarked } from "./runner/processes.ts";
+import { removeTree } from "./runner/removal.ts";
 import { type Order, Report } from "./sandbox-orders.ts";
 import type {
   AgentConfig,
@@ -190,6 +191,7 @@ export function processBackend(): SandboxBackend {
     spawn: (config, hooks) => spawnOnce(take(config), config, { ...hooks, ready: andPrepare(config, hooks.ready) }),
     stand: (agent, cluster, hooks) =>
       standUp(take(cluster), agent, { ...hooks, ready: andPrepare(cluster, hooks.ready) }),
+    remove: removeTree,
     async close() {
       isClosed = true;
       if (!spare) return;
