@@ -28,7 +28,7 @@ export interface RunView {
   readonly started_at: string;
   readonly ended_at: string | null;
   readonly failure: string | null;
-  /** Its slot is free again and nothing of it is left. */
+  /** Its slot is free again, and what it left is being removed. */
   readonly settled: boolean;
 }
 
@@ -223,7 +223,6 @@ export class Controller {
 
   async #settle(run: string, ok: boolean): Promise<void> {
     await this.#end(run);
-    await this.#sandboxes.remove(run);
     const { did, standing } = this.#known(run);
     if (did !== null && !standing) await this.#forget(did);
     // What it told until its end counts.
@@ -248,6 +247,10 @@ export class Controller {
     } else if (reason === "revoked")
       await this.#commit(join(this.#word(laptop, run, "revoked", refusalOf(run, "token_revoked")), settled));
     else await this.#commit(settled);
+    // Nothing waits for it: a task decides how long this takes. What is left then is tried again when the cluster starts.
+    await this.#sandboxes
+      .remove(run)
+      .catch((error: unknown) => this.#core.note(`What is left of run ${run} could not be removed: ${String(error)}`));
   }
 }
 

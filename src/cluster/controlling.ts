@@ -3,6 +3,7 @@ import type { Places } from "../actors/places.ts";
 import type { Ports } from "../actors/ports.ts";
 import { asMeshError, MeshError } from "../errors.ts";
 import type { Arrivals } from "./arrivals.ts";
+import { checkCommands } from "./commands.ts";
 import { type Governance, type TaskStatus, taskStatus, tryIsolation } from "./governance.ts";
 import type { ClusterUrls } from "./grants.ts";
 import { type Household, type HouseholdOptions, openHousehold } from "./household.ts";
@@ -36,6 +37,8 @@ export async function workRules(ports: Ports, directory: string, options: WorkOp
   const rules = governance.rules ?? { ...rulesFor(runner), ...(kubernetes && { limits: JOB_LIMITS }) };
   if (kubernetes && governance.policy)
     throw new MeshError("input_invalid", "--policy: the program of a policy is not there in a Job; leave it out.");
+  // Of a Job its image says what is there.
+  if (!kubernetes) await checkCommands(runner, governance.policy);
   const tasks = kubernetes
     ? undefined
     : taskStatus(runner, governance, await tryIsolation(ports.disk, directory, rules));
@@ -105,10 +108,9 @@ export async function openControlling(options: ControllingOptions): Promise<Cont
       });
       await kubernetes?.start(node.core.keyring.identity.did);
       sandboxes.prepare();
-      const isGoingOn = (run: string) =>
-        household.controller.list().some((known) => known.run === run && !known.settled);
+      const goingOn = () => household.controller.list().flatMap(({ run, settled }) => (settled ? [] : [run]));
       // Also when the cluster where they are is away for now.
-      sandboxes.sweep(isGoingOn).catch((error: unknown) => {
+      sandboxes.sweep(goingOn).catch((error: unknown) => {
         const { code, message } = asMeshError(error);
         if (code !== "closed") onNote(`What is left of sandboxes could not be removed: ${message}`);
       });

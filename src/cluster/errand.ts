@@ -49,6 +49,7 @@ export class Errand {
       run: config.run,
       directory: this.#work,
       rules: config.rules,
+      isBegun: () => this.#isBegun,
       onReceived: () => this.#beginning(),
     });
   }

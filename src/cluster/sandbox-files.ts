@@ -22,9 +22,13 @@ export interface SandboxFilesOptions {
   /** The working directory. */
   readonly directory: string;
   readonly rules: Pick<TaskRules, "max_file_mb">;
+  /** Whether the task has begun: from then on it controls the folder, and nothing is named there from outside. */
+  readonly isBegun: () => boolean;
   /** Told of each file that is here: what was waiting for it follows. */
   readonly onReceived: () => Follow;
 }
+
+const TOO_LATE = "The task has begun: it takes no more files.";
 
 export class SandboxFiles {
   readonly #options: SandboxFilesOptions;
@@ -43,12 +47,18 @@ export class SandboxFiles {
   // From the laptop
 
   async place(peer: string, { request_id, file_name, size_bytes }: Offer) {
-    const { laptop, run, directory, rules } = this.#options;
+    const { laptop, run, directory, rules, isBegun } = this.#options;
     if (peer !== laptop || request_id !== run) return undefined;
+    if (isBegun()) return { refused: new MeshError("cluster_refused", TOO_LATE) };
     const sizeMax = fileSizeMaxOf(rules);
     if (size_bytes > sizeMax) return { refused: tooLarge(file_name, size_bytes, sizeMax, RAISE_THERE) };
     if (this.received.size < FILES_MAX) return { directory };
     return { refused: new MeshError("limit_reached", `An offload has at most ${FILES_MAX} files.`) };
+  }
+
+  /** Whether a file that is on its way is still taken. */
+  get areWanted(): boolean {
+    return !this.#options.isBegun();
   }
 
   async saved(_peer: string, _offer: Offer, { name }: { readonly name: string }): Promise<Follow> {
@@ -58,7 +68,7 @@ export class SandboxFiles {
 
   /** A file that came whole in one message. */
   async take(payload: PayloadOf<"file_transfer">, id: string): Promise<Follow> {
-    const { core, laptop, run, directory, rules, onReceived } = this.#options;
+    const { core, laptop, run, directory, rules, isBegun, onReceived } = this.#options;
     const { file_name, size_bytes } = payload;
     const bytes = Buffer.from(payload.file_data, "base64");
     const sha256 = hash("sha256", bytes, "hex");
@@ -67,6 +77,7 @@ export class SandboxFiles {
       const ack = { type: "file_transfer_ack" as const, success: problem === undefined, ...about };
       return compose(core(), laptop, ack, `${id}.ack`);
     };
+    if (isBegun()) return answer(TOO_LATE);
     if (bytes.length !== size_bytes || sha256 !== (payload.sha256 ?? sha256)) return answer("it did not arrive whole");
     const sizeMax = fileSizeMaxOf(rules);
     if (size_bytes > sizeMax) return answer(tooLarge(file_name, size_bytes, sizeMax, RAISE_THERE).message);

@@ -1,5 +1,6 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
+import { constants } from "node:fs";
 import { appendFile } from "node:fs/promises";
 import { dirname, extname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -7,6 +8,7 @@ import { RUN_LOG_SIZE_MAX } from "../limits.ts";
 import { safeParse } from "../parse.ts";
 import { presetOf } from "./runner/presets.ts";
 import { endMarked } from "./runner/processes.ts";
+import { removeTree } from "./runner/removal.ts";
 import { type Order, Report } from "./sandbox-orders.ts";
 import type {
   AgentConfig,
@@ -24,6 +26,7 @@ import type {
 /** With Node's own cache of what is compiled, if the cluster has one, a sandbox starts in half the time; tasks are not told of it. */
 const ENVIRONMENT = ["PATH", "LANG", "LC_ALL", "TZ", "SystemRoot", "NODE_COMPILE_CACHE"] as const;
 
+const { O_APPEND, O_CREAT, O_NOFOLLOW = 0, O_WRONLY } = constants;
 const entry = fileURLToPath(new URL(`./sandbox-main${extname(import.meta.url)}`, import.meta.url));
 
 /** What of a cluster decides on the environment. */
@@ -38,13 +41,16 @@ function killGroup({ pid }: ChildProcess): void {
   }
 }
 
+/** Where a task is not isolated, it could put a link there. */
+const APPEND = O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW;
+
 function keepLog(child: ChildProcess, path: string): void {
   let left = RUN_LOG_SIZE_MAX;
   const keep = (chunk: Buffer) => {
     const kept = chunk.subarray(0, Math.max(0, left));
     left -= kept.length;
     // A log that cannot be written is no reason to end a run.
-    if (kept.length > 0) appendFile(path, kept, { mode: 0o600 }).catch(() => undefined);
+    if (kept.length > 0) appendFile(path, kept, { flag: APPEND, mode: 0o600 }).catch(() => undefined);
   };
   child.stdout?.on("data", keep);
   child.stderr?.on("data", keep);
@@ -185,6 +191,7 @@ export function processBackend(): SandboxBackend {
     spawn: (config, hooks) => spawnOnce(take(config), config, { ...hooks, ready: andPrepare(config, hooks.ready) }),
     stand: (agent, cluster, hooks) =>
       standUp(take(cluster), agent, { ...hooks, ready: andPrepare(cluster, hooks.ready) }),
+    remove: removeTree,
     async close() {
       isClosed = true;
       if (!spare) return;

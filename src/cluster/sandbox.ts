@@ -46,7 +46,7 @@ export async function openAgent(config: AgentConfig, { ports, limits = {}, seed,
   const filesOf = ({ request_id = "" }: Offer) => errands.get(request_id)?.files;
   const files: FileTaker = {
     place: async (peer, offer) => filesOf(offer)?.place(peer, offer),
-    wants: (_, offer) => filesOf(offer) !== undefined,
+    wants: (_, offer) => filesOf(offer)?.areWanted === true,
     names: async (_, offer) => filesOf(offer)?.received ?? new Set<string>(),
     progressed: () => entriesOnly(),
     saved: async (peer, offer, file) => filesOf(offer)?.saved(peer, offer, file) ?? entriesOnly(),

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { z } from "zod";
 import type { Clock } from "../actors/ports.ts";
 import { MeshError } from "../errors.ts";
@@ -88,6 +89,8 @@ export interface SandboxBackend {
    * sandboxes end with the cluster.
    */
   adopt?(sandbox: Pick<SandboxConfig, "run" | "directory">, hooks: SandboxHooks): Promise<SandboxProcess | undefined>;
+  /** Takes away the folder of a sandbox, whatever a task made of it. Without it the disk does, for folders that no task reaches. */
+  remove?(directory: string): Promise<void>;
   /** Removes what is left of runs that are not known. */
   sweep?(isKnown: (run: string) => boolean): Promise<void>;
   /** Lets go of sandboxes that can be taken up again, and of what was made ready. */
@@ -118,7 +121,7 @@ export interface SandboxesOptions {
   /** Where the sandboxes have their folders. */
   readonly directory: string;
   readonly cluster: () => ClusterConfig;
-  readonly standing: Pick<StandingSandboxes, "serve" | "end">;
+  readonly standing: Pick<StandingSandboxes, "serve" | "end" | "has">;
 }
 
 export class Sandboxes {
@@ -229,17 +232,39 @@ export class Sandboxes {
     await backend.close?.();
   }
 
-  /** Removes what an earlier process of this cluster left running of runs that are not known. */
-  async sweep(isKnown: (run: string) => boolean): Promise<void> {
-    await this.#options.backend.sweep?.(isKnown);
+  /**
+   * Removes what an earlier process of this cluster left of runs that do not go on: what still runs, and folders.
+   * @param known the runs that go on, when it is asked
+   */
+  async sweep(known: () => readonly string[]): Promise<void> {
+    const { backend, disk, directory, standing } = this.#options;
+    await backend.sweep?.((run) => known().includes(run));
+    const problems: unknown[] = [];
+    for (const name of await disk.list(directory)) {
+      const isKnown = standing.has(name) || known().some((run) => folderOf(run) === name);
+      if (isKnown) continue;
+      await removeFolder(this.#options, joinPath(directory, name)).catch((error: unknown) => problems.push(error));
+    }
+    if (problems.length > 0) throw problems[0];
   }
 
   /** Removes what a sandbox left, its identity and files among it. */
   remove(run: string): Promise<void> {
-    return this.#options.disk.remove(this.#folderOf(run));
+    return removeFolder(this.#options, this.#folderOf(run));
   }
 
   #folderOf(run: string): string {
-    return joinPath(this.#options.directory, Buffer.from(run).toString("base64url").slice(0, 100));
+    return joinPath(this.#options.directory, folderOf(run));
   }
 }
+
+/** The folder of a run: its laptop chose the id, and two runs never share one. */
+function folderOf(run: string): string {
+  const name = Buffer.from(run).toString("base64url");
+  return name.length <= 100 ? name : createHash("sha256").update(run).digest("hex");
+}
+
+export const removeFolder = (
+  { backend, disk }: { readonly backend: SandboxBackend; readonly disk: Disk },
+  path: string,
+): Promise<void> => (backend.remove ? backend.remove(path) : disk.remove(path));

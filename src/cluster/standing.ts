@@ -4,13 +4,14 @@ import { MeshError } from "../errors.ts";
 import { SANDBOX_STOP_WAIT_MS } from "../limits.ts";
 import type { StandingContext } from "../machines/standing/events.ts";
 import { type Disk, joinPath } from "../store/disk.ts";
-import type {
-  ClusterConfig,
-  SandboxBackend,
-  SandboxConfig,
-  SandboxHooks,
-  SandboxProcess,
-  StandingProcess,
+import {
+  type ClusterConfig,
+  removeFolder,
+  type SandboxBackend,
+  type SandboxConfig,
+  type SandboxHooks,
+  type SandboxProcess,
+  type StandingProcess,
 } from "./sandboxes.ts";
 
 // Sandboxes that the operator keeps running, each under its name: they take one task after the other.
@@ -172,11 +173,21 @@ export class StandingSandboxes {
     await this.#end(name);
     const { did } = this.find(name) ?? {};
     if (did) await this.#options.forget(did);
-    await this.#options.disk.remove(this.#folderOf(name));
+    // It is gone whatever its tasks left there; what could not be removed is tried again when the cluster starts.
+    await removeFolder(this.#options, this.#folderOf(name)).catch((error: unknown) =>
+      this.#core.note(`What is left of the sandbox ${name} could not be removed: ${String(error)}`),
+    );
     await this.#commit(name, { type: "REMOVED" });
   }
 
+  /** Whether a folder of that name is one's that is to run. */
+  has(folder: string): boolean {
+    return this.list().some(({ name }) => folderOf(name) === folder);
+  }
+
   #folderOf(name: string): string {
-    return joinPath(this.#options.directory, `standing-${Buffer.from(name).toString("base64url").slice(0, 100)}`);
+    return joinPath(this.#options.directory, folderOf(name));
   }
 }
+
+const folderOf = (name: string): string => `standing-${Buffer.from(name).toString("base64url").slice(0, 100)}`;

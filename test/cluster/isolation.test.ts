@@ -70,11 +70,11 @@ describe("the operator's folders", () => {
       ${has("unshare") ? `unshare -Ur --mount sh -c 'umount -l ${cluster}; cat ${keys}/store.key'` : ""}
       cat "$OLDPWD/data.txt"; echo kept > "$OLDPWD/out/kept"; echo forgotten > "$TMPDIR/forgotten"`;
     const files = { "data.txt": "mine" };
-    const { result, directory } = script("look.sh", look, { within: cluster, files, rules: { hidden: [cluster] } });
-    const { summary, log } = await result;
+    const { result } = script("look.sh", look, { within: cluster, files, rules: { hidden: [cluster] } });
+    const { summary, log, files: kept } = await result;
     expect(summary).toBe("mine");
     expect(readFileSync(log ?? "", "utf8")).not.toContain("secret");
-    expect(readFileSync(join(directory, "out", "kept"), "utf8")).toBe("kept\n");
+    expect(kept.map((path) => readFileSync(path, "utf8"))).toEqual(["kept\n"]);
     const asRunner = begin("", {
       within: cluster,
       runner: `cat ${keys}/store.key || echo nothing`,
@@ -125,9 +125,9 @@ describe("a Node script", () => {
       writeFileSync("out/copy", readFileSync("data.txt"));
       writeFileSync(tmpdir() + "/x", "x");
       mkdirSync("sub"); console.log(readdirSync(".").sort().join(" "));`;
-    const { result, directory } = script("copy.ts", text, { files: { "data.txt": "12345" } });
-    expect(await result).toMatchObject({ ok: true, summary: "copy.ts data.txt out sub" });
-    expect(readFileSync(join(directory, "out", "copy"), "utf8")).toBe("12345");
+    const { ok, summary, files } = await script("copy.ts", text, { files: { "data.txt": "12345" } }).result;
+    expect({ ok, summary }).toEqual({ ok: true, summary: "copy.ts data.txt out sub" });
+    expect(files.map((path) => readFileSync(path, "utf8"))).toEqual(["12345"]);
   });
 
   it.each([

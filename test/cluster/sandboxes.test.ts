@@ -33,7 +33,7 @@ it("a sandbox that is ended while its folder is being made does not begin behind
       rules: rulesFor(null),
       policy: null,
     }),
-    standing: { serve: () => Promise.reject(new Error("none stands")), end: async () => undefined },
+    standing: { serve: () => Promise.reject(new Error("none stands")), end: async () => undefined, has: () => false },
   });
   const nothing = () => undefined;
   const hooks: SandboxHooks = { starting: nothing, ready: nothing, failed: nothing, told: nothing, exited: nothing };

@@ -134,7 +134,6 @@ describe("the operator's policy", () => {
   });
 
   it.each([
-    ["is missing", "/no/such/program", "no such|not found"],
     ["crashes", "kill -9 $$", "failed: it was ended by SIGKILL"],
     ["gives no reason", "exit 3", "no reason was given \\(exit 3\\)"],
   ])("that %s refuses", async (_, command, reason) => {
@@ -143,6 +142,20 @@ describe("the operator's policy", () => {
     const view = await offload("anything");
     expect(view.error?.code).toBe("policy_refused");
     expect(view.error?.message).toMatch(new RegExp(reason, "i"));
+  });
+});
+
+describe("a policy that is taken away while the cluster is up", () => {
+  it("refuses", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "kars-policy-"));
+    onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+    const command = join(folder, "judge");
+    writeFileSync(command, "#!/bin/sh\n", { mode: 0o755 });
+    const { offload } = await place({ runner: "echo done", governance: { policy: { command, directory: folder } } });
+    rmSync(command);
+    const { error } = await offload("anything");
+    expect(error?.code).toBe("policy_refused");
+    expect(error?.message).toMatch(/no such|not found/i);
   });
 });
 

@@ -2,7 +2,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { type Mesh, openMesh } from "../../src/actors/mesh.ts";
 import type { OffloadView } from "../../src/actors/offloads.ts";
 import { openCluster } from "../../src/cluster/local.ts";
@@ -231,9 +231,7 @@ describe("an offload to the built-in runner", () => {
     await pair();
     await ended(await offload("anything"));
     await quiet();
-    expect(
-      existsSync(join(folder, "cluster", "sandboxes")) ? readdirSync(join(folder, "cluster", "sandboxes")) : [],
-    ).toEqual([]);
+    await vi.waitFor(() => expect(readdirSync(join(folder, "cluster", "sandboxes"))).toEqual([]), 20_000);
     const { agents } = await laptop.call("discover", { capability: "sandbox" });
     expect(agents).toEqual([]);
   });

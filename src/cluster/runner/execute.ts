@@ -1,14 +1,18 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { MeshError } from "../../errors.ts";
 import { PROGRESS_LINE_LENGTH_MAX } from "../../limits.ts";
+import { type Held, hold } from "./held.ts";
 import { isolate } from "./isolation.ts";
-import { TASK_STOP_WAIT_MS } from "./limits.ts";
-import { Lines, measure, outputFiles, Tail, TaskLog } from "./output.ts";
+import { OUTPUT_END_WAIT_MS, TASK_STOP_WAIT_MS } from "./limits.ts";
+import { measure } from "./measure.ts";
+import { Lines, Tail, TaskLog } from "./output.ts";
 import type { Reader, Told } from "./presets.ts";
 import { MARK, TaskProcesses } from "./processes.ts";
+import { collectResults, type Results } from "./results.ts";
 import { fileSizeMaxOf, type TaskRules } from "./rules.ts";
 import type { TaskOptions, TaskResult } from "./task.ts";
-import { atLeast, NO_TOKENS, readUsage, totalOf, USAGE_VARIABLE } from "./usage.ts";
+import { atLeast, NO_TOKENS, readUsage, totalOf, USAGE_FILE, USAGE_VARIABLE } from "./usage.ts";
 import { Watch } from "./watch.ts";
 
 // Runs one command in the task's folder, isolated and watched, and sees to it that nothing of it is left when it has ended.
@@ -33,7 +37,7 @@ function environment({ scratch, mark }: TaskOptions, { variables }: TaskRules): 
     const value = process.env[name];
     if (value !== undefined) given[name] = value;
   }
-  return { ...given, HOME: scratch, TMPDIR: scratch, [USAGE_VARIABLE]: join(scratch, "usage.json"), [MARK]: mark };
+  return { ...given, HOME: scratch, TMPDIR: scratch, [USAGE_VARIABLE]: join(scratch, USAGE_FILE), [MARK]: mark };
 }
 
 interface End {
@@ -63,12 +67,27 @@ const NO_FORK_NOTE =
 
 const PERCENT = /(?:^|\D)(\d{1,3}(?:\.\d+)?)\s?%/;
 
-/** @throws Error when it cannot be isolated as the rules want it, or leaves more than may be sent */
+/** @throws Error when it cannot be isolated as the rules want it */
 export async function execute(options: TaskOptions, command: Command): Promise<TaskResult> {
+  // Held before the task begins: what it makes of their names afterwards leads nowhere.
+  const work = await hold(options.directory);
+  try {
+    const scratch = await hold(options.scratch);
+    try {
+      return await executeIn(work, scratch, options, command);
+    } finally {
+      await scratch.close();
+    }
+  } finally {
+    await work.close();
+  }
+}
+
+async function executeIn(work: Held, home: Held, options: TaskOptions, command: Command): Promise<TaskResult> {
   const { directory, scratch, signal, onProgress, onUsage } = options;
   const { rules, title } = command;
-  const folders = [directory, scratch];
-  const before = (await measure(folders)).bytes;
+  const folders = [work, home];
+  const before = (await measure(folders, () => false)).bytes;
   const { command: words, isolation } = await isolate(command.words, { work: directory, scratch }, rules);
   signal.throwIfAborted();
   onProgress({ stage: "running", message: title.slice(0, PROGRESS_LINE_LENGTH_MAX) });
@@ -87,7 +106,7 @@ export async function execute(options: TaskOptions, command: Command): Promise<T
 
   let tokens = NO_TOKENS;
   const count = async () => {
-    const counted = command.reader ? told.tokens : ((await readUsage(join(scratch, "usage.json"))) ?? NO_TOKENS);
+    const counted = command.reader ? told.tokens : ((await readUsage(home)) ?? NO_TOKENS);
     const now = atLeast(tokens, counted);
     if (totalOf(now) > totalOf(tokens)) onUsage(now);
     tokens = now;
@@ -145,13 +164,19 @@ export async function execute(options: TaskOptions, command: Command): Promise<T
   const { code, problem } = await exited;
   // What it left running ends with it; then nobody holds its output open any more.
   const left = await processes.end();
+  // One that got away may hold it open for ever.
+  const deadline = setTimeout(() => {
+    child.stdout.destroy();
+    child.stderr.destroy();
+  }, OUTPUT_END_WAIT_MS);
   await closed;
+  clearTimeout(deadline);
   clearTimeout(patience);
   signal.removeEventListener("abort", stop);
   watch.stop();
   out.end();
   err.end();
-  await watch.measured();
+  await watch.measured(true);
   await count();
   const path = await log.close();
   const seconds = Math.round((Date.now() - begun) / 100) / 10;
@@ -178,11 +203,14 @@ export async function execute(options: TaskOptions, command: Command): Promise<T
     const hint = rules.limits.processes !== null && NO_FORK.test(said) ? NO_FORK_NOTE : undefined;
     return failed(how, [told.problem, said, hint].filter(Boolean).join("\n"));
   }
-  const files = await outputFiles(directory, fileSizeMaxOf(rules));
-  return {
-    ok: true,
-    summary: told.final || output.text || `Exit 0 after ${seconds} s, ${lines} lines, ${files.length} files.`,
-    files,
-    ...result,
-  };
+  let results: Results;
+  try {
+    results = await collectResults(work, dirname(options.log), fileSizeMaxOf(rules));
+  } catch (error) {
+    if (!(error instanceof MeshError)) throw error;
+    return failed("left what cannot be sent back,", error.message, { code: error.code });
+  }
+  const { files, leftOut } = results;
+  const said = told.final || output.text || `Exit 0 after ${seconds} s, ${lines} lines, ${files.length} files.`;
+  return { ok: true, summary: [said, leftOut].filter(Boolean).join("\n\n"), files, ...result };
 }

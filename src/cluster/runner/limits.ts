@@ -11,6 +11,12 @@ export const LOOK_EVERY_MS = 200;
 export const MEASURE_EVERY_MS = SECOND_MS;
 /** Files and folders that a task may leave, each of which a measurement looks at: with more of them the task is ended. */
 export const ENTRIES_MAX = 100_000;
+/** How deep its folders may lie in each other, each of which a measurement holds open: with deeper ones the task is ended. */
+export const FOLDER_DEPTH_MAX = 256;
+/** Names of what was left out of a task's results, which stand in its summary: of the others only their number. */
+export const LEFT_OUT_NAMED_MAX = 10;
+/** How long a task's output is waited for when none of its processes is known to run: whoever still holds it is not read any more. */
+export const OUTPUT_END_WAIT_MS = SECOND_MS;
 /** What one process may take above the memory of the whole task before the system refuses it: bounds a leap between two looks. */
 export const MEMORY_LEAP_MIB = 1024;
 /** What the system allows above what the watching does, so that the watching sees it first and can say what it was. */

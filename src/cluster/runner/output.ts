@@ -1,13 +1,9 @@
-import { createWriteStream } from "node:fs";
-import { lstat, opendir, readdir, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { createWriteStream, rmSync } from "node:fs";
 import { finished } from "node:stream/promises";
-import { RAISE_THERE, tooLarge } from "../../actors/file-size.ts";
-import { MeshError } from "../../errors.ts";
-import { FILES_MAX, SUMMARY_LENGTH_MAX } from "../../limits.ts";
-import { ENTRIES_MAX, LINE_SIZE_MAX, TASK_LOG_SIZE_MAX } from "./limits.ts";
+import { SUMMARY_LENGTH_MAX } from "../../limits.ts";
+import { LINE_SIZE_MAX, TASK_LOG_SIZE_MAX } from "./limits.ts";
 
-// What a task says and leaves: its lines, their end, the log of it all, and its files.
+// What a task says: its lines, their end, and the log of it all.
 
 /** Cuts a stream of bytes into lines of text; a line that is too long comes in pieces. */
 export class Lines {
@@ -64,7 +60,9 @@ export class TaskLog {
 
   constructor(path: string) {
     this.path = path;
-    this.#file = createWriteStream(path, { mode: 0o600 });
+    // Never through what else may stand there.
+    rmSync(path, { force: true });
+    this.#file = createWriteStream(path, { flags: "wx", mode: 0o600 });
     this.#file.on("error", (error) => {
       this.#problem = error;
     });
@@ -96,46 +94,4 @@ export class TaskLog {
     });
     return this.size === 0 || this.#problem ? undefined : this.path;
   }
-}
-
-/** What lies in folders, all the way down. Links are not followed. */
-export interface Extent {
-  readonly bytes: number;
-  readonly entries: number;
-}
-
-/** Measures folders; stops when there are more than `ENTRIES_MAX` entries. */
-export async function measure(folders: readonly string[]): Promise<Extent> {
-  let bytes = 0;
-  let entries = 0;
-  const waiting = [...folders];
-  for (let folder = waiting.pop(); folder !== undefined; folder = waiting.pop()) {
-    // A task may take its folders away while they are measured.
-    const directory = await opendir(folder).catch(() => undefined);
-    if (!directory) continue;
-    for await (const entry of directory) {
-      if (++entries > ENTRIES_MAX) return { bytes, entries };
-      const path = join(folder, entry.name);
-      if (entry.isDirectory()) waiting.push(path);
-      else bytes += (await lstat(path).catch(() => undefined))?.size ?? 0;
-    }
-  }
-  return { bytes, entries };
-}
-
-/** Plain files directly in `out/`, by name. @throws MeshError `limit_reached`, `file_too_large` when they are more or larger than may be sent */
-export async function outputFiles(directory: string, sizeMax: number): Promise<string[]> {
-  const folder = join(directory, "out");
-  const entries = (await readdir(folder, { withFileTypes: true })).filter((entry) => entry.isFile());
-  const paths = entries.map(({ name }) => join(folder, name)).sort();
-  if (paths.length > FILES_MAX)
-    throw new MeshError(
-      "limit_reached",
-      `The task left ${paths.length} files in out/, and at most ${FILES_MAX} are sent back.`,
-    );
-  for (const path of paths) {
-    const { size } = await stat(path);
-    if (size > sizeMax) throw tooLarge(path.slice(folder.length + 1), size, sizeMax, RAISE_THERE);
-  }
-  return paths;
 }

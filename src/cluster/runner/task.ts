@@ -22,7 +22,7 @@ export interface TaskResult {
   readonly ok: boolean;
   /** What came of it, or why nothing did. */
   readonly summary: string;
-  /** Files to send back: everything in `out/`. */
+  /** Files to send back: the plain files of `out/`, where the task reaches them no more. */
   readonly files: readonly string[];
   /** The exit code; null when nothing was executed, or a signal ended it. */
   readonly exit: number | null;
@@ -44,7 +44,7 @@ export interface TaskOptions {
   readonly directory: string;
   /** A folder beside it for what is to be forgotten: home and temporary files of whatever runs. */
   readonly scratch: string;
-  /** Where the log is written, out of the task's reach. */
+  /** Where the log is written, beside the working directory and out of the task's reach; so are its results. */
   readonly log: string;
   /** A preset's name, a shell command, or null for the built-in runner. */
   readonly runner: string | null;

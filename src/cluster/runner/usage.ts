@@ -1,6 +1,6 @@
-import { lstat, readFile } from "node:fs/promises";
 import { z } from "zod";
 import { safeParse } from "../../parse.ts";
+import { type Held, holdEntry, readText } from "./held.ts";
 import { USAGE_SIZE_MAX } from "./limits.ts";
 
 // Tokens of a language model, as whoever runs the task counts them: a preset from what its agent prints, any other program
@@ -8,6 +8,8 @@ import { USAGE_SIZE_MAX } from "./limits.ts";
 
 /** The variable that names the file. */
 export const USAGE_VARIABLE = "KARS_USAGE_FILE";
+/** The file, in the task's folder for what is to be forgotten. */
+export const USAGE_FILE = "usage.json";
 
 const Count = z.int().min(0).default(0);
 /** `{"prompt":n,"completion":n}`: what was used so far, each time anew. */
@@ -25,12 +27,15 @@ export const atLeast = (a: TokensUsed, b: TokensUsed): TokensUsed => ({
 });
 
 /** What the file says, or undefined when it says nothing (yet). */
-export async function readUsage(path: string): Promise<TokensUsed | undefined> {
+export async function readUsage(scratch: Held): Promise<TokensUsed | undefined> {
   try {
-    const found = await lstat(path);
-    if (!found.isFile() || found.size > USAGE_SIZE_MAX) return undefined;
-    const parsed = safeParse(TokensUsed, JSON.parse(await readFile(path, "utf8")));
-    return parsed.success ? parsed.data : undefined;
+    const file = await holdEntry(scratch, USAGE_FILE);
+    try {
+      const text = await readText(file, USAGE_SIZE_MAX);
+      return text === undefined ? undefined : safeParse(TokensUsed, JSON.parse(text)).data;
+    } finally {
+      await file.close();
+    }
   } catch {
     // There is none, or it is just being written.
     return undefined;

@@ -1,5 +1,7 @@
-import { ENTRIES_MAX, LOOK_EVERY_MS, MEASURE_EVERY_MS } from "./limits.ts";
-import { measure } from "./output.ts";
+import type { Stats } from "node:fs";
+import type { Held } from "./held.ts";
+import { ENTRIES_MAX, FOLDER_DEPTH_MAX, LOOK_EVERY_MS, MEASURE_EVERY_MS } from "./limits.ts";
+import { measure } from "./measure.ts";
 import { type Consumption, showsProcesses, type TaskProcesses } from "./processes.ts";
 import type { RunLimits } from "./rules.ts";
 
@@ -28,7 +30,7 @@ export interface WatchOptions {
   readonly limits: RunLimits;
   readonly processes: TaskProcesses;
   /** Its folders, and what lay in them before it began. */
-  readonly folders: readonly string[];
+  readonly folders: readonly Held[];
   readonly before: number;
   /** Bytes that it printed so far. */
   readonly printed: () => number;
@@ -44,6 +46,8 @@ export class Watch {
   #breached = false;
   readonly #looking: NodeJS.Timeout | undefined;
   #measuring: NodeJS.Timeout | undefined;
+  /** Folders that the latest measurement found closed. */
+  #closed = new Set<string>();
 
   constructor(options: WatchOptions) {
     this.#options = options;
@@ -82,11 +86,21 @@ export class Watch {
       this.#found(breach(`${round(bytes / 1_000_000)} MB of files and output`, `${output_mb} MB`, "--output-size"));
   }
 
-  /** Measures the folders now. */
-  async measured(): Promise<void> {
+  /** Measures the folders now. @param isOver whether none of the task's processes can mind that closed folders are opened */
+  async measured(isOver = false): Promise<void> {
     const { folders, before, printed } = this.#options;
-    const { bytes, entries } = await measure(folders);
+    // A program may close a folder for a moment, to try something out; one that stays closed is opened, and counts.
+    const known = this.#closed;
+    const closed = new Set<string>();
+    const opens = ({ dev, ino }: Stats) => {
+      closed.add(`${dev}:${ino}`);
+      return isOver || known.has(`${dev}:${ino}`);
+    };
+    const { bytes, entries, depth } = await measure(folders, opens);
+    this.#closed = closed;
     if (entries > ENTRIES_MAX) this.#found(`it left more than ${ENTRIES_MAX} files, the most that a task may`);
+    if (depth > FOLDER_DEPTH_MAX)
+      this.#found(`it left folders more than ${FOLDER_DEPTH_MAX} deep in each other, the most that a task may`);
     this.#output(Math.max(0, bytes - before) + printed());
   }
 
