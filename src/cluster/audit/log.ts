@@ -1,12 +1,12 @@
 import type { Change } from "../../actors/system.ts";
-import { asMeshError } from "../../errors.ts";
+import { asMeshError, MeshError } from "../../errors.ts";
 import type { RunContext } from "../../machines/run/events.ts";
 import { type AppendFile, type Disk, joinPath } from "../../store/disk.ts";
 import type { Commit } from "../../store/journal.ts";
 import { readJournal } from "../../store/journal-reader.ts";
 import { controllerHome } from "../directory.ts";
 import { AUDIT_TAIL_SIZE } from "../limits.ts";
-import { parseLine } from "./reading.ts";
+import { derivedLines, parseLine } from "./reading.ts";
 import { type AuditFact, factOf, formatLine, GENESIS, hashOf } from "./record.ts";
 
 // The audit record of a cluster: `audit.jsonl`, one JSON line a fact, each with the hash of the line before. It is written
@@ -48,6 +48,8 @@ export class AuditLog {
   readonly #options: AuditOptions;
   #file: AppendFile | undefined;
   #head = EMPTY;
+  /** The last line that is on disk; empty when there is none. */
+  #last = "";
   /** What is derived and not yet on disk. */
   #waiting: string[] = [];
   #writing: Promise<void> = Promise.resolve();
@@ -61,9 +63,10 @@ export class AuditLog {
     const { disk, path, journal, note } = this.#options;
     const end = await this.#lastLines();
     this.#head = end.head;
+    this.#last = end.last;
     if (end.problem !== undefined || this.#head.commit > position) await this.#setAside(end.problem);
     this.#file = await disk.append(path);
-    if (this.#head !== EMPTY && this.#file.size > end.size) await this.#file.truncate(end.size);
+    if (this.#file.size > end.size) await this.#file.truncate(end.size);
     for await (const commit of readJournal(disk, journal)) this.#take(commit);
     const missing = this.#waiting.length;
     await this.#flush();
@@ -74,31 +77,53 @@ export class AuditLog {
   }
 
   /** The last whole lines, and how many bytes they end at. */
-  async #lastLines(): Promise<{ readonly head: AuditHead; readonly size: number; readonly problem?: string }> {
-    const { disk, directory, path } = this.#options;
-    const isThere = (await disk.list(directory)).includes(FILE);
-    const size = isThere ? ((await disk.size(path)) ?? 0) : 0;
+  async #lastLines(): Promise<{
+    readonly head: AuditHead;
+    readonly last: string;
+    readonly size: number;
+    readonly problem?: string;
+  }> {
+    const size = await this.#size();
     const begin = Math.max(0, size - AUDIT_TAIL_SIZE);
-    const bytes = Buffer.from(size === 0 ? [] : await disk.readRange(path, begin, size - begin));
+    const bytes = await this.#bytes(begin, size);
     const whole = bytes.lastIndexOf("\n") + 1;
     const lines = bytes.subarray(0, whole).toString("utf8").split("\n").slice(0, -1);
     const last = lines.at(-1);
-    if (last === undefined) return { head: EMPTY, size: 0 };
+    if (last === undefined) return { head: EMPTY, last: "", size: 0 };
     const parsed = parseLine(last);
-    if (parsed === undefined) return { head: EMPTY, size: 0, problem: "its last line is none" };
+    if (parsed === undefined) return { head: EMPTY, last: "", size: 0, problem: "its last line is none" };
     const { seq, commit } = parsed;
     const ofCommit = lines.filter((line) => parseLine(line)?.commit === commit).length;
-    return { head: { seq, commit, ofCommit, hash: hashOf(last) }, size: begin + whole };
+    return { head: { seq, commit, ofCommit, hash: hashOf(last) }, last, size: begin + whole };
+  }
+
+  /** Bytes of the file that has the record's name now; 0 when none has. */
+  async #size(): Promise<number> {
+    const { disk, directory, path } = this.#options;
+    const isThere = (await disk.list(directory)).includes(FILE);
+    return isThere ? ((await disk.size(path)) ?? 0) : 0;
+  }
+
+  async #bytes(begin: number, end: number): Promise<Buffer> {
+    const { disk, path } = this.#options;
+    return Buffer.from(begin === end ? [] : await disk.readRange(path, begin, end - begin));
   }
 
   /** A record that does not belong to the journal is kept beside, and made anew. */
   async #setAside(problem = "it goes further than the controller's journal"): Promise<void> {
     const { disk, path, note } = this.#options;
-    const beside = `${path}.${this.#head.seq}.damaged`;
-    await disk.replace(beside, (await disk.read(path)) ?? new Uint8Array());
+    const beside = await this.#keepBeside();
     await disk.remove(path);
     note(`The audit record is damaged (${problem}): it is kept as ${beside}, and written anew from the journal.`);
     this.#head = EMPTY;
+    this.#last = "";
+  }
+
+  async #keepBeside(): Promise<string> {
+    const { disk, path } = this.#options;
+    const beside = `${path}.${this.#head.seq}.damaged`;
+    await disk.replace(beside, (await disk.read(path)) ?? new Uint8Array());
+    return beside;
   }
 
   /** Adds the facts of a commit that are not in the record yet. */
@@ -141,7 +166,9 @@ export class AuditLog {
     const file = this.#file;
     // A copy: what comes while it is written waits for the next.
     const lines = [...this.#waiting];
-    if (!file || lines.length === 0) return;
+    const last = lines.at(-1);
+    if (!file || last === undefined) return;
+    if (!(await this.#isAt(file.size))) return this.#renew(file);
     const before = file.size;
     try {
       await file.write(Buffer.from(lines.map((line) => `${line}\n`).join(""), "utf8"));
@@ -153,6 +180,36 @@ export class AuditLog {
       throw error;
     }
     this.#waiting = this.#waiting.slice(lines.length);
+    this.#last = last;
+    // An open file goes on taking what is written when another has got its name.
+    if (!(await this.#isAt(file.size))) await this.#renew(file);
+  }
+
+  /** Whether the file that has the record's name is as long as what was written, and ends with its last line. */
+  async #isAt(size: number): Promise<boolean> {
+    if ((await this.#size()) !== size) return false;
+    const last = Buffer.from(this.#last === "" ? "" : `${this.#last}\n`);
+    return last.equals(await this.#bytes(Math.max(0, size - last.length), size));
+  }
+
+  /** The record was replaced, moved or cut by another program: what lies there is kept beside, and all of it written anew. */
+  async #renew(file: AppendFile): Promise<void> {
+    const { disk, path, note } = this.#options;
+    const { seq, hash } = this.#head;
+    const waiting = this.#waiting.length;
+    const lines: string[] = [];
+    for await (const derived of derivedLines(this.#options)) if (derived.seq <= seq) lines.push(derived.text);
+    const last = lines.at(-1) ?? "";
+    if (lines.length !== seq || hashOf(last) !== hash)
+      throw new MeshError("store_damaged", "The audit record does not follow from the controller's journal.");
+    const beside = (await this.#size()) === 0 ? undefined : await this.#keepBeside();
+    await disk.replace(path, Buffer.from(lines.map((line) => `${line}\n`).join(""), "utf8"));
+    this.#file = await disk.append(path);
+    this.#last = last;
+    this.#waiting = this.#waiting.slice(waiting);
+    const kept = beside === undefined ? "" : ` What lay there is kept as ${beside}.`;
+    note(`The audit record was replaced, moved or cut by another program: it is written anew from the journal.${kept}`);
+    await file.close().catch(() => undefined);
   }
 
   /**

@@ -61,33 +61,57 @@ export interface Verdict {
   readonly problem: { readonly line: number; readonly reason: string } | null;
 }
 
+/** A line as it follows from the journal. */
+interface DerivedLine {
+  readonly seq: number;
+  readonly text: string;
+  /** SHA-256 of the line before. */
+  readonly prev: string;
+}
+
+/** The whole record as it follows from the controller's journal. @throws MeshError `store_damaged` when the journal is */
+export async function* derivedLines({
+  disk,
+  journal,
+  contextOf,
+}: Pick<AuditOptions, "disk" | "journal" | "contextOf">): AsyncGenerator<DerivedLine> {
+  let seq = 0;
+  let prev = GENESIS;
+  for await (const { number, at, entries } of readJournal(disk, journal)) {
+    for (const entry of entries) {
+      const fact = factOf(entry, contextOf);
+      if (!fact) continue;
+      const text = formatLine(++seq, at, number, fact, prev);
+      yield { seq, text, prev };
+      prev = hashOf(text);
+    }
+  }
+}
+
 /**
  * Compares the record with its own chain and, line by line, with the controller's journal.
  * @param wanted how many lines there must be
  * @throws MeshError `store_damaged` when the journal is
  */
 export async function verifyAudit(
-  { disk, path, journal, contextOf }: Omit<AuditOptions, "note" | "directory">,
+  options: Pick<AuditOptions, "disk" | "path" | "journal" | "contextOf">,
   wanted: number,
 ): Promise<Verdict> {
-  const lines = linesOf(disk, path);
+  const lines = linesOf(options.disk, options.path);
   let count = 0;
-  let prev = GENESIS;
-  const wrong = (reason: string): Verdict => ({ lines: count, head: prev, problem: { line: count, reason } });
+  let head = GENESIS;
+  const wrong = (reason: string): Verdict => ({ lines: count, head, problem: { line: count, reason } });
   try {
-    for await (const { number, at, entries } of readJournal(disk, journal)) {
-      for (const entry of entries) {
-        const fact = factOf(entry, contextOf);
-        if (!fact || count >= wanted) continue;
-        const { value: text, done } = await lines.next();
-        count++;
-        if (done) return wrong("it is missing, and so is all behind it: the record was cut off");
-        if (text !== formatLine(count, at, number, fact, prev)) return wrong(flawOf(text, count, prev));
-        prev = hashOf(text);
-      }
+    for await (const derived of derivedLines(options)) {
+      if (derived.seq > wanted) continue;
+      const { value: text, done } = await lines.next();
+      count++;
+      if (done) return wrong("it is missing, and so is all behind it: the record was cut off");
+      if (text !== derived.text) return wrong(flawOf(text, derived));
+      head = hashOf(text);
     }
     const { done } = await lines.next();
-    if (done) return { lines: count, head: prev, problem: null };
+    if (done) return { lines: count, head, problem: null };
     count++;
     return wrong("the controller's journal knows nothing of it");
   } finally {
@@ -96,7 +120,7 @@ export async function verifyAudit(
   }
 }
 
-function flawOf(text: string, seq: number, prev: string): string {
+function flawOf(text: string, { seq, prev }: DerivedLine): string {
   const line = parseLine(text);
   if (line === undefined) return "it is no line of the record";
   if (line.seq !== seq) return `it has number ${line.seq}: lines are missing, or stand in another order`;
