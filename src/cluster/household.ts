@@ -95,6 +95,7 @@ export function clusterOperations({
       standing: standing.list(),
     })),
     audit: operation(AuditQuestion, async (question) => audit.answer(question)),
+    audit_rotate: operation(z.object({}), async () => audit.rotate()),
   };
 }
 

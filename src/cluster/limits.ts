@@ -14,6 +14,8 @@ export const POLICY_REASON_LENGTH_MAX = 500;
 export const LOG_WAIT_MS = 30 * SECOND_MS;
 /** What of the audit record is read when it is opened, to find its last commit: as much as the longest commit takes. */
 export const AUDIT_TAIL_SIZE = 4 * 1024 * KiB;
+/** More than the signed line takes that begins or closes a segment of the audit record, in bytes. */
+export const SEGMENT_LINE_SIZE_MAX = 2 * KiB;
 /** Lines of the audit record that one answer lists unless asked for more, and the most, since they are in memory. */
 export const AUDIT_PAGE = 50;
 export const AUDIT_PAGE_MAX = 10_000;

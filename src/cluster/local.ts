@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type Mesh, ownOrAttach, serveNode } from "../actors/mesh.ts";
 import { realNetwork } from "../actors/network.ts";
@@ -119,11 +120,19 @@ function lastUrls(node: MeshNode): ClusterUrls {
   return urlsOf(known.registryUrl);
 }
 
-/** Reaches the running cluster of a directory, or opens the directory while the cluster is down. */
-export function openOperator(
+/**
+ * Reaches the running cluster of a directory, or opens the directory while the cluster is down.
+ * @throws MeshError `input_invalid` when the directory holds no cluster; it is not made
+ */
+export async function openOperator(
   directory: string,
   onNote: (text: string) => void = () => undefined,
 ): Promise<Mesh<ClusterOperations>> {
+  if (!existsSync(controllerHome(directory)))
+    throw new MeshError(
+      "input_invalid",
+      `There is no cluster in ${directory}. Start one there with kars-local up, or name its folder with --dir.`,
+    );
   return ownOrAttach<ClusterOperations>(controllerHome(directory), async (ownership) => {
     const { node, household } = await openHousehold({
       directory,

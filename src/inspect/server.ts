@@ -17,7 +17,8 @@ import { Timeline } from "./timeline.ts";
 import { follow, isNews, type News, retell, tellPage, Viewer } from "./viewers.ts";
 
 // The live system as Stately inspection messages, and its whole history as the page shows it, on this machine alone. Whoever looks
-// must know the token; a web page of another origin is refused even with it, and so is a name that was bent to point here.
+// must know the token; a web page of another origin, also one of this machine, is refused even with it, and so is a name that was
+// bent to point here.
 // Viewers only look. The page's own files are no secret: for them the token is not asked.
 
 const HOST = "127.0.0.1";
@@ -36,7 +37,6 @@ export interface Inspector {
 const DATA: ReadonlySet<string> = new Set(["/state"]);
 
 const LOCAL_NAME = /^(127\.0\.0\.1|localhost)(:\d{1,5})?$/i;
-const LOCAL_ORIGIN = /^https?:\/\/(127\.0\.0\.1|localhost)(:\d{1,5})?$/i;
 
 function isToken(given: string | null, token: string): boolean {
   const digest = (text: string) => hash("sha256", text, "buffer");
@@ -47,7 +47,8 @@ function isToken(given: string | null, token: string): boolean {
 function refusalOf(request: IncomingMessage, token: string, viewers: number): string | undefined {
   const { host, origin } = request.headers;
   if (host === undefined || !LOCAL_NAME.test(host)) return "403 Forbidden";
-  if (origin !== undefined && !LOCAL_ORIGIN.test(origin)) return "403 Forbidden";
+  // A browser sends both, and a page cannot choose either: they agree for the pages of this server alone.
+  if (origin !== undefined && origin !== `http://${host}`) return "403 Forbidden";
   const address = `http://${HOST}${request.url ?? "/"}`;
   if (!URL.canParse(address)) return "400 Bad Request";
   const { pathname, searchParams } = new URL(address);

@@ -8,6 +8,7 @@ import { AuditLog, placesOf } from "../../src/cluster/audit/log.ts";
 import { hashOf } from "../../src/cluster/audit/record.ts";
 import type { Governance } from "../../src/cluster/governance.ts";
 import { openCluster, openOperator } from "../../src/cluster/local.ts";
+import { identityFromSeed } from "../../src/crypto/index.ts";
 import { type Disk, realDisk } from "../../src/store/disk.ts";
 
 // Who asked what of a cluster, when, and how it ended.
@@ -100,7 +101,11 @@ it("a fact that comes while another is being written is written too", async () =
       };
     },
   };
-  const log = new AuditLog({ disk, ...placesOf(directory), contextOf: () => undefined, note: () => undefined });
+  const identity = () => identityFromSeed(new Uint8Array(32));
+  const log = new AuditLog({
+    ...{ disk, ...placesOf(directory), identity },
+    ...{ contextOf: () => undefined, note: () => undefined },
+  });
   await log.open(0);
   const revoked = (number: number) => {
     const commit = { number, at: 0, entries: [], place: { segment: "", offset: 0, length: 0 } };

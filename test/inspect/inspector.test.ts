@@ -322,8 +322,13 @@ describe("who may look", () => {
       expect(await refused(url, { origin }), origin).toBe(403);
     for (const host of ["evil.example", "127.0.0.1.evil.example:80", "localhost.evil.example", "0.0.0.0"])
       expect(await refused(url, { headers: { host } }), host).toBe(403);
-    for (const origin of ["http://127.0.0.1:8080", "https://localhost", "http://localhost:1"])
-      expect(await refused(url, { origin }), origin).toBeUndefined();
+    // Pages that other programs of this machine serve, also one under the other name of this very port.
+    const { port } = new URL(url);
+    for (const origin of ["http://127.0.0.1:8080", "http://localhost:1", "https://localhost", "http://127.0.0.1"])
+      expect(await refused(url, { origin }), origin).toBe(403);
+    for (const origin of [`https://127.0.0.1:${port}`, `http://localhost:${port}`])
+      expect(await refused(url, { origin }), origin).toBe(403);
+    expect(await refused(url, { origin: `http://127.0.0.1:${port}` })).toBeUndefined();
     expect(await refused(url, { headers: { host: "localhost:1" } })).toBeUndefined();
   });
 

@@ -1,5 +1,7 @@
 import { z } from "zod";
+import type { Core } from "../../actors/core.ts";
 import type { MeshNode } from "../../actors/node.ts";
+import { MeshError } from "../../errors.ts";
 import type { RunContext } from "../../machines/run/events.ts";
 import { tellingDisk } from "../../store/disk-errors.ts";
 import { Name } from "../../wire/text.ts";
@@ -20,12 +22,18 @@ export const AuditQuestion = z.object({
 export class Audit {
   readonly #log: AuditLog;
   readonly #places;
-  readonly #contextOf: (stream: string) => RunContext | undefined;
+  readonly #core: Core;
 
   private constructor(directory: string, node: MeshNode, note: (text: string) => void) {
     const { system, ports } = node.core;
-    this.#contextOf = (stream) => system.state(stream)?.snapshot.context;
-    this.#places = { disk: tellingDisk(ports.disk), contextOf: this.#contextOf, ...placesOf(directory) };
+    this.#core = node.core;
+    const contextOf = (stream: string): RunContext | undefined => system.state(stream)?.snapshot.context;
+    this.#places = {
+      disk: tellingDisk(ports.disk),
+      contextOf,
+      identity: () => node.core.keyring.identity,
+      ...placesOf(directory),
+    };
     this.#log = new AuditLog({ ...this.#places, note });
   }
 
@@ -43,8 +51,25 @@ export class Audit {
   async answer({ verify, ...query }: z.output<typeof AuditQuestion>) {
     return this.#log.still(async (lines) => {
       const { entries, total } = await readAudit(this.#places, query);
-      const verdict: Verdict | null = verify ? await verifyAudit(this.#places, lines) : null;
+      const verdict: Verdict | null = verify ? await verifyAudit({ ...this.#places, did: this.#did }, lines) : null;
       return { path: this.#places.path, entries, total, verdict };
     });
+  }
+
+  /** Before its first start a controller has no identity, and has signed nothing. */
+  get #did(): string {
+    const { keyring } = this.#core;
+    return keyring.hasIdentity ? keyring.identity.did : "";
+  }
+
+  /**
+   * Closes and signs what is recorded.
+   * @throws MeshError `input_invalid` when nothing was recorded since the last time; `store_damaged`, `store_io`
+   */
+  async rotate() {
+    const { keyring, ports } = this.#core;
+    const closed = keyring.hasIdentity ? await this.#log.rotate(ports.clock.now()) : undefined;
+    if (!closed) throw new MeshError("input_invalid", "Nothing was recorded since the audit record was rotated last.");
+    return { path: closed.path, last: closed.end.seq, head: closed.end.hash, did: keyring.identity.did };
   }
 }

@@ -1,24 +1,25 @@
 import type { Change } from "../../actors/system.ts";
-import { asMeshError } from "../../errors.ts";
+import type { Identity } from "../../crypto/index.ts";
+import { asMeshError, MeshError } from "../../errors.ts";
 import type { RunContext } from "../../machines/run/events.ts";
 import { type AppendFile, type Disk, joinPath } from "../../store/disk.ts";
 import type { Commit } from "../../store/journal.ts";
 import { readJournal } from "../../store/journal-reader.ts";
 import { controllerHome } from "../directory.ts";
-import { AUDIT_TAIL_SIZE } from "../limits.ts";
-import { parseLine } from "./reading.ts";
-import { type AuditFact, factOf, formatLine, GENESIS, hashOf } from "./record.ts";
+import { derivedLines, verifyAudit } from "./reading.ts";
+import { type AuditFact, factOf, formatLine, hashOf } from "./record.ts";
+import { BEGINNING, closingLine, type Mark, openingLine, segmentName } from "./segment.ts";
+import { AUDIT_FILE, bytesOf, endOfRecord, sizeOf } from "./tail.ts";
 
 // The audit record of a cluster: `audit.jsonl`, one JSON line a fact, each with the hash of the line before. It is written
 // from the controller's journal, which has every fact on disk before anybody is told of it: what a crash left out is written
-// when the cluster is opened next, and what is written can be compared with the journal at any time.
-
-const FILE = "audit.jsonl";
+// when the cluster is opened next, and what is written can be compared with the journal at any time. See `segment.ts` for how it
+// is rotated.
 
 /** Where a cluster's record lies, and what it follows from. */
 export const placesOf = (directory: string) => ({
   directory,
-  path: joinPath(directory, FILE),
+  path: joinPath(directory, AUDIT_FILE),
   journal: joinPath(controllerHome(directory), "journal"),
 });
 
@@ -30,24 +31,22 @@ export interface AuditOptions {
   /** The controller's journal. */
   readonly journal: string;
   readonly contextOf: (stream: string) => RunContext | undefined;
+  /** The controller's, which signs what is closed. */
+  readonly identity: () => Identity;
   readonly note: (text: string) => void;
 }
-
-/** Where the record ends. */
-interface AuditHead {
-  readonly seq: number;
-  readonly commit: number;
-  /** How many lines the last commit has. */
-  readonly ofCommit: number;
-  readonly hash: string;
-}
-
-const EMPTY: AuditHead = { seq: 0, commit: 0, ofCommit: 0, hash: GENESIS };
 
 export class AuditLog {
   readonly #options: AuditOptions;
   #file: AppendFile | undefined;
-  #head = EMPTY;
+  /** After which line the open segment begins. */
+  #begin = BEGINNING;
+  /** The line that says so; empty in the first segment. */
+  #opening = "";
+  /** Where the record ends, waiting lines included. */
+  #head = BEGINNING;
+  /** The last line of the open segment that is on disk; empty when there is none. */
+  #last = "";
   /** What is derived and not yet on disk. */
   #waiting: string[] = [];
   #writing: Promise<void> = Promise.resolve();
@@ -59,46 +58,48 @@ export class AuditLog {
   /** Opens the record and brings it up to the journal's end, commit `position`. @throws MeshError `store_io`, `store_damaged` */
   async open(position: number): Promise<void> {
     const { disk, path, journal, note } = this.#options;
-    const end = await this.#lastLines();
+    const end = await endOfRecord(this.#options);
+    this.#begin = end.begin;
+    this.#opening = end.opening;
     this.#head = end.head;
+    this.#last = end.last;
     if (end.problem !== undefined || this.#head.commit > position) await this.#setAside(end.problem);
+    // A segment that is closed may still lie under the name of the open one, and a new one may have none yet.
+    else if (end.isClosed) await disk.replace(path, this.#bytesOf([]));
     this.#file = await disk.append(path);
-    if (this.#head !== EMPTY && this.#file.size > end.size) await this.#file.truncate(end.size);
+    if (this.#file.size > end.size && !end.isClosed) await this.#file.truncate(end.size);
     for await (const commit of readJournal(disk, journal)) this.#take(commit);
     const missing = this.#waiting.length;
     await this.#flush();
-    if (missing > 0 && end.head !== EMPTY)
+    if (missing > 0 && end.head !== BEGINNING)
       note(
         `The audit record was ${missing} lines short, after a crash or because they were taken out: they are written again.`,
       );
   }
 
-  /** The last whole lines, and how many bytes they end at. */
-  async #lastLines(): Promise<{ readonly head: AuditHead; readonly size: number; readonly problem?: string }> {
-    const { disk, directory, path } = this.#options;
-    const isThere = (await disk.list(directory)).includes(FILE);
-    const size = isThere ? ((await disk.size(path)) ?? 0) : 0;
-    const begin = Math.max(0, size - AUDIT_TAIL_SIZE);
-    const bytes = Buffer.from(size === 0 ? [] : await disk.readRange(path, begin, size - begin));
-    const whole = bytes.lastIndexOf("\n") + 1;
-    const lines = bytes.subarray(0, whole).toString("utf8").split("\n").slice(0, -1);
-    const last = lines.at(-1);
-    if (last === undefined) return { head: EMPTY, size: 0 };
-    const parsed = parseLine(last);
-    if (parsed === undefined) return { head: EMPTY, size: 0, problem: "its last line is none" };
-    const { seq, commit } = parsed;
-    const ofCommit = lines.filter((line) => parseLine(line)?.commit === commit).length;
-    return { head: { seq, commit, ofCommit, hash: hashOf(last) }, size: begin + whole };
+  /** Lines of the open segment as its file has them. */
+  #bytesOf(lines: readonly string[]): Buffer {
+    const opening = this.#opening === "" ? [] : [this.#opening];
+    return Buffer.from([...opening, ...lines].map((line) => `${line}\n`).join(""), "utf8");
   }
 
   /** A record that does not belong to the journal is kept beside, and made anew. */
   async #setAside(problem = "it goes further than the controller's journal"): Promise<void> {
     const { disk, path, note } = this.#options;
-    const beside = `${path}.${this.#head.seq}.damaged`;
-    await disk.replace(beside, (await disk.read(path)) ?? new Uint8Array());
+    const beside = await this.#keepBeside();
     await disk.remove(path);
     note(`The audit record is damaged (${problem}): it is kept as ${beside}, and written anew from the journal.`);
-    this.#head = EMPTY;
+    this.#begin = BEGINNING;
+    this.#opening = "";
+    this.#head = BEGINNING;
+    this.#last = "";
+  }
+
+  async #keepBeside(): Promise<string> {
+    const { disk, path } = this.#options;
+    const beside = `${path}.${this.#head.seq}.damaged`;
+    await disk.replace(beside, (await disk.read(path)) ?? new Uint8Array());
+    return beside;
   }
 
   /** Adds the facts of a commit that are not in the record yet. */
@@ -141,7 +142,9 @@ export class AuditLog {
     const file = this.#file;
     // A copy: what comes while it is written waits for the next.
     const lines = [...this.#waiting];
-    if (!file || lines.length === 0) return;
+    const last = lines.at(-1);
+    if (!file || last === undefined) return;
+    if (!(await this.#isAt(file.size))) return this.#renew(file);
     const before = file.size;
     try {
       await file.write(Buffer.from(lines.map((line) => `${line}\n`).join(""), "utf8"));
@@ -153,6 +156,90 @@ export class AuditLog {
       throw error;
     }
     this.#waiting = this.#waiting.slice(lines.length);
+    this.#last = last;
+    // An open file goes on taking what is written when another has got its name.
+    if (!(await this.#isAt(file.size))) await this.#renew(file);
+  }
+
+  /** Whether the file that has the record's name is as long as what was written, and ends with its last line. */
+  async #isAt(size: number): Promise<boolean> {
+    if ((await sizeOf(this.#options)) !== size) return false;
+    const last = Buffer.from(this.#last === "" ? "" : `${this.#last}\n`);
+    return last.equals(await bytesOf(this.#options, Math.max(0, size - last.length), size));
+  }
+
+  /** The record was replaced, moved or cut by another program: what lies there is kept beside, and all of it written anew. */
+  async #renew(file: AppendFile): Promise<void> {
+    const { disk, path, note } = this.#options;
+    const { seq, hash } = this.#head;
+    const waiting = this.#waiting.length;
+    const lines: string[] = [];
+    for await (const derived of derivedLines(this.#options))
+      if (derived.seq > this.#begin.seq && derived.seq <= seq) lines.push(derived.text);
+    const last = lines.at(-1) ?? "";
+    if (lines.length !== seq - this.#begin.seq || hashOf(last) !== hash)
+      throw new MeshError("store_damaged", "The audit record does not follow from the controller's journal.");
+    const beside = (await sizeOf(this.#options)) === 0 ? undefined : await this.#keepBeside();
+    await disk.replace(path, this.#bytesOf(lines));
+    this.#file = await disk.append(path);
+    this.#last = last;
+    this.#waiting = this.#waiting.slice(waiting);
+    const kept = beside === undefined ? "" : ` What lay there is kept as ${beside}.`;
+    note(
+      `The audit record was replaced, moved or cut by another program: it is written anew from the journal.${kept} kars-local audit rotate rotates it.`,
+    );
+    await file.close().catch(() => undefined);
+  }
+
+  /**
+   * Closes the open segment, which the controller signs, and begins another. Undefined when it has no line.
+   * @throws MeshError `store_damaged` when the record is not whole: nothing is signed then; `store_io`
+   */
+  rotate(at: number): Promise<{ readonly path: string; readonly end: Mark } | undefined> {
+    return this.still(async (lines) => {
+      const { disk, directory, path } = this.#options;
+      const identity = this.#options.identity();
+      const file = this.#file;
+      const { seq } = this.#begin;
+      if (!file || lines === seq) return undefined;
+      const { problem } = await verifyAudit({ ...this.#options, did: identity.did }, lines);
+      if (problem)
+        throw new MeshError(
+          "store_damaged",
+          `The audit record is not whole, and nothing is signed: line ${problem.line}: ${problem.reason}.`,
+        );
+      // What was decided meanwhile waits, and goes to the next segment.
+      const end = await this.#markAt(lines);
+      const closed = joinPath(directory, segmentName(seq + 1, lines));
+      const closing = closingLine(identity, seq + 1, end, new Date(at).toISOString());
+      const whole = Buffer.concat([(await disk.read(path)) ?? new Uint8Array(), Buffer.from(`${closing}\n`, "utf8")]);
+      if (!(await disk.create(closed, whole))) throw new MeshError("store_io", `${closed} is there already.`);
+      const opening = this.#opening;
+      this.#opening = openingLine(identity, end);
+      try {
+        await disk.replace(path, this.#bytesOf([]));
+        this.#file = await disk.append(path);
+      } catch (error) {
+        this.#opening = opening;
+        await disk.remove(closed);
+        throw error;
+      }
+      this.#begin = end;
+      this.#last = this.#opening;
+      await file.close().catch(() => undefined);
+      return { path: closed, end };
+    });
+  }
+
+  /** The place after a line, which is on disk. */
+  async #markAt(seq: number): Promise<Mark> {
+    let mark = BEGINNING;
+    for await (const { seq: number, commit, text } of derivedLines(this.#options)) {
+      if (number > seq) continue;
+      const ofCommit = commit === mark.commit ? mark.ofCommit + 1 : 1;
+      mark = { seq: number, commit, ofCommit, hash: hashOf(text) };
+    }
+    return mark;
   }
 
   /**
