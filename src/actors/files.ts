@@ -1,6 +1,7 @@
 import { createHash, hash } from "node:crypto";
 import { basename, join, resolve } from "node:path";
 import { MeshError } from "../errors.ts";
+import { withoutHidden } from "../foreign.ts";
 import { FILE_CHUNK_SIZE, FILE_NAME_SIZE_MAX, FILES_MAX } from "../limits.ts";
 import type { Disk } from "../store/disk.ts";
 import { secretByContent, secretByName } from "./secret-files.ts";
@@ -150,8 +151,8 @@ const DEVICE = /^(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)/i;
  */
 export function safeName(name: string): string {
   const last = name.split(/[/\\]/).at(-1) ?? "";
-  const plain = last
-    .replace(/[\p{C}<>:"|?*]/gu, "_")
+  const plain = withoutHidden(last, "_")
+    .replace(/[<>:"|?*]/g, "_")
     .replace(/^\.+/, "_")
     .replace(/[. ]+$/, "")
     .trim();
