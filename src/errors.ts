@@ -43,7 +43,7 @@ const sentences = {
   file_unreadable: "A file cannot be read.",
   file_too_large: "A file is larger than may be sent.",
   file_secret:
-    "It looks like a secret, and was not sent. Take it out; if it is really meant, kars-mesh offload --force sends it.",
+    "It looks like a secret, and was not sent. Take it out; if it is really meant, kars-mesh offload --allow-secret sends it.",
   file_refused: "The other side could not take a file.",
   file_damaged: "A file did not arrive as it was sent. Ask for it again.",
   grant_exists: "A pairing of that name exists already. Choose another name or revoke the old one.",

@@ -1,6 +1,7 @@
 import { createHash, hash } from "node:crypto";
 import { basename, join, resolve } from "node:path";
 import { MeshError } from "../errors.ts";
+import { withoutHidden } from "../foreign.ts";
 import { FILE_CHUNK_SIZE, FILE_NAME_SIZE_MAX, FILES_MAX } from "../limits.ts";
 import type { Disk } from "../store/disk.ts";
 import { secretByContent, secretByName } from "./secret-files.ts";
@@ -54,7 +55,8 @@ async function inspect(disk: Disk, path: string, begins: (bytes: Uint8Array) => 
 }
 
 /**
- * Looks at the files that an offload names. Two of the same name get different names on the mesh.
+ * Looks at the files that an offload names. Two of the same name get different names on the mesh. A link leaves under its own name, and
+ * the file that it leads to decides whether it is a secret.
  * @param meant paths of files that may go although they look like secrets
  * @param refusal why a file of that size does not go
  * @throws MeshError `file_unreadable`, `file_too_large`, `file_secret`, `limit_reached`
@@ -68,16 +70,19 @@ export async function inspectFiles(
   if (paths.length > FILES_MAX) throw new MeshError("limit_reached", `At most ${FILES_MAX} files go with one offload.`);
   const files: FileToSend[] = [];
   for (const given of paths) {
-    const path = resolve(given);
+    const named = resolve(given);
+    // What was looked at is what leaves, wherever the link leads later.
+    const path = await readable(named, disk.realPath(named));
+    const shown = path === named ? path : `${named}, which is ${path},`;
     const refuse = (why: string | undefined) => {
-      if (why !== undefined && !meant.includes(given)) throw new MeshError("file_secret", `${path} ${why}.`);
+      if (why !== undefined && !meant.includes(given)) throw new MeshError("file_secret", `${shown} ${why}.`);
     };
-    refuse(secretByName(path));
+    refuse(secretByName(path) ?? secretByName(named));
     const size = await readable(path, disk.size(path));
     if (size === undefined) throw new MeshError("file_unreadable", `${path} is not a file.`);
     const tooLarge = refusal(path, size);
     if (tooLarge) throw tooLarge;
-    const name = freeName(basename(path), new Set(files.map((file) => file.name)));
+    const name = freeName(basename(named), new Set(files.map((file) => file.name)));
     const looked = await readable(
       path,
       inspect(disk, path, (bytes) => refuse(secretByContent(bytes))),
@@ -150,8 +155,8 @@ const DEVICE = /^(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)/i;
  */
 export function safeName(name: string): string {
   const last = name.split(/[/\\]/).at(-1) ?? "";
-  const plain = last
-    .replace(/[\p{C}<>:"|?*]/gu, "_")
+  const plain = withoutHidden(last, "_")
+    .replace(/[<>:"|?*]/g, "_")
     .replace(/^\.+/, "_")
     .replace(/[. ]+$/, "")
     .trim();

@@ -1,16 +1,11 @@
+import { quoted as quotedWords } from "../foreign.ts";
 import { QUOTE_LENGTH_MAX } from "./limits.ts";
 
 // The sentences with which a relay or a registry refuses this laptop. They are foreign text, so they are quoted, next
 // to advice on what a person can do.
 
-/** A server's words in quotation marks: printable characters alone, cut to QUOTE_LENGTH_MAX. */
-export const quoted = (words: string): string =>
-  JSON.stringify(
-    words
-      .replaceAll(/[^\x20-\x7e]+/g, " ")
-      .trim()
-      .slice(0, QUOTE_LENGTH_MAX),
-  );
+/** A server's words in quotation marks, on one line, cut to QUOTE_LENGTH_MAX. */
+export const quoted = (words: string): string => quotedWords(words.trim(), QUOTE_LENGTH_MAX);
 
 const CLOCK = /outside replay window|too far from the \w+'s clock/i;
 

@@ -1,7 +1,7 @@
 import { basename, sep } from "node:path";
 
-// Files that look like secrets: what nobody means to hand to a cluster, unless he says so. By their names and by how they begin;
-// a secret in a file that looks like any other is not found.
+// Files that look like secrets: what nobody means to hand to a cluster, unless he says so. By their real names and by how they begin. A
+// secret in a file that looks like any other is not found; a hard link is such a file, because a file does not know its other names.
 
 const NAMES: readonly RegExp[] = [
   /^\.env(?:\..*)?$/,

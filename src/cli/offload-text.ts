@@ -94,7 +94,7 @@ export function describe(view: OffloadView): string {
     ]),
     ...(view.confirmed === false ? [block(view.progress.message ?? "", "")] : []),
     ...(missing === undefined ? [] : [block(missing, "")]),
-    ...(error === null ? [] : [block(error.message, "")]),
+    ...(error === null ? [] : [block(error.message)]),
     ...(summary === null ? [] : [block(summary)]),
     ...(files.length === 0
       ? []

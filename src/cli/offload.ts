@@ -34,7 +34,8 @@ export function addOffloads(program: Command): void {
       `the time it may take, in minutes or as 2h (default: ${OFFLOAD_TIMEOUT_MINUTES})`,
       duration({ unit: "m", max: `${OFFLOAD_TIMEOUT_MINUTES_MAX}m` }),
     )
-    .option("--force", "also when the same runs already, and files that look like secrets")
+    .option("--force", "also when the same runs already")
+    .option("--allow-secret", "also files that look like secrets")
     .option("--wait", "stay until it has ended; Ctrl-C leaves it running")
     .addHelpText("after", '\nExample: kars-mesh offload "run train.py --epochs 3" --file train.py data.csv --wait')
     .action(action(offload));
@@ -66,6 +67,7 @@ interface OffloadOptions {
   readonly capability?: string;
   readonly timeout?: number;
   readonly force?: true;
+  readonly allowSecret?: true;
   readonly wait?: true;
 }
 
@@ -80,7 +82,8 @@ async function offload(io: Io, typed: string, more: readonly string[], options: 
     id: randomUUID(),
     task,
     files,
-    ...(options.force && { force: true, secrets: files }),
+    ...(options.force && { force: true }),
+    ...(options.allowSecret && { secrets: files }),
     ...(options.to === undefined ? {} : { to: options.to }),
     ...(options.capability === undefined ? {} : { capability: options.capability }),
     ...(options.timeout === undefined ? {} : { timeout_minutes: options.timeout / 60_000 }),

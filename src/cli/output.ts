@@ -1,7 +1,8 @@
 import { styleText } from "node:util";
+import { oneLine, visible, visibleJson } from "../foreign.ts";
 
 // How things look to people: plain aligned text. Foreign text (names, messages, summaries) is shown, never obeyed: what a
-// terminal would take for a command, or what would turn the text around, is written out as an escape.
+// terminal would take for a command, or what cannot be seen, is written as an escape (src/foreign.ts).
 
 type Style = Parameters<typeof styleText>[0];
 
@@ -11,33 +12,19 @@ export function styled(style: Style, text: string, stream: NodeJS.WriteStream = 
   return plain ? text : styleText(style, text, { validateStream: false });
 }
 
-const asEscape = (character: string) => {
-  const code = character.codePointAt(0) ?? 0;
-  return code <= 0xff ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u{${code.toString(16)}}`;
-};
-
-// Control characters, line and paragraph separators, the bidirectional overrides and isolates, and the invisible tags.
-const COMMANDS = /[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069\u{e0000}-\u{e007f}]/gu;
-const KNOWN: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
-
 /** Foreign text on one line. */
-export const line = (text: string): string => text.replace(COMMANDS, (found) => KNOWN[found] ?? asEscape(found));
+export const line = oneLine;
 
 /** Foreign text with its own line breaks and tabs, each line behind `indent`. */
 export const block = (text: string, indent = "  "): string =>
-  text
-    .replace(/\r\n/g, "\n")
+  visible(text)
     .replace(/\n+$/, "")
     .split("\n")
-    .map((each) => indent + each.split("\t").map(line).join("\t"))
+    .map((each) => indent + each)
     .join("\n");
 
-/** A JSON document on one line. What a terminal might obey is written as an escape, which is the same document. */
-export const json = (value: unknown): string =>
-  JSON.stringify(value).replace(
-    /[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g,
-    (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
+/** A JSON document on one line. What cannot be seen or might be obeyed is written as an escape, which is the same document. */
+export const json = (value: unknown): string => visibleJson(JSON.stringify(value));
 
 const WIDE = /\p{Emoji_Presentation}|[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60]/u;
 /** Text of which each character is a column. */

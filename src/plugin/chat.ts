@@ -5,16 +5,17 @@ import type { Operations } from "../actors/operations.ts";
 import type { PeerView } from "../actors/peers.ts";
 import { type Forgetting, forgettingText } from "../actors/registry-forgot.ts";
 import type { Verification } from "../actors/verification.ts";
+import { oneLine, visible } from "../foreign.ts";
 import { CHAT_LINES_MAX, CHAT_WORDS_LENGTH_MAX } from "./limits.ts";
-import { count, isRunning, paragraphs, type Quotation, quote, visible } from "./render.ts";
+import { count, isRunning, paragraphs, type Quotation, quote } from "./render.ts";
 
 // Results as a person reads them in a chat. A chat renders Markdown, and OpenClaw attaches the file that a line `MEDIA:…` of a
 // reply names: what others wrote stands as code, where it is neither.
 
 /** Foreign text as one line of code. */
 export const code = (text: string, max = 80): string => {
-  const plain = visible(text).replaceAll("`", "'").replaceAll(/\s+/g, " ").trim();
-  return `\`${plain.length > max ? `${plain.slice(0, max - 1)}…` : plain}\``;
+  const plain = text.replaceAll("`", "'").trim();
+  return `\`${oneLine(plain.length > max ? `${plain.slice(0, max - 1)}…` : plain)}\``;
 };
 
 /**

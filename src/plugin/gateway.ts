@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { MeshError } from "../errors.ts";
+import { visibleValue } from "../foreign.ts";
 import { INBOX_PAGE_MAX, PEER_LENGTH_MAX } from "../limits.ts";
 import { safeParse } from "../parse.ts";
 import { Id } from "../wire/text.ts";
@@ -7,8 +8,8 @@ import type { GatewayRequest, PluginApi } from "./api.ts";
 import { type PluginNode, requirePaired } from "./node.ts";
 import { failureOf } from "./render.ts";
 
-// What clients of OpenClaw's gateway (its pages and apps) may read of the mesh: the results of the node's operations as they
-// are. Nothing is marked as read by looking.
+// What clients of OpenClaw's gateway (its pages and apps) may read of the mesh: the results of the node's operations, with what
+// cannot be seen in the words of others as escapes. Nothing is marked as read by looking.
 
 /** What `whoami` says of a state directory that is not there yet: looking does not make one. */
 const NOBODY = { did: null, name: null, clusters: [], link: { state: "down", malformed: 0 }, store: { state: "ok" } };
@@ -63,7 +64,7 @@ export function registerGatewayMethods(api: PluginApi, node: PluginNode): void {
   for (const [name, method] of Object.entries(METHODS)) {
     const handler = async ({ params, signal, respond }: GatewayRequest) => {
       try {
-        respond(true, await node.visit(() => method(node, params, signal)));
+        respond(true, visibleValue(await node.visit(() => method(node, params, signal))));
       } catch (error) {
         respond(false, undefined, failureOf(error));
       }

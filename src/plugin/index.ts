@@ -1,3 +1,4 @@
+import { oneLine } from "../foreign.ts";
 import type { PluginApi } from "./api.ts";
 import { registerCli } from "./cli.ts";
 import { meshCommand } from "./command.ts";
@@ -18,7 +19,7 @@ const id = "kars-mesh";
 /** @throws Error that names the field when the plugin's configuration is not valid */
 export function register(api: PluginApi): void {
   const config = configOf(api);
-  const node = nodeAt(config, (text) => api.logger.info(`${id}: ${text}`));
+  const node = nodeAt(config, (text) => api.logger.info(`${id}: ${oneLine(text)}`));
   for (const tool of TOOLS) api.registerTool((context) => tool.bind(node, config, context), { name: tool.name });
   api.registerCommand(meshCommand(node));
   registerGatewayMethods(api, node);
@@ -52,7 +53,7 @@ function registerService(api: PluginApi, node: PluginNode, { notify }: PluginCon
 function notifierOf(api: PluginApi, node: PluginNode, policy: "mention" | "wake"): Notifier | undefined {
   const { system, events } = api.runtime ?? {};
   if (!system) return undefined;
-  const note = (text: string) => api.logger.warn(`${id}: ${text}`);
+  const note = (text: string) => api.logger.warn(`${id}: ${oneLine(text)}`);
   return new Notifier({ node, system, events, policy, main: () => mainSession(api.config), note });
 }
 

@@ -1,4 +1,5 @@
 import { MeshError } from "../errors.ts";
+import { markedValue } from "../foreign.ts";
 import type { ToolParameters } from "../wire/tool.ts";
 import type { Tool, ToolContext, ToolResult } from "./api.ts";
 import type { PluginConfig } from "./config.ts";
@@ -40,7 +41,11 @@ export interface MeshTool {
   bind(node: PluginNode, config: PluginConfig, context: ToolContext): Tool;
 }
 
-const asResult = ({ text, details }: Answer): ToolResult => ({ content: [{ type: "text", text }], details });
+/** OpenClaw shows a model the text and the details too. */
+const asResult = ({ text, details }: Answer): ToolResult => ({
+  content: [{ type: "text", text }],
+  details: markedValue(details),
+});
 
 export function defineTool<T>(definition: ToolDefinition<T>): MeshTool {
   const { name, label, description, parameters, beforePairing = false, inbound = false } = definition;

@@ -63,6 +63,7 @@ export const tellingDisk = (disk: Disk): Disk => ({
   read: (path) => telling(path, disk.read(path)),
   pieces: (path) => tellingPieces(path, disk.pieces(path)),
   size: (path) => telling(path, disk.size(path)),
+  realPath: (path) => telling(path, disk.realPath(path)),
   readRange: (path, offset, length) => telling(path, disk.readRange(path, offset, length)),
   replace: (path, bytes) => telling(path, disk.replace(path, bytes)),
   create: (path, bytes) => telling(path, disk.create(path, bytes)),

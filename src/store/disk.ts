@@ -30,6 +30,8 @@ export interface Disk {
   readRange(path: string, offset: number, length: number): Promise<Uint8Array>;
   /** The size of a plain file in bytes; undefined when it is something else. @throws when there is nothing */
   size(path: string): Promise<number | undefined>;
+  /** The path of the same file without links in it. @throws when there is nothing */
+  realPath(path: string): Promise<string>;
   /** Replaces the file atomically and durably: write beside it, fsync, rename, fsync the directory. */
   replace(path: string, bytes: Uint8Array): Promise<void>;
   /** Creates the file atomically and durably. False when one of that name exists. */
@@ -203,6 +205,7 @@ export function diskOn(files: FileSystem, mark = freshMark, space: Space = SPACE
       const info = await files.stat(path);
       return info.isFile() ? info.size : undefined;
     },
+    realPath: (path) => files.realpath(path),
     async replace(path, bytes) {
       const temporary = `${path}.${mark()}.tmp`;
       await writeBeside(files, temporary, [bytes]);

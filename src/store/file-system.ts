@@ -24,6 +24,8 @@ export interface FileSystem {
   readFile(path: string): Promise<Uint8Array>;
   readdir(path: string): Promise<string[]>;
   stat(path: string): Promise<{ readonly size: number; isFile(): boolean }>;
+  /** The path without links in it. */
+  realpath(path: string): Promise<string>;
   /** The first directory that had to be made, if any. */
   mkdir(path: string, options: { readonly recursive: true; readonly mode: number }): Promise<string | undefined>;
   rename(from: string, to: string): Promise<void>;

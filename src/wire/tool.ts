@@ -217,7 +217,11 @@ export const CloudOffloadParameters = parameters({
     .describe(
       `How many minutes the task may take: at most ${OFFLOAD_TIMEOUT_MINUTES_MAX}, ${OFFLOAD_TIMEOUT_MINUTES} unless given.`,
     ),
-  force: flag().optional().describe("Whether to run it again while the same task with the same files has not ended."),
+  force: flag()
+    .optional()
+    .describe(
+      "Whether to run it again while the same task with the same files has not ended. It does not let files through that look like secrets.",
+    ),
 });
 
 const OffloadId = z.preprocess(asText, Id);

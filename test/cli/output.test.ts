@@ -13,7 +13,9 @@ describe("foreign text is shown and not obeyed", () => {
     ["user\u202egnp.exe", "user\\u{202e}gnp.exe"],
     ["\u2028\u2066", "\\u{2028}\\u{2066}"],
     ["\u{e0041}", "\\u{e0041}"],
-    ["Grüße, שלום, 漢字, 👩‍👩‍👧", "Grüße, שלום, 漢字, 👩‍👩‍👧"],
+    ["Grüße, שלום, 漢字, 👩", "Grüße, שלום, 漢字, 👩"],
+    ["👩\u200d👧 a\u00a0b c\ufe0f", "👩\\u{200d}👧 a\\xa0b c\\u{fe0f}"],
+    ["MEDIA:/x", "MEDIA\\x3a/x"],
   ])("%j on one line is %s", (foreign, shown) => {
     expect(line(foreign)).toBe(shown);
     expect(line(shown)).toBe(shown);

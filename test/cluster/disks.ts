@@ -50,6 +50,7 @@ export class HeldDisk implements Disk {
   pieces = (path: string) => this.#real.pieces(path);
   readRange = (path: string, offset: number, length: number) => this.#real.readRange(path, offset, length);
   size = (path: string) => this.#real.size(path);
+  realPath = (path: string) => this.#real.realPath(path);
   replace = (path: string, bytes: Uint8Array) => this.#real.replace(path, bytes);
   create = (path: string, bytes: Uint8Array) => this.#real.create(path, bytes);
   gather = (path: string, pieces: Pieces) => this.#real.gather(path, pieces);

@@ -55,6 +55,7 @@ function refusing(disk: Disk, n: number, code: Code): { disk: Disk; refused: () 
         yield* disk.pieces(path);
       },
       size: (path) => step(path, () => disk.size(path)),
+      realPath: (path) => step(path, () => disk.realPath(path)),
       readRange: (path, offset, length) => step(path, () => disk.readRange(path, offset, length)),
       replace: (path, bytes) => step(path, () => disk.replace(path, bytes)),
       create: (path, bytes) => step(path, () => disk.create(path, bytes)),

@@ -41,7 +41,7 @@ it.each([
   "PuTTY-User-Key-File-3: ssh-ed25519\n",
 ])("whatever begins with %j", async (words) => {
   const path = await fileOf("notes.txt", words);
-  await expect(inspectFiles(realDisk, [path], [])).rejects.toThrow(/begins as a private key does.*--force/);
+  await expect(inspectFiles(realDisk, [path], [])).rejects.toThrow(/begins as a private key does.*--allow-secret/);
 });
 
 it.each([".env.example", "environment.md", "keyboard.txt", "id_ed25519.pub", "secretary.txt", "monkey.keys.md"])(

@@ -89,7 +89,7 @@ test("openclaw mesh, /mesh and the gateway's methods show one node", async (cont
   assert.equal(waited.status, 200, gateway.log());
   const inbox = z.object({ messages: z.array(z.object({ name: z.string(), body: z.string() })), unread: z.number() });
   assert.deepEqual(inbox.parse(await call("mesh.inbox", { all: true })), {
-    messages: [{ name: "bob", body: "MEDIA:/etc/hostname" }],
+    messages: [{ name: "bob", body: "MEDIA\\x3a/etc/hostname" }],
     unread: 0,
   });
 
@@ -99,7 +99,7 @@ test("openclaw mesh, /mesh and the gateway's methods show one node", async (cont
   for (const message of ["/mesh status", "/mesh inbox all", "/mesh decline bob"]) await type(message);
   const [shown = "", listed = "", declined = ""] = await answers();
   assert.match(shown, new RegExp(`^\`alice\` on \`testbed\`: online\\.\nIdentity: \`${did}\``));
-  assert.match(listed, /\n```\nMEDIA:\/etc\/hostname\n```\n/);
+  assert.match(listed, /\n```\nMEDIA\\x3a\/etc\/hostname\n```\n/);
   // A client that may write is not the owner.
   assert.match(declined, /^\[owner_only\] /);
 

@@ -86,7 +86,7 @@ test("a gateway pairs, discovers, sends, receives and awaits", async (context) =
   assert.equal(existsSync(openclaw.home), false);
 
   const paired = await invoke("mesh_pair", { token: await token("alice-laptop") });
-  assert.match(paired.text, /^Paired with the cluster testbed as alice\./);
+  assert.match(paired.text, /^Paired with the cluster "testbed" as "alice"\./);
 
   const bob = await openMesh({ home: await temporaryFolder(context) });
   context.after(() => bob.close());

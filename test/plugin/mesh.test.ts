@@ -12,13 +12,16 @@ const untilUnread = (plugin: Plugin, number: number) =>
     .poll(async () => (await plugin.call("mesh_inbox", { mark_read: false })).details.unread, { timeout: 10_000 })
     .toBe(number);
 
+/** The words between the two lines that mark them. */
+const wordsOf = (body: string) => body.split("\n").slice(1, -1).join("\n");
+
 it("pairs with a token, and says with whom and as whom", async () => {
   const { token } = await startCluster();
   const plugin = openPluginAt(await temporaryFolder(), "from-config");
   const text = await token("laptop");
   const { text: said, details } = await plugin.call("mesh_pair", { token: text });
-  expect(said).toContain("Paired with the cluster testbed as from-config.");
-  expect(said).toContain("2 slots, capabilities offload");
+  expect(said).toContain('Paired with the cluster "testbed" as "from-config".');
+  expect(said).toContain('2 slots, capabilities "offload"');
   expect(details).toMatchObject({ name: "from-config", cluster: "testbed", did: expect.stringMatching(DID) });
   expect(JSON.stringify(details)).not.toContain(text);
   expect((await plugin.call("mesh_pair", { token: text })).details.did).toBe(details.did);
@@ -48,7 +51,7 @@ it("carries whole messages, unread first, marked as another agent's words", asyn
   await alice.call("mesh_await", { from: bobDid, timeout_seconds: 20 });
   expect((await alice.call("mesh_inbox", {})).text).toMatch(/^No unread messages/);
   const all = await alice.call("mesh_inbox", { all: "true", from: "bob" });
-  expect(all.details.messages.map(({ body }: { body: string }) => body).toSorted()).toEqual(["one", "two"]);
+  expect(all.details.messages.map(({ body }: { body: string }) => wordsOf(body)).toSorted()).toEqual(["one", "two"]);
 });
 
 it("tells what did not fit, leaves unread what it was asked to leave, and reads on", async () => {
@@ -60,7 +63,7 @@ it("tells what did not fit, leaves unread what it was asked to leave, and reads 
     /^2 messages, 2 of 3 unread, marked as read now\.\n1 more did not fit: call mesh_inbox again\./,
   );
   const second = await bob.call("mesh_inbox", { limit: 2 });
-  expect(second.details.messages.map(({ body }: { body: string }) => body)).toEqual(["three"]);
+  expect(second.details.messages.map(({ body }: { body: string }) => wordsOf(body))).toEqual(["three"]);
   expect((await bob.call("mesh_inbox", {})).details.messages).toEqual([]);
 });
 

@@ -274,6 +274,11 @@ export class SimulatedFiles {
     if (!node) throw failure("ENOENT", path);
     return { size: node.kind === "file" ? node.content.length : 0, isFile: () => node.kind === "file" };
   }
+  /** There are no links here. */
+  realpath(path: string): string {
+    if (!this.node(path)) throw failure("ENOENT", path);
+    return path;
+  }
   mkdir(path: string): string | undefined {
     let first: string | undefined;
     let at = "";
@@ -336,6 +341,7 @@ export function fileSystemOf(
     readFile: (path) => call(`readFile ${path}`, () => files.readFile(path)),
     readdir: (path) => call(`readdir ${path}`, () => files.readdir(path)),
     stat: (path) => call(`stat ${path}`, () => files.stat(path)),
+    realpath: (path) => call(`realpath ${path}`, () => files.realpath(path)),
     mkdir: (path) => call(`mkdir ${path}`, () => files.mkdir(path)),
     rename: (from, to) => call(`rename ${to}`, () => files.rename(from, to)),
     link: (from, to) => call(`link ${to}`, () => files.link(from, to)),

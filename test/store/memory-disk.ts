@@ -29,6 +29,10 @@ export class MemoryDisk implements Disk {
     return bytes.length;
   }
 
+  async realPath(path: string): Promise<string> {
+    return path;
+  }
+
   async readRange(path: string, offset: number, length: number): Promise<Uint8Array> {
     const bytes = this.files.get(path);
     if (!bytes || bytes.length < offset + length) throw new Error(`${path} ends before byte ${offset + length}`);

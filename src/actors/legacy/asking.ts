@@ -1,5 +1,6 @@
 import { base64, type Identity } from "../../crypto/index.ts";
 import { type ErrorCode, MeshError } from "../../errors.ts";
+import { quoted } from "../../foreign.ts";
 import type { ConversationContext } from "../../machines/conversation/events.ts";
 import type { PairingContext } from "../../machines/pairing/events.ts";
 import { PAIR_ASKS_MAX } from "../../machines/pairing/limits.ts";
@@ -224,10 +225,8 @@ export class Asking {
       ];
     if (code !== "cluster_refused") return [code, ""];
     const secret = this.#core.keyring.token(controller);
-    const told = (secret === undefined ? words : words.replaceAll(secret, "…"))
-      .replaceAll(/[^\x20-\x7e…]+/g, " ")
-      .trim();
-    return [code, told === "" ? "" : `The controller says: ${JSON.stringify(told.slice(0, REFUSAL_LENGTH_MAX))}.`];
+    const told = (secret === undefined ? words : words.replaceAll(secret, "…")).trim();
+    return [code, told === "" ? "" : `The controller says: ${quoted(told, REFUSAL_LENGTH_MAX)}.`];
   }
 
   async #fail(stream: string, code: ErrorCode, detail: string): Promise<void> {

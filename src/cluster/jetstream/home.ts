@@ -178,6 +178,8 @@ export async function openJetStreamDisk(
         return true;
       });
     },
+    // There are no links in NATS.
+    realPath: async (path) => path,
     async gather(path, pieces) {
       let bytes: Uint8Array;
       try {

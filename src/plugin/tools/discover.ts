@@ -1,3 +1,4 @@
+import { quoted } from "../../foreign.ts";
 import { DiscoverParameters } from "../../wire/tool.ts";
 import { count, lines, paragraphs, renderAgents } from "../render.ts";
 import { defineTool } from "../tool.ts";
@@ -13,10 +14,7 @@ export const discover = defineTool({
     const by = { ...(name === undefined ? {} : { name }), ...(capability === undefined ? {} : { capability }) };
     const found = await node.call("discover", by, { signal, repeatable: true });
     const { agents, note, asked = [] } = found;
-    const wanted = [
-      name && `the name ${JSON.stringify(name)}`,
-      capability && `the capability ${JSON.stringify(capability)}`,
-    ];
+    const wanted = [name && `the name ${quoted(name)}`, capability && `the capability ${quoted(capability)}`];
     const filter = wanted.filter((part) => part !== undefined).join(" and ");
     return {
       text: paragraphs(

@@ -1,7 +1,8 @@
 import { MeshError } from "../../errors.ts";
+import { quoted } from "../../foreign.ts";
 import { MeshPairParameters } from "../../wire/tool.ts";
 import { JOIN_WAIT_MS } from "../limits.ts";
-import { count, paragraphs } from "../render.ts";
+import { count, lines, paragraphs } from "../render.ts";
 import { defineTool } from "../tool.ts";
 
 export const meshPair = defineTool({
@@ -30,15 +31,17 @@ export const meshPair = defineTool({
     const { grant } = paired;
     const granted = grant && [
       count(grant.slots, "slot"),
-      grant.capabilities.length > 0 ? `capabilities ${grant.capabilities.join(", ")}` : "no capabilities",
+      grant.capabilities.length > 0 ? `capabilities ${lines(grant.capabilities)}` : "no capabilities",
       grant.token_budget === null ? undefined : `a budget of ${grant.token_budget} tokens`,
       grant.expires_at === null ? undefined : `valid until ${grant.expires_at}`,
     ];
     return {
       text: paragraphs(
-        `Paired with the cluster ${paired.cluster} as ${paired.name}.`,
+        `Paired with the cluster ${quoted(paired.cluster ?? "unnamed")} as ${quoted(paired.name ?? "unnamed")}.`,
         `This agent's identity is ${paired.did}.`,
-        granted ? `The grant ${grant.name} has ${granted.filter((part) => part !== undefined).join(", ")}.` : undefined,
+        granted
+          ? `The grant ${quoted(grant.name)} has ${granted.filter((part) => part !== undefined).join(", ")}.`
+          : undefined,
         paired.plaintext
           ? "Tell the user: this cluster's controller speaks plaintext. It and its relay read the task and the file names of each offload, and could answer in its name; messages, files and results are sealed."
           : undefined,
