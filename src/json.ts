@@ -38,6 +38,43 @@ function plainEnd(bytes: Uint8Array, at: number): number {
   return end;
 }
 
+/** How much structure a JSON text may have. */
+export interface JsonBounds {
+  /** Lists and objects around each other. */
+  readonly depth: number;
+  /** Strings, commas and opening brackets together. */
+  readonly parts: number;
+}
+
+const [LIST, OBJECT, LIST_END, OBJECT_END, COMMA] = [0x5b, 0x7b, 0x5d, 0x7d, 0x2c];
+
+/**
+ * Whether a JSON text, a string or UTF-8, has no more structure than the bounds allow. It stops at the first part too many, passes
+ * over strings with `indexOf`, and builds nothing, so that a hostile text costs no more than its transport did. Text that is not JSON
+ * may pass.
+ */
+export function isWithin(text: string | Uint8Array, bounds: JsonBounds): boolean {
+  const codeAt = (at: number) => (typeof text === "string" ? text.charCodeAt(at) : (text[at] ?? 0));
+  const nextQuote = (at: number) => (typeof text === "string" ? text.indexOf('"', at) : text.indexOf(QUOTE, at));
+  let depth = 0;
+  let parts = 0;
+  for (let at = 0; at < text.length; at++) {
+    const code = codeAt(at);
+    if (code === LIST_END || code === OBJECT_END) depth--;
+    if (code !== QUOTE && code !== COMMA && code !== LIST && code !== OBJECT) continue;
+    if (++parts > bounds.parts) return false;
+    if ((code === LIST || code === OBJECT) && ++depth > bounds.depth) return false;
+    if (code !== QUOTE) continue;
+    const begin = at + 1;
+    at = nextQuote(begin);
+    if (at === -1) return true;
+    if (codeAt(at - 1) !== BACKSLASH) continue;
+    // The first quote may be escaped. Only walking from the beginning tells.
+    for (at = begin; at < text.length && codeAt(at) !== QUOTE; at++) if (codeAt(at) === BACKSLASH) at++;
+  }
+  return true;
+}
+
 /** A string that `skim` shortens keeps so many characters, more than any field may have that is read of such a text. */
 const SKIMMED_LENGTH = 8 * 1024;
 

@@ -1,6 +1,8 @@
 import { type ErrorCode, isErrorCode, MeshError } from "../errors.ts";
 import { AUTH_SKEW_MAX_MS, HTTP_BODY_SIZE_MAX, HTTP_TIMEOUT_MS } from "../limits.ts";
 import { safeParse } from "../parse.ts";
+import { parseModest } from "../wire/bounded-json.ts";
+import { BODY_PARTS_MAX } from "../wire/limits.ts";
 import { ErrorResponse, PolicyDenied } from "../wire/pair.ts";
 import { RegistryRefusal } from "../wire/registry.ts";
 import type { Clock, Network } from "./ports.ts";
@@ -106,17 +108,12 @@ export async function request(
   } finally {
     ended();
   }
-  let json: unknown;
-  try {
-    json = text === "" ? undefined : JSON.parse(text);
-  } catch (cause) {
-    if (!mayBeMissing || response.status !== 404)
-      throw new MeshError(
-        unreachable,
-        `${new URL(url).origin} answered ${response.status} with a body that is not JSON.`,
-        { cause },
-      );
-  }
+  const json = text === "" ? undefined : parseModest(text, BODY_PARTS_MAX);
+  if (json === undefined && text !== "" && (!mayBeMissing || response.status !== 404))
+    throw new MeshError(
+      unreachable,
+      `${new URL(url).origin} answered ${response.status} with a body that is not JSON, or too deep or too wide.`,
+    );
   if (response.status === 403 && safeParse(PolicyDenied, json).success) {
     const { origin, pathname } = new URL(url);
     throw new MeshError(unreachable, `A proxy denies ${method} ${pathname} at ${origin}: ${POLICY_ADVICE}.`);

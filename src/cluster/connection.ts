@@ -1,4 +1,4 @@
-import { IN_FLIGHT_FRAMES_MAX, IN_FLIGHT_SIZE_MAX, REPLY_BUFFER_SIZE_MAX } from "../limits.ts";
+import { IN_FLIGHT_FRAMES_MAX, IN_FLIGHT_SIZE_MAX, RELAY_CLOSE_WAIT_MS, REPLY_BUFFER_SIZE_MAX } from "../limits.ts";
 import type { FrameText } from "../wire/frame-text.ts";
 import type { Caller } from "./address.ts";
 import { Confirmations, type ConfirmationsOptions, type Pinged } from "./confirmations.ts";
@@ -11,6 +11,8 @@ import type { Mail, MailFeed } from "./state.ts";
 
 /** What the relay is told of a socket that it took. */
 export interface SocketEnd {
+  /** So many bytes have come, and `received` was told of the frames in them. False when nobody counts them any more. */
+  came(bytes: number): boolean;
   /** A message; undefined for one that is not text. */
   received(text: FrameText | undefined): void;
   /** A ping of so many bytes, which counts as a frame. */
@@ -199,6 +201,13 @@ export class Connection {
     this.socket.close(code, reason.replaceAll(/[^\x20-\x7e]/g, "?").slice(0, 123));
     const patient = this.#options.after(patienceMs, () => this.socket.terminate());
     void this.ended.then(patient);
+  }
+
+  /** After a goodbye: reads nothing more of it, and ends it when the goodbye has had time to go out. */
+  cut(): void {
+    this.socket.pause();
+    const soon = this.#options.after(RELAY_CLOSE_WAIT_MS, () => this.socket.terminate());
+    void this.ended.then(soon);
   }
 
   /** Ends it without a word, since nothing of one would be read. */

@@ -28,8 +28,11 @@ export const SANDBOX_LEAVE_WAIT_MS = SECOND_MS;
 
 // Abuse and overload
 
-/** A connect, several times what one with the longest token takes: the token of a larger one is cut, and so refused. */
-export const CONNECT_SIZE_MAX = 64 * KiB;
+/** What may come of a stranger before its connect is whole, more than one with the longest token takes: above it, its line is cut. */
+export const CONNECT_SIZE_MAX = 24 * KiB;
+/** Sockets that may wait for their connect at once, and how long each may then: above both, the one that came first is closed. */
+export const WAITING_SOCKETS_MAX = 512;
+export const CROWDED_WAIT_MS = SECOND_MS;
 
 /**
  * What may come at once and how much a minute after that, by agent and by address: far above what one of ours ever does. What

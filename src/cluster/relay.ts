@@ -4,26 +4,18 @@ import { safeParse } from "../parse.ts";
 import { Ack, CLOSE, Envelope, EXTENSIONS } from "../wire/frame.ts";
 import type { FrameText } from "../wire/frame-text.ts";
 import type { Caller } from "./address.ts";
-import {
-  type Admission,
-  admission,
-  CONNECT_EXPECTED,
-  DRAINING,
-  Head,
-  OUTDATED,
-  REPLACED,
-  type Refusal,
-  UNPROVEN,
-} from "./admission.ts";
+import { type Admission, admission, CONNECT_EXPECTED, DRAINING, Head, type Refusal } from "./admission.ts";
 import type { Settlement } from "./confirmations.ts";
 import { Connection, type RelaySocket, type SocketEnd } from "./connection.ts";
 import { type Counts, openCounts } from "./counts.ts";
+import { type EnteringOptions, entering } from "./entering.ts";
 import { CUT, IDLE, NOT_NOW } from "./farewells.ts";
 import { readConnect, readJson, stamped } from "./frame-json.ts";
 import { handOver } from "./handover.ts";
 import type { Log } from "./log.ts";
 import { type Meter, openMeter, refusalText } from "./rates.ts";
-import type { Mail, Mailboxes, Place, Presence } from "./state.ts";
+import type { Mail, Mailboxes } from "./state.ts";
+import { Waiting } from "./waiting.ts";
 
 // The relay: takes frames from agents that proved who they are, and gives them to the agents they are for. It knows a
 // frame's envelope and is blind to the rest.
@@ -35,16 +27,13 @@ import type { Mail, Mailboxes, Place, Presence } from "./state.ts";
 /** Frames that only a relay sends, and those that only begin a connection: passed on, they would speak in the relay's name. */
 const UNROUTED = new Set(["connect", "connected", "accepted", "error"]);
 
-export interface RelayOptions {
+export interface RelayOptions extends EnteringOptions {
   readonly mailboxes: Mailboxes;
-  readonly presence: Presence;
   readonly now: () => number;
   /** Calls back after a while, unless it is taken back before. */
   readonly after: (milliseconds: number, task: () => void) => () => void;
   /** When set, a connect without this token is closed with 4003. */
   readonly token?: string | undefined;
-  /** Whether one who proves nothing may connect as this DID. Absent: nobody may, it is closed with 4005. */
-  readonly admitsUnproven?: ((did: string) => Promise<boolean>) | undefined;
   /** Told when an agent connects, beats and leaves. */
   readonly onSign?: (did: string) => void;
   /** Told when the store took a frame, or why it did not. */
@@ -77,30 +66,17 @@ export function createRelay(options: RelayOptions): Relay {
   const [bytesIn, bytesOut] = [counts.bytes.row(["in"]), counts.bytes.row(["out"])];
   const all = new Set<Connection>();
   const online = new Map<string, Connection>();
+  const enter = entering({ presence, admitsUnproven });
   let isClosing = false;
   let isDraining = false;
-
-  /** Takes the place of whoever is connected as the DID, wherever that is. */
-  async function enter(connection: Connection, { from: did, provenAt }: Admission): Promise<Place | Refusal> {
-    if (provenAt === undefined && !(await admitsUnproven?.(did))) return UNPROVEN;
-    const place = await presence.enter(did, {
-      provenAt,
-      ended: (why) => {
-        // Before whoever takes its place is given anything.
-        connection.peer?.confirmations?.settle();
-        const { code, message } = why === "replaced" ? REPLACED : UNPROVEN;
-        connection.close(code, message);
-      },
-    });
-    if (place === "outdated") return OUTDATED;
-    return place === "unproven" ? UNPROVEN : place;
-  }
 
   function refuse(connection: Connection, { code, reason, message }: Refusal): void {
     counts.refusedConnects.add([reason]);
     connection.refuse("connect_refused", message);
     connection.close(code, message);
   }
+
+  const waiting = new Waiting({ now, refuse });
 
   /** Whether an agent connects more often than it may; then it has been told so. */
   function isTooOften(connection: Connection, { from: did, provenAt }: Admission): boolean {
@@ -263,6 +239,7 @@ export function createRelay(options: RelayOptions): Relay {
 
   function receive(connection: Connection, text: FrameText): void {
     // A closing socket still gives what it had read before.
+    waiting.left(connection);
     if (!connection.isTakenFrom) return;
     framesIn();
     bytesIn(text.length);
@@ -275,6 +252,7 @@ export function createRelay(options: RelayOptions): Relay {
 
   function forget(connection: Connection, code: number): void {
     all.delete(connection);
+    waiting.left(connection);
     connection.hasEnded(code);
     const did = connection.peer?.did;
     if (did === undefined || online.get(did) !== connection) return;
@@ -307,8 +285,10 @@ export function createRelay(options: RelayOptions): Relay {
       const connection = new Connection({ socket, caller, now, after, onEnding });
       if (isClosing) socket.terminate();
       else all.add(connection);
+      waiting.entered(connection);
       if (isDraining) refuse(connection, DRAINING);
       return {
+        came: (bytes) => waiting.came(connection, bytes),
         received: (text = "") => receive(connection, text),
         pinged: (bytes) => charge(connection, bytes),
         ponged: (payload) => {

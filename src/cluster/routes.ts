@@ -2,6 +2,8 @@ import type { z } from "zod";
 import { asMeshError, type ErrorCode, MeshError } from "../errors.ts";
 import { STATUS_CODES } from "../http.ts";
 import { safeParse } from "../parse.ts";
+import { parseModest } from "../wire/bounded-json.ts";
+import { BODY_PARTS_MAX } from "../wire/limits.ts";
 import type { Caller } from "./address.ts";
 import { firstIssue } from "./issue.ts";
 import type { Log } from "./log.ts";
@@ -129,11 +131,9 @@ function refusalOf(error: unknown, log: Log): HttpError {
 }
 
 function readJson(bytes: Uint8Array): unknown {
-  try {
-    return JSON.parse(Buffer.from(bytes).toString("utf8"));
-  } catch {
-    throw new HttpError(400, "input_invalid", "The body is not JSON.");
-  }
+  const json = parseModest(Buffer.from(bytes).toString("utf8"), BODY_PARTS_MAX);
+  if (json === undefined) throw new HttpError(400, "input_invalid", "The body is not JSON, or too deep or too wide.");
+  return json;
 }
 
 function reply({ status, body, plain }: Answer, headers: Reply["headers"] = {}): Reply {

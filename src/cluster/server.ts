@@ -157,8 +157,13 @@ export async function startServer(options: ServerOptions): Promise<ClusterServer
     clientTracking: false,
     maxPayload: FRAME_SIZE_MAX,
   });
-  const take = (opened: WebSocket, request: IncomingMessage) => {
+  const take = (opened: WebSocket, request: IncomingMessage, socket: Duplex) => {
     const end = relay.accept(asText(opened), requester(request, trustProxy));
+    // After the WebSocket's own listener, so that a frame that these bytes complete is known to have come.
+    const count = ({ length }: Buffer) => {
+      if (!end.came(length)) socket.off("data", count);
+    };
+    socket.on("data", count);
     opened.on("message", (data, isBinary) =>
       end.received(isBinary || !Buffer.isBuffer(data) ? undefined : frameText(data)),
     );
@@ -200,7 +205,7 @@ export async function startServer(options: ServerOptions): Promise<ClusterServer
       }
       socket.once("close", () => occupancy.left(caller.address));
     }
-    sockets.handleUpgrade(request, socket, head, (opened) => take(opened, request));
+    sockets.handleUpgrade(request, socket, head, (opened) => take(opened, request, socket));
   };
 
   const { tls: certificate, requestTimeoutMs } = options;

@@ -1,5 +1,7 @@
 import { base64 } from "../crypto/index.ts";
 import { FRAME_TEXT_SIZE_MAX } from "../limits.ts";
+import { isModest, parseModest } from "./bounded-json.ts";
+import { FRAME_PARTS_MAX } from "./limits.ts";
 
 // A frame's JSON text between a socket and whoever deals with it. A long one is bytes all the way, and its ciphertext never is
 // a string: one of that size lives in the heap until a collection finds it, and each step that copies it leaves one behind.
@@ -17,7 +19,7 @@ const QUOTE = 0x22;
 /** What stands before a ciphertext in compact JSON. Nothing but a key can look like this: a quote in a string has a backslash. */
 const KEY = '"ciphertext":"';
 
-/** What the recipient reads of a frame: a long ciphertext is bytes then. Undefined when it is no JSON. */
+/** What the recipient reads of a frame: a long ciphertext is bytes then. Undefined when it is no JSON, or too deep or too wide. */
 export function readFrame(text: FrameText): unknown {
   if (typeof text === "string") return parsed(text);
   const begin = text.indexOf(KEY) + KEY.length;
@@ -30,7 +32,7 @@ export function readFrame(text: FrameText): unknown {
     }
   }
   // Any other long frame is rare.
-  return parsed(text.toString());
+  return isModest(text, FRAME_PARTS_MAX) ? parsed(text.toString()) : undefined;
 }
 
 /** As JSON.stringify; bytes in place of a ciphertext become base64. */
@@ -48,14 +50,7 @@ export function writeFrame(frame: object): FrameText {
   return text;
 }
 
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    // No JSON is like any other frame that cannot be read: undefined fails every schema.
-    return undefined;
-  }
-}
+const parsed = (text: string): unknown => parseModest(text, FRAME_PARTS_MAX);
 
 /** Whether what was left out of a message is its own ciphertext. */
 const isEmptied = (frame: unknown): frame is { readonly ciphertext: "" } =>

@@ -1,5 +1,7 @@
 import { z } from "zod";
 import { CAPABILITIES_MAX, CAPABILITY_LENGTH_MAX, NAME_LENGTH_MAX } from "../limits.ts";
+import { parseModest } from "./bounded-json.ts";
+import { BODY_PARTS_MAX } from "./limits.ts";
 
 // The small shapes that every other schema of this room is made of.
 
@@ -47,15 +49,9 @@ export const base64urlExact = (bytes: number) => z.string().regex(exactly(bytes,
 export const base64Exact = (bytes: number) =>
   z.string().regex(exactly(bytes, "+/", PADDING[bytes % 3] ?? ""), "not base64");
 
-/** Parses JSON text, which may begin with a byte order mark. Returns undefined when the text is no JSON. */
-export function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text.startsWith("\ufeff") ? text.slice(1) : text);
-  } catch {
-    // JSON has no undefined, so the caller can tell.
-    return undefined;
-  }
-}
+/** Parses JSON text, which may begin with a byte order mark. Returns undefined when it is no JSON, or too deep or too wide. */
+export const parseJson = (text: string): unknown =>
+  parseModest(text.startsWith("\ufeff") ? text.slice(1) : text, BODY_PARTS_MAX);
 
 export const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value);

@@ -105,8 +105,10 @@ it("from a relay: what is not understood is counted as malformed, and nothing mo
   await say(bob, alice, "three back");
 });
 
+/** Lists in lists are no JSON to a laptop when they are too deep. */
 function readJson(text: string): unknown {
   try {
+    if (text.includes("[".repeat(100))) return undefined;
     return JSON.parse(text);
   } catch {
     return undefined;
@@ -124,7 +126,12 @@ it("as the first frame to a relay: it ends the connection, whatever is wrong wit
     socket.send(text);
     codes.add(await socket.ended);
   }
-  expect([...codes].sort()).toEqual([CLOSE.connectExpected, CLOSE.fromMissing, CLOSE.possessionUnproved]);
+  expect([...codes].sort()).toEqual([
+    CLOSE.tooLarge,
+    CLOSE.connectExpected,
+    CLOSE.fromMissing,
+    CLOSE.possessionUnproved,
+  ]);
 });
 
 it("through a relay, from an agent that it knows: nothing moves, nobody's connection ends, and nothing fills the mailbox", async () => {

@@ -5,6 +5,7 @@ import { type Ports, realPorts } from "../../src/actors/ports.ts";
 import { serializeRatchet } from "../../src/crypto/index.ts";
 import type { SessionContext } from "../../src/machines/session/events.ts";
 import { Knock, Message } from "../../src/wire/frame.ts";
+import type { FrameText } from "../../src/wire/frame-text.ts";
 import { call, filtered, openWorld, type World } from "../actors/world.ts";
 
 export const didOf = ({ core }: MeshNode): string => core.keyring.identity.did;
@@ -24,7 +25,7 @@ export function tapped(passes: (frame: { readonly type?: unknown }) => boolean =
 
 /** Real ports with a relay that also says what it likes: `says` gives a text to the node as if it had come from there. */
 export function bent(base: Ports = realPorts(realNetwork)) {
-  let heard: ((text: string) => void) | undefined;
+  let heard: ((text: FrameText) => void) | undefined;
   const ports: Ports = {
     ...base,
     network: {
@@ -35,7 +36,8 @@ export function bent(base: Ports = realPorts(realNetwork)) {
       },
     },
   };
-  const says = (said: object | string) => heard?.(typeof said === "string" ? said : JSON.stringify(said));
+  const says = (said: object | FrameText) =>
+    heard?.(typeof said === "string" || Buffer.isBuffer(said) ? said : JSON.stringify(said));
   return { ports, says };
 }
 

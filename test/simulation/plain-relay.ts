@@ -159,6 +159,10 @@ class Connection implements SocketEnd {
     this.#socket.send(text, () => undefined);
   }
 
+  came(): boolean {
+    return false;
+  }
+
   received(text: FrameText | undefined): void {
     this.#process.mayDie();
     if (!this.#process.isAlive || this.isEnded) return;
