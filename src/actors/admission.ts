@@ -1,3 +1,4 @@
+import { hash } from "node:crypto";
 import { base64url, didOf, utf8, verify } from "../crypto/index.ts";
 import { MEMBERSHIP_MS, STRANGER_MESSAGES_MAX, STRANGERS_HELD_MAX } from "../limits.ts";
 import { type AdmissionContext, KNOCK_POLICIES, KnockPolicy } from "../machines/admission/events.ts";
@@ -6,7 +7,7 @@ import type { OffloadContext } from "../machines/offload/events.ts";
 import type { PairingContext } from "../machines/pairing/events.ts";
 import type { Entry } from "../store/journal.ts";
 import type { Payload } from "../wire/payload.ts";
-import { type Membership, memberText } from "../wire/registry.ts";
+import { type Membership, memberText, runMarkText, runText } from "../wire/registry.ts";
 import { type Core, conversationOf } from "./core.ts";
 import { isOver, phaseOf, statusOf } from "./offload-view.ts";
 import type { Shown } from "./peer-keys.ts";
@@ -35,6 +36,23 @@ export function isVouchedFor(controller: string, did: string, word: Membership |
   // Nobody gives his word for longer: a clock that is far off must not make it last.
   if (didOf(key) !== controller || !(ends > now && ends <= now + 2 * MEMBERSHIP_MS)) return false;
   return verify(key, utf8.encode(memberText(did, word.expires_at)), base64url.decode(word.signature));
+}
+
+/** Whether the controller's word says that the agent is the sandbox of this run. */
+export function isVouchedForRun(
+  controller: string,
+  did: string,
+  word: Membership | undefined,
+  request: string,
+  now: number,
+): boolean {
+  const { run } = word ?? {};
+  if (!word || !run || run.mark !== hash("sha256", runMarkText(request), "hex")) return false;
+  const text = utf8.encode(runText(did, run.mark, word.expires_at));
+  return (
+    isVouchedFor(controller, did, word, now) &&
+    verify(base64url.decode(word.controller_key), text, base64url.decode(run.signature))
+  );
 }
 
 const contextOf = (system: ActorSystem, peer: string): ConversationContext | undefined =>
@@ -134,11 +152,7 @@ export class Admission {
   /** Where a cluster vouches for nobody, its registry's word is all there is: whoever is registered there is of the circle. */
   #isOfCircle(did: string, { membership }: Shown): boolean {
     const pairing = this.#current();
-    return !pairing?.vouches || this.#vouchesFor(pairing.controller, did, membership);
-  }
-
-  #vouchesFor(controller: string, did: string, word: Membership | undefined): boolean {
-    return isVouchedFor(controller, did, word, this.#core.ports.clock.now());
+    return !pairing?.vouches || isVouchedFor(pairing.controller, did, membership, this.#core.ports.clock.now());
   }
 
   /** Whether an offload waits for a sandbox of this name. Deployed controllers say no more of it; it must say hello to be let in. */
@@ -153,17 +167,20 @@ export class Admission {
     return false;
   }
 
-  /** A controller of ours, or the sandbox of an offload. It may knock before the controller has said which it is. */
+  /**
+   * A controller of ours, or the sandbox of an offload: the one that its controller has named, or that the controller's word for it names
+   * the run of, since a sandbox may knock before the controller has said which it is. Older controllers name no run there.
+   */
   #isOfOurs(did: string, { membership }: Shown): boolean {
     // What is left of a token that was refused, or of one that is still asked about, lets nobody in.
     for (const { controller, plain, asking, registryUrl } of this.#all<PairingContext>("pairing"))
       if (controller === did && registryUrl !== null && (plain !== null || asking === null)) return true;
-    // One whose offload is over may still have something to say.
-    for (const { sandbox } of this.#all<OffloadContext>("offload")) if (sandbox.did === did) return true;
-    for (const { controller, sandbox } of this.#running()) {
-      if (sandbox.did !== null) continue;
-      if (this.#vouchesFor(controller, did, membership)) return true;
-    }
+    const now = this.#core.ports.clock.now();
+    // One whose offload has just ended may still have something to say.
+    for (const { sandbox, endedAt } of this.#all<OffloadContext>("offload"))
+      if (sandbox.did === did && (endedAt === null || now < endedAt + MEMBERSHIP_MS)) return true;
+    for (const { id, controller, sandbox } of this.#running())
+      if (sandbox.did === null && isVouchedForRun(controller, did, membership, id, now)) return true;
     return false;
   }
 }

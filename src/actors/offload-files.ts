@@ -1,6 +1,6 @@
 import { join as joinPath } from "node:path";
 import { MeshError } from "../errors.ts";
-import { FILE_SIZE_MAX, FILES_MAX } from "../limits.ts";
+import { FILE_SIZE_MAX, FILES_MAX, RUN_LOG_SIZE_MAX } from "../limits.ts";
 import type { UntimedOffloadEvent as Event, OffloadContext } from "../machines/offload/events.ts";
 import type { PayloadOf } from "../wire/payload.ts";
 import { type Core, isoNow } from "./core.ts";
@@ -23,11 +23,21 @@ function fileOf(transfer: string): { readonly id: string; readonly index: number
   return id === undefined ? undefined : { id, index: Number(index) };
 }
 
+/** Why another result file is not taken when an offload has so many. */
+export const tooMany = (results: number): MeshError | undefined =>
+  results < FILES_MAX ? undefined : new MeshError("limit_reached", `An offload has at most ${FILES_MAX} result files.`);
+
+/** Why a log is not taken: an offload has one, no longer than a sandbox keeps it. */
+function logProblem({ log }: OffloadContext, coming: number, name: string, size: number): MeshError | undefined {
+  if (log !== null || coming > 0) return new MeshError("limit_reached", "An offload has one log.");
+  return size > RUN_LOG_SIZE_MAX ? tooLarge(name, size, RUN_LOG_SIZE_MAX, "A sandbox cuts its log there.") : undefined;
+}
+
 export class OffloadFiles implements FileTaker {
   readonly #core: Core;
   readonly #folder: string;
-  /** Sizes of result files that are offered and not here, by offload and transfer. */
-  readonly #coming = new Map<string, Map<string, number>>();
+  /** Results that are offered and not here, by offload and transfer. */
+  readonly #coming = new Map<string, Map<string, Pick<Offer, "size_bytes" | "role">>>();
 
   readonly #sizeMax: number;
 
@@ -167,14 +177,19 @@ export class OffloadFiles implements FileTaker {
     const context = this.#context(id);
     if (context?.sandbox.did !== peer) return undefined;
     if (!this.#isActive(id)) return "over";
-    const coming = this.#coming.get(id) ?? new Map<string, number>();
-    if (context.results.length + coming.size >= FILES_MAX)
-      return { refused: new MeshError("limit_reached", `An offload has at most ${FILES_MAX} result files.`) };
-    // What the task printed has a bound of its own.
-    const problem = role === "log" ? undefined : this.refusal(file_name, size_bytes, false);
+    const coming = this.#coming.get(id) ?? new Map<string, Pick<Offer, "size_bytes" | "role">>();
+    const alike = [...coming].filter(([other, each]) => other !== transfer_id && each.role === role).length;
+    const problem =
+      role === "log"
+        ? logProblem(context, alike, file_name, size_bytes)
+        : this.#problem(context, alike, file_name, size_bytes);
     if (problem) return { refused: problem };
-    this.#coming.set(id, coming.set(transfer_id, size_bytes));
+    this.#coming.set(id, coming.set(transfer_id, { size_bytes, role }));
     return { directory: joinPath(this.#folder, id) };
+  }
+
+  #problem({ results }: OffloadContext, coming: number, name: string, size: number): MeshError | undefined {
+    return tooMany(results.length + coming) ?? this.refusal(name, size, false);
   }
 
   wants(peer: string, { request_id: id, transfer_id }: Offer): boolean {
@@ -190,7 +205,7 @@ export class OffloadFiles implements FileTaker {
 
   progressed(_: string, { request_id: id }: Offer, here: number): Draft {
     const saved = this.#context(id)?.results.reduce((sum, { size }) => sum + size, 0) ?? 0;
-    const coming = [...(this.#coming.get(id)?.values() ?? [])].reduce((sum, size) => sum + size, 0);
+    const coming = [...(this.#coming.get(id)?.values() ?? [])].reduce((sum, { size_bytes }) => sum + size_bytes, 0);
     const event: Event = { type: "TRANSFERRED", way: "down", bytes: saved + here, total: saved + coming };
     return entriesOnly({ stream: offloadOf(id), event });
   }
@@ -202,8 +217,13 @@ export class OffloadFiles implements FileTaker {
     return { entries: [{ stream: offloadOf(id), event }], secrets, ...(before && { before }), begin };
   }
 
-  async failed(_: string, { request_id: id, transfer_id }: Offer, { code, message }: MeshError): Promise<Draft> {
+  async failed(_: string, { request_id: id, transfer_id, role }: Offer, { code, message }: MeshError): Promise<Draft> {
     this.#gone(id, transfer_id);
+    // The result is none the worse for a log that is not here.
+    if (role === "log") {
+      this.#core.note(`The log of offload ${id} was not taken: ${message}`);
+      return entriesOnly();
+    }
     return told(this.#core, id, message, (note) => ({ type: "FAILED", code, ...note }));
   }
 

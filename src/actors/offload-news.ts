@@ -9,7 +9,7 @@ import type { Admission } from "./admission.ts";
 import type { Core } from "./core.ts";
 import { compose, type Draft, entriesOnly, join } from "./drafts.ts";
 import { isPassing, type SavedFile, saveFile } from "./files.ts";
-import type { OffloadFiles } from "./offload-files.ts";
+import { type OffloadFiles, tooMany } from "./offload-files.ts";
 import { offloadOf, viewOffload } from "./offload-view.ts";
 import type { Work } from "./work.ts";
 
@@ -165,8 +165,9 @@ export class OffloadNews {
         told(this.#core, id, message, (note) => ({ type: "FAILED", code, ...note })),
         answer(false, message),
       );
-    const tooLarge = this.#files.refusal(payload.file_name, bytes.length, true);
-    if (tooLarge) return fail(tooLarge);
+    const context: OffloadContext | undefined = this.#core.system.decided(offloadOf(id))?.snapshot.context;
+    const refused = tooMany(context?.results.length ?? 0) ?? this.#files.refusal(payload.file_name, bytes.length, true);
+    if (refused) return fail(refused);
     if (problem !== undefined) return fail(new MeshError("file_damaged", `${payload.file_name}: ${problem}.`));
     const taken = new Set((await viewOffload(this.#core, this.#folder, id)).files.map(({ name }) => name));
     let file: SavedFile;

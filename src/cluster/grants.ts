@@ -1,11 +1,11 @@
-import { createHash, timingSafeEqual } from "node:crypto";
+import { createHash, hash, timingSafeEqual } from "node:crypto";
 import type { Core } from "../actors/core.ts";
 import { base64url, didOf, sign, utf8, verify } from "../crypto/index.ts";
 import { type ErrorCode, MeshError } from "../errors.ts";
 import { AUTH_SKEW_MAX_MS, MEMBERSHIP_MS } from "../limits.ts";
 import type { GrantContext } from "../machines/grant/events.ts";
 import { encodeToken, type PairRequest, type PairResponse, pairedProofText, pairProofText } from "../wire/pair.ts";
-import { type Membership, memberText } from "../wire/registry.ts";
+import { type Membership, memberText, runMarkText, runText } from "../wire/registry.ts";
 
 // Pairing records: what the operator allows, and the one laptop that consumed its token.
 
@@ -145,14 +145,20 @@ export class Grants {
     return held.find(({ phase }) => phase === "Active") ?? held[0];
   }
 
-  /** The controller's word that an agent is of this cluster, signed for a while. */
-  vouch(did: string): Membership {
+  /**
+   * The controller's word that an agent is of this cluster, signed for a while.
+   * @param run the request that the agent works on, if it is the sandbox of a run
+   */
+  vouch(did: string, run?: string): Membership {
     const { ports, keyring } = this.#core;
     const expiresAt = new Date(ports.clock.now() + MEMBERSHIP_MS).toISOString();
+    const signed = (text: string) => base64url.encode(sign(keyring.identity, utf8.encode(text)));
+    const mark = run === undefined ? undefined : hash("sha256", runMarkText(run), "hex");
     return {
       controller_key: base64url.encode(keyring.identity.publicKey),
       expires_at: expiresAt,
-      signature: base64url.encode(sign(keyring.identity, utf8.encode(memberText(did, expiresAt)))),
+      signature: signed(memberText(did, expiresAt)),
+      ...(mark !== undefined && { run: { mark, signature: signed(runText(did, mark, expiresAt)) } }),
     };
   }
 

@@ -167,10 +167,10 @@ export async function openHousehold(
   const runs = new Controller(node, { grants, sandboxes, standing, rules, forget });
   controller = runs;
   const audit = await Audit.open(directory, node, options.onNote);
+  const runOf = (did: string) => runs.list().find((run) => run.did === did && run.ended_at === null)?.run;
   const isOurs = (did: string) =>
     did === node.core.keyring.identity.did ||
     grants.of(did)?.phase === "Active" ||
-    runs.list().some((run) => run.did === did && run.ended_at === null) ||
     standing.list().some((sandbox) => sandbox.did === did);
   return {
     node,
@@ -180,7 +180,10 @@ export async function openHousehold(
       controller: runs,
       standing,
       audit,
-      vouch: (did) => (isOurs(did) ? grants.vouch(did) : undefined),
+      vouch(did) {
+        const run = runOf(did);
+        return run !== undefined || isOurs(did) ? grants.vouch(did, run) : undefined;
+      },
       urls,
       online: options.online,
       allowsUnproven: options.allowsUnproven ?? false,

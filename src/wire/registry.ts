@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { DISCOVER_AGENTS_MAX, ONE_TIME_PREKEYS } from "../limits.ts";
 import { safeParse } from "../parse.ts";
-import { base64urlExact, Capabilities, Capability, Did, KeyId, Timestamp } from "./text.ts";
+import { base64urlExact, Capabilities, Capability, Did, KeyId, Sha256, Timestamp } from "./text.ts";
 
 // The registry's HTTP API: JSON bodies, base64url without padding, DIDs percent-encoded in paths.
 
@@ -65,15 +65,22 @@ export const ANNOUNCED_EXTENSIONS = AGENT_EXTENSIONS.join(" ");
 
 /**
  * Extension: a cluster's controller vouches for an agent that it let in. signature = Ed25519 by the controller's key over
- * utf8(`kars-member-v1|<did>|<expires_at>`).
+ * utf8(`kars-member-v1|<did>|<expires_at>`). Of an agent that works on a run, `run` names that run by its mark, which is the SHA-256 of
+ * utf8(`kars-run-v1|<request id>`) in hex, because the id itself is a secret of the laptop and the cluster. `run.signature` = Ed25519 over
+ * utf8(`kars-run-v1|<did>|<mark>|<expires_at>`).
  */
 export const Membership = z.looseObject({
   controller_key: PublicKey,
   expires_at: Timestamp,
   signature: Signature,
+  run: z.looseObject({ mark: Sha256, signature: Signature }).optional(),
 });
 export type Membership = z.infer<typeof Membership>;
 export const memberText = (did: string, expiresAt: string) => `kars-member-v1|${did}|${expiresAt}`;
+
+/** What the mark of a run is the hash of. */
+export const runMarkText = (requestId: string) => `kars-run-v1|${requestId}`;
+export const runText = (did: string, mark: string, expiresAt: string) => `kars-run-v1|${did}|${mark}|${expiresAt}`;
 
 /** `GET /v1/agents/{did}` */
 export const AgentRecord = z.looseObject({
