@@ -15,6 +15,8 @@ export const Head = z.looseObject({ v: Version, type: z.string(), from: z.unknow
 export interface Admission extends Pick<z.infer<typeof Connect>, "from" | "token" | "extensions"> {
   /** When the proof was signed; undefined of one who proves nothing. */
   readonly provenAt?: number;
+  /** The same as it was written: what the signature covers. */
+  readonly timestamp?: string | undefined;
 }
 
 export interface Refusal {
@@ -40,11 +42,16 @@ export const REPLACED: Refusal = {
   reason: "replaced",
   message: "Another connection of this DID took over.",
 };
-/** Sent before the one that stands, by a process that is gone or by who recorded it. */
+/** Sent before the one that stands, by a process that is gone or by who recorded it; or used before. */
 export const OUTDATED: Refusal = {
   code: CLOSE.outdated,
   reason: "outdated",
   message: "A newer connection of this DID stands.",
+};
+export const REPLAYED: Refusal = {
+  code: CLOSE.outdated,
+  reason: "replayed",
+  message: "This connect was used before.",
 };
 export const DRAINING: Refusal = {
   code: CLOSE.tryLater,

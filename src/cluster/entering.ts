@@ -1,5 +1,6 @@
-import { type Admission, OUTDATED, REPLACED, type Refusal, UNPROVEN } from "./admission.ts";
+import { type Admission, OUTDATED, REPLACED, REPLAYED, type Refusal, UNPROVEN } from "./admission.ts";
 import type { Connection } from "./connection.ts";
+import type { Replays } from "./replays.ts";
 import type { Place, Presence } from "./state.ts";
 
 // How a connection whose connect was verified takes the place of its DID.
@@ -12,9 +13,10 @@ export interface EnteringOptions {
 
 /** Takes the place of whoever is connected as the DID, wherever that is. */
 export const entering =
-  ({ presence, admitsUnproven }: EnteringOptions) =>
-  async (connection: Connection, { from: did, provenAt }: Admission): Promise<Place | Refusal> => {
+  ({ presence, admitsUnproven, replays }: EnteringOptions & { readonly replays: Replays }) =>
+  async (connection: Connection, { from: did, provenAt, timestamp }: Admission): Promise<Place | Refusal> => {
     if (provenAt === undefined && !(await admitsUnproven?.(did))) return UNPROVEN;
+    if (timestamp !== undefined && replays.isKnown(did, timestamp)) return REPLAYED;
     const place = await presence.enter(did, {
       provenAt,
       ended: (why) => {
@@ -25,5 +27,7 @@ export const entering =
       },
     });
     if (place === "outdated") return OUTDATED;
-    return place === "unproven" ? UNPROVEN : place;
+    if (place === "unproven") return UNPROVEN;
+    if (timestamp !== undefined && provenAt !== undefined) replays.remember(did, timestamp, provenAt);
+    return place;
   };

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { BODY_DISCARD_SIZE_MAX, HTTP_BODY_SIZE_MAX } from "../limits.ts";
 import { requester } from "./address.ts";
+import { isOfPage } from "./origin.ts";
 import { HttpError, type Reply, type Request } from "./routes.ts";
 
 // Requests of `node:http`, in and out.
@@ -41,6 +42,7 @@ export const serve =
       url: request.url ?? "",
       authorization: request.headers.authorization,
       caller: requester(request, trustProxy),
+      isOfPage: isOfPage(request.headers),
       read: async () => {
         try {
           return await readBody(request);

@@ -30,6 +30,8 @@ export const SANDBOX_LEAVE_WAIT_MS = SECOND_MS;
 
 /** What may come of a stranger before its connect is whole, more than one with the longest token takes: above it, its line is cut. */
 export const CONNECT_SIZE_MAX = 24 * KiB;
+/** Connects that are remembered while they could be used again, so that none is: above it, the oldest is forgotten. */
+export const CONNECTS_REMEMBERED_MAX = 100_000;
 /** Sockets that may wait for their connect at once, and how long each may then: above both, the one that came first is closed. */
 export const WAITING_SOCKETS_MAX = 512;
 export const CROWDED_WAIT_MS = SECOND_MS;

@@ -14,6 +14,7 @@ import { readConnect, readJson, stamped } from "./frame-json.ts";
 import { handOver } from "./handover.ts";
 import type { Log } from "./log.ts";
 import { type Meter, openMeter, refusalText } from "./rates.ts";
+import { openReplays } from "./replays.ts";
 import type { Mail, Mailboxes } from "./state.ts";
 import { Waiting } from "./waiting.ts";
 
@@ -66,7 +67,7 @@ export function createRelay(options: RelayOptions): Relay {
   const [bytesIn, bytesOut] = [counts.bytes.row(["in"]), counts.bytes.row(["out"])];
   const all = new Set<Connection>();
   const online = new Map<string, Connection>();
-  const enter = entering({ presence, admitsUnproven });
+  const enter = entering({ presence, admitsUnproven, replays: openReplays(now) });
   let isClosing = false;
   let isDraining = false;
 

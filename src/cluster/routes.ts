@@ -7,6 +7,7 @@ import { BODY_PARTS_MAX } from "../wire/limits.ts";
 import type { Caller } from "./address.ts";
 import { firstIssue } from "./issue.ts";
 import type { Log } from "./log.ts";
+import { OF_PAGE } from "./origin.ts";
 import { type Limit, refusalText } from "./rates.ts";
 
 // The cluster's HTTP without its transport: a table of routes, JSON bodies that a schema has seen, and errors that are JSON too.
@@ -21,6 +22,8 @@ export interface Request {
   readonly authorization: string | undefined;
   /** Who asks, as far as the network says; undefined where there is no network. */
   readonly caller?: Caller | undefined;
+  /** A page in a browser asks, which no route answers. */
+  readonly isOfPage?: boolean;
   /** Reads the body, when a route wants it. @throws HttpError 413 */
   readonly read: () => Promise<Uint8Array>;
 }
@@ -185,7 +188,9 @@ export function answering(
 ): (request: Request) => Promise<Reply> {
   const table = routes.map((route) => ({ route, pattern: route.path.split("/") }));
 
-  async function answer({ method, url, authorization, caller, read }: Request, found: Found): Promise<Answer> {
+  async function answer(request: Request, found: Found): Promise<Answer> {
+    const { method, url, authorization, caller, read } = request;
+    if (request.isOfPage) throw new HttpError(403, OF_PAGE.code, OF_PAGE.message);
     const [path = "", query = ""] = url.split("?", 2);
     admit?.(caller, path);
     const segments = path.split("/").map(decodeSegment);

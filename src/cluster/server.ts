@@ -12,6 +12,7 @@ import { type Certificate, type Door, Occupancy, openDoor, TOO_MANY_OPEN, turnAw
 import { openEmbeddedState } from "./embedded/state.ts";
 import { serve } from "./http.ts";
 import { type Log, textLog } from "./log.ts";
+import { isOfPage, OF_PAGE } from "./origin.ts";
 import { type Rates, refusalText } from "./rates.ts";
 import type { Vouch } from "./registry.ts";
 import { openServices, type ServerRole } from "./services.ts";
@@ -176,6 +177,11 @@ export async function startServer(options: ServerOptions): Promise<ClusterServer
   const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     // A socket that breaks before it is a WebSocket has nobody to tell.
     socket.on("error", (error) => log("upgrade_failed", { detail: error.message }));
+    if (isOfPage(request.headers)) {
+      onRefused("of_page");
+      turnAway(socket, "403 Forbidden", { error: OF_PAGE });
+      return;
+    }
     if (request.url?.split("?", 1)[0] !== "/ws" || !roles.includes("relay")) {
       turnAway(socket, "404 Not Found", { error: { code: "not_found", message: "Not Found" } });
       return;

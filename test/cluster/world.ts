@@ -142,7 +142,11 @@ export async function openSocket(server: ClusterServer, options: ClientOptions =
   return client;
 }
 
-export function connectFrame(identity: Identity, timestamp: string): Frame {
+let connects = 0;
+
+/** A connect as a client signs it, with microseconds of its own: no two are the same, however the clock stands. */
+export function connectFrame(identity: Identity, time: string): Frame {
+  const timestamp = time.replace(/(?<=\.\d{3})Z$/, `${String(++connects % 1_000).padStart(3, "0")}Z`);
   return {
     type: "connect",
     from: identity.did,

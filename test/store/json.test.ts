@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { escaped, skim } from "../../src/json.ts";
+import { escaped, isWithin, skim } from "../../src/json.ts";
 
 /** Text of the kinds that frames hold: plain runs of any length, escapes, control characters, and what is not ASCII. */
 const text = fc
@@ -51,6 +51,33 @@ test("what is skimmed is refused when it is no JSON, and else says the same but 
       expect(isDeepStrictEqual(shortened(read), shortened(expected))).toBe(true);
     }),
     { numRuns: 2_000 },
+  );
+});
+
+/** How deep a value is, and of how many strings, commas and opening brackets its JSON consists. */
+function structureOf(value: unknown): { readonly depth: number; readonly parts: number } {
+  if (typeof value === "string") return { depth: 0, parts: 1 };
+  if (typeof value !== "object" || value === null) return { depth: 0, parts: 0 };
+  const names = Array.isArray(value) ? 0 : Object.keys(value).length;
+  const inside = Object.values(value).map(structureOf);
+  const commas = Math.max(0, inside.length - 1);
+  return {
+    depth: 1 + Math.max(0, ...inside.map(({ depth }) => depth)),
+    parts: 1 + names + commas + inside.reduce((sum, { parts }) => sum + parts, 0),
+  };
+}
+
+test("a text has the depth and the parts of its value, as a string and as bytes, whatever its strings hold", () => {
+  fc.assert(
+    fc.property(json, (from) => {
+      const bounds = structureOf(JSON.parse(from));
+      for (const each of [from, Buffer.from(from)]) {
+        expect(isWithin(each, bounds)).toBe(true);
+        expect(isWithin(each, { ...bounds, depth: bounds.depth - 1 })).toBe(false);
+        expect(isWithin(each, { ...bounds, parts: bounds.parts - 1 })).toBe(false);
+      }
+    }),
+    { numRuns: 1_000 },
   );
 });
 
