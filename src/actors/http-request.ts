@@ -3,6 +3,7 @@ import { AUTH_SKEW_MAX_MS, HTTP_BODY_SIZE_MAX, HTTP_TIMEOUT_MS } from "../limits
 import { safeParse } from "../parse.ts";
 import { ErrorResponse, PolicyDenied } from "../wire/pair.ts";
 import { RegistryRefusal } from "../wire/registry.ts";
+import { distrustOf, distrustText, LAPTOP_REMEDY } from "./authorities.ts";
 import type { Clock, Network } from "./ports.ts";
 import { POLICY_ADVICE, ProxyError } from "./proxy.ts";
 import { blamesClock, quoted } from "./refusal-words.ts";
@@ -101,6 +102,11 @@ export async function request(
   } catch (cause) {
     if (cause instanceof MeshError) throw cause;
     if (ports.signal.aborted) throw new MeshError("closed");
+    const distrust = distrustOf(cause);
+    if (distrust)
+      throw new MeshError(unreachable, `${new URL(url).origin} shows ${distrustText(distrust, LAPTOP_REMEDY)}.`, {
+        cause,
+      });
     const reason = cause instanceof ProxyError ? `: ${cause.message}` : "";
     throw new MeshError(unreachable, `${new URL(url).origin} does not answer${reason}.`, { cause });
   } finally {

@@ -3,6 +3,7 @@ import type { Places } from "../actors/places.ts";
 import type { Ports } from "../actors/ports.ts";
 import { asMeshError, MeshError } from "../errors.ts";
 import type { Arrivals } from "./arrivals.ts";
+import { distrustOfCluster } from "./distrust.ts";
 import { type Governance, type TaskStatus, taskStatus, tryIsolation } from "./governance.ts";
 import type { ClusterUrls } from "./grants.ts";
 import { type Household, type HouseholdOptions, openHousehold } from "./household.ts";
@@ -21,6 +22,8 @@ export interface WorkOptions {
   /** Sandboxes are Kubernetes Jobs, in place of processes of this machine. */
   readonly kubernetes?: KubernetesChoice | undefined;
   readonly governance?: Governance | undefined;
+  /** Authorities that the controller and its sandboxes trust beside those of the system, PEM. */
+  readonly authorities?: string | undefined;
 }
 
 /** What tasks may do, and what of it holds on this host. */
@@ -83,6 +86,7 @@ export async function openControlling(options: ControllingOptions): Promise<Cont
     governance: { ...governance, rules: kubernetes ? { ...rules, hidden: [] } : rules },
     tasks: options.tasks,
     urls: () => urls,
+    authorities: options.authorities,
     places: options.places,
     online: options.online,
     forget: options.forget,
@@ -105,6 +109,10 @@ export async function openControlling(options: ControllingOptions): Promise<Cont
       });
       await kubernetes?.start(node.core.keyring.identity.did);
       sandboxes.prepare();
+      // Told at the beginning, and not when the first task fails for it.
+      void distrustOfCluster(options.ports.network, urls.registry_url).then((distrust) => {
+        if (distrust !== undefined) onNote(`Tasks will fail: ${distrust}.`);
+      });
       const isGoingOn = (run: string) =>
         household.controller.list().some((known) => known.run === run && !known.settled);
       // Also when the cluster where they are is away for now.
