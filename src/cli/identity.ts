@@ -48,13 +48,10 @@ async function pair(io: Io, typed: string[], { name, ca }: { name?: string; ca?:
   // The shell splits a token with line breaks into several words.
   const token = await wordsOf(typed, TOKEN_PASTED_LENGTH_MAX, "token");
   const forgetAuthority = await trust(io, ca);
-  await atHome(io, async ({ mesh, signal, settle, offline }) => {
-    const paired = await mesh
-      .call("pair", { token, ...(name === undefined ? {} : { name }) }, { signal })
-      .catch(async (error: unknown) => {
-        await forgetAuthority();
-        throw error;
-      });
+  let isPaired = false;
+  const pairing = atHome(io, async ({ mesh, signal, settle, offline }) => {
+    const paired = await mesh.call("pair", { token, ...(name === undefined ? {} : { name }) }, { signal });
+    isPaired = true;
     await settle();
     const { grant, cluster } = paired;
     const allowed =
@@ -76,6 +73,11 @@ async function pair(io: Io, typed: string[], { name, ca }: { name?: string; ca?:
     );
     const problem = await offline();
     if (problem !== undefined) io.note(problem);
+  });
+  await pairing.catch(async (error: unknown) => {
+    // Whom it did not join it need not trust.
+    if (!isPaired) await forgetAuthority();
+    throw error;
   });
 }
 

@@ -129,9 +129,7 @@ async function standUp(child: ChildProcess, agent: AgentConfig, hooks: StandingH
     if ("ready" in report) {
       did = report.ready;
       hooks.ready(did);
-    } else if ("failed" in report)
-      // What the process says stands in its log, and it ends by itself.
-      return;
+    } else if ("failed" in report) hooks.failed(report.failed);
     else if ("dropped" in report) over(report.dropped, 0);
     else served.get(report.run)?.hooks.told(report.news);
   });

@@ -75,7 +75,7 @@ export interface StandingProcess extends SandboxProcess {
   /** Gives it a task. `end` of what is returned lets go of the task; with force it ends the sandbox. */
   serve(config: SandboxConfig, hooks: SandboxHooks): SandboxProcess;
 }
-export type StandingHooks = Pick<SandboxHooks, "ready" | "exited">;
+export type StandingHooks = Pick<SandboxHooks, "ready" | "failed" | "exited">;
 
 /** Where sandboxes run. */
 export interface SandboxBackend {

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { Cluster, folder, Laptop, tidyUp } from "../cli/harness.ts";
@@ -54,6 +54,8 @@ describe("a private authority", () => {
     expect(words).toMatch(/--ca/);
     expect(words).not.toMatch(/does not answer/);
     expect((await laptop.run("pair", token, "--ca", script())).code).toBe(1);
+    expect((await laptop.run("pair", `${token.slice(0, -1)}`, "--ca", ca)).code).toBe(1);
+    expect(existsSync(join(laptop.home, "authorities.pem"))).toBe(false);
     const paired = await laptop.run("pair", token, "--ca", ca);
     expect(paired, paired.stderr).toMatchObject({ code: 0 });
     // It is kept: later commands need no option.
@@ -74,5 +76,7 @@ describe("a private authority", () => {
     expect(Date.now() - begun).toBeLessThan(45_000);
     expect(offload.stdout).toMatch(/certificate/);
     expect(offload.stdout).toMatch(/--tls-ca/);
+    const standing = await cluster.run("sandboxes", "start", "stands");
+    expect(standing.stdout).toMatch(/not up yet: .*certificate/);
   }, 240_000);
 });
