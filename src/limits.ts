@@ -340,3 +340,6 @@ export const ONE_TIME_GIVEN_MAX = 2_000;
 export const SLOTS_MAX = 1000;
 /** How long a grant may last, so that none is forgotten for ever: a longer one is refused with `input_invalid`. */
 export const GRANT_TIME_MAX_MS = 365 * DAY_MS;
+
+/** Characters of a file of authorities that a cluster or a home trusts: a few dozen certificates. A larger one is refused. */
+export const AUTHORITIES_SIZE_MAX = 256 * 1024;

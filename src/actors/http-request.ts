@@ -5,6 +5,7 @@ import { parseModest } from "../wire/bounded-json.ts";
 import { BODY_PARTS_MAX } from "../wire/limits.ts";
 import { ErrorResponse, PolicyDenied } from "../wire/pair.ts";
 import { RegistryRefusal } from "../wire/registry.ts";
+import { distrustOf, distrustText, LAPTOP_REMEDY } from "./authorities.ts";
 import type { Clock, Network } from "./ports.ts";
 import { POLICY_ADVICE, ProxyError } from "./proxy.ts";
 import { blamesClock, quoted } from "./refusal-words.ts";
@@ -103,6 +104,11 @@ export async function request(
   } catch (cause) {
     if (cause instanceof MeshError) throw cause;
     if (ports.signal.aborted) throw new MeshError("closed");
+    const distrust = distrustOf(cause);
+    if (distrust)
+      throw new MeshError(unreachable, `${new URL(url).origin} shows ${distrustText(distrust, LAPTOP_REMEDY)}.`, {
+        cause,
+      });
     const reason = cause instanceof ProxyError ? `: ${cause.message}` : "";
     throw new MeshError(unreachable, `${new URL(url).origin} does not answer${reason}.`, { cause });
   } finally {

@@ -17,7 +17,7 @@ import { Plaintext } from "./legacy/plaintext.ts";
 import { LegacySandboxes } from "./legacy/sandboxes.ts";
 import { Link } from "./link.ts";
 import { Membership } from "./membership.ts";
-import { realNetwork } from "./network.ts";
+import { networkAt } from "./network.ts";
 import { Offloads } from "./offloads.ts";
 import { type OpenOptions, openStore, type Store, type StoreLimits } from "./opening.ts";
 import { OutgoingMail } from "./outgoing.ts";
@@ -221,7 +221,7 @@ export class MeshNode {
    * `keychain_unavailable`
    */
   static async open(options: NodeOptions): Promise<MeshNode> {
-    const ports = options.ports ?? realPorts(realNetwork);
+    const ports = options.ports ?? realPorts(networkAt(options.home));
     const store = await openStore(options, ports);
     const { cut } = store.journal.report;
     if (cut)

@@ -10,6 +10,7 @@ import { openStoreKey } from "../store/key.ts";
 import { salvageStore, syncPath } from "../store/salvage.ts";
 import { readSnapshots } from "../store/snapshots.ts";
 import { opensVault } from "../store/vault.ts";
+import { AUTHORITIES_FILE, authoritiesOf } from "./authorities.ts";
 import { conversationOf } from "./core.ts";
 import { outlivesSessions } from "./keyring.ts";
 import { MeshNode } from "./node.ts";
@@ -144,6 +145,8 @@ async function repairDamaged(home: string, means: Means): Promise<Repair> {
       await rm(building, { recursive: true, force: true });
       throw error;
     });
+    const trusted = authoritiesOf(home)();
+    if (trusted !== "") await ports.disk.replace(join(building, AUTHORITIES_FILE), Buffer.from(trusted));
     await syncPath(dirname(home));
     await move(building, repairedBeside(home));
     await syncPath(dirname(home));

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { connect, isIP, type Socket } from "node:net";
-import { type ConnectionOptions, connect as connectTls } from "node:tls";
+import { type ConnectionOptions, connect as connectTls, type SecureContext } from "node:tls";
 import { request, STATUS_CODES } from "../http.ts";
 import { TUNNEL_TIMEOUT_MS } from "../limits.ts";
 import {
@@ -53,8 +53,13 @@ function ask(proxy: ProxyAddress, authority: string, variable: string, signal: A
 }
 
 /** Begins TLS with the destination. */
-async function secured(socket: Socket, host: string, signal: AbortSignal): Promise<Socket> {
-  const inner = tls(host, { socket });
+async function secured(
+  socket: Socket,
+  host: string,
+  signal: AbortSignal,
+  secureContext: SecureContext | undefined,
+): Promise<Socket> {
+  const inner = tls(host, { socket, ...(secureContext && { secureContext }) });
   try {
     await once(inner, "secureConnect", { signal });
   } catch (error) {
@@ -62,6 +67,23 @@ async function secured(socket: Socket, host: string, signal: AbortSignal): Promi
     throw error;
   }
   return inner;
+}
+
+/**
+ * A connection to the server of an https URL, where it is trusted by a context of its own.
+ * @throws what the system says, or the signal's reason
+ */
+export async function openSecure(address: string, secureContext: SecureContext, signal: AbortSignal): Promise<Socket> {
+  signal.throwIfAborted();
+  const url = new URL(address);
+  const socket = tls(hostOf(url), { port: portOf(url), secureContext });
+  try {
+    await once(socket, "secureConnect", { signal });
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  }
+  return socket;
 }
 
 /** What went wrong; where several addresses were tried, the error of them all says nothing but its code. */
@@ -78,6 +100,7 @@ export async function openTunnel(
   address: string,
   signal: AbortSignal,
   timeoutMs = TUNNEL_TIMEOUT_MS,
+  secureContext?: SecureContext,
 ): Promise<Socket> {
   signal.throwIfAborted();
   const proxy = parseProxy(named);
@@ -90,7 +113,7 @@ export async function openTunnel(
     const socket = await ask(proxy, authority, named.variable, ended);
     if (!isSecure(url)) return socket;
     through = `${authority} behind ${through}`;
-    return await secured(socket, hostOf(url), ended);
+    return await secured(socket, hostOf(url), ended, secureContext);
   } catch (cause) {
     signal.throwIfAborted();
     throw new ProxyError(`${through}: ${late.aborted ? `no answer in ${timeoutMs / 1000} s` : reasonOf(cause)}`, {

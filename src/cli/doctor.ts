@@ -29,13 +29,13 @@ No other process may have the home open.`,
 
 async function doctor(io: Io, { repair: wanted = false }: { repair?: boolean }): Promise<void> {
   const { examine } = await import("../inspect/doctor/doctor.ts");
-  const { realNetwork } = await import("../actors/network.ts");
+  const { networkAt } = await import("../actors/network.ts");
   const { realClock } = await import("../actors/ports.ts");
   const repaired = wanted ? await attemptRepair(io) : undefined;
   const unlock = repaired?.unlock;
   const report = await examine({
     home: io.directory,
-    network: realNetwork,
+    network: networkAt(io.directory),
     clock: realClock,
     places: io.places,
     ...(unlock && { unlock }),
@@ -52,7 +52,7 @@ const isProblem = ({ status }: Check) => status === "problem";
 async function attemptRepair(io: Io) {
   const { repairHome } = await import("../actors/repair.ts");
   const { narrowPermissions } = await import("../inspect/doctor/files.ts");
-  const { realNetwork } = await import("../actors/network.ts");
+  const { networkAt } = await import("../actors/network.ts");
   const { realPorts } = await import("../actors/ports.ts");
   const home = io.directory;
   const checks: Check[] = [];
@@ -64,7 +64,7 @@ async function attemptRepair(io: Io) {
     if (narrowed > 0) say("ok", `Yours alone again: ${count(narrowed, "file")} and directories.`);
     repair = await unlocking(io, (given) => {
       unlock = given;
-      return repairHome({ home, ports: realPorts(realNetwork), unlock: given });
+      return repairHome({ home, ports: realPorts(networkAt(home)), unlock: given });
     });
     for (const sentence of sentencesOf(repair)) say("ok", sentence);
   } catch (error) {

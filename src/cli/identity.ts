@@ -16,6 +16,7 @@ export function addIdentity(program: Command, pairAs?: string): void {
     .description("join a cluster with a token from its operator")
     .argument("<token...>", "kars-pair-…, or azcp_1_… of a deployed cluster; - reads it from standard input")
     .option("--name <name>", "the name to be found under (default: the one of the grant)", pairAs)
+    .option("--ca <file>", "the cluster's own authority, from its operator (PEM): this home trusts it from now on")
     .action(action(pair));
   program.command("whoami").description("show this laptop's identity and clusters").action(action(whoami));
   program
@@ -43,11 +44,14 @@ answer says what was asked for. SEEN is "unknown" if the registry does not say w
 const PLAINTEXT =
   "This cluster's controller speaks plaintext: it, its relay, and with ws:// anyone on the way read the task and the file names of each offload, and could answer in its name. Messages, files and results are sealed.";
 
-async function pair(io: Io, typed: string[], { name }: { name?: string }): Promise<void> {
+async function pair(io: Io, typed: string[], { name, ca }: { name?: string; ca?: string }): Promise<void> {
   // The shell splits a token with line breaks into several words.
   const token = await wordsOf(typed, TOKEN_PASTED_LENGTH_MAX, "token");
-  await atHome(io, async ({ mesh, signal, settle, offline }) => {
+  const forgetAuthority = await trust(io, ca);
+  let isPaired = false;
+  const pairing = atHome(io, async ({ mesh, signal, settle, offline }) => {
     const paired = await mesh.call("pair", { token, ...(name === undefined ? {} : { name }) }, { signal });
+    isPaired = true;
     await settle();
     const { grant, cluster } = paired;
     const allowed =
@@ -70,6 +74,18 @@ async function pair(io: Io, typed: string[], { name }: { name?: string }): Promi
     const problem = await offline();
     if (problem !== undefined) io.note(problem);
   });
+  await pairing.catch(async (error: unknown) => {
+    // Whom it did not join it need not trust.
+    if (!isPaired) await forgetAuthority();
+    throw error;
+  });
+}
+
+/** Has the home trust an authority, which pairing needs already. Returns what takes it back. */
+async function trust(io: Io, ca: string | undefined): Promise<() => Promise<void>> {
+  if (ca === undefined) return async () => undefined;
+  const { readAuthorities, trustAuthorities } = await import("../actors/authorities.ts");
+  return trustAuthorities(io.directory, readAuthorities(ca));
 }
 
 async function whoami(io: Io): Promise<void> {

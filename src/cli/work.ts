@@ -1,4 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { readAuthorities } from "../actors/authorities.ts";
 import type { WorkOptions } from "../cluster/controlling.ts";
 import type { KubernetesChoice } from "../cluster/kubernetes/open.ts";
 import { DEFAULT_LIMITS, JOB_LIMITS } from "../cluster/runner/rules.ts";
@@ -10,6 +11,7 @@ import { addGovernance, type GovernanceOptions, governanceOf } from "./governanc
 export interface WorkChoice extends GovernanceOptions {
   readonly runner?: string;
   readonly runnerBackend: string;
+  readonly tlsCa?: string;
   readonly kubeImage?: string;
   readonly kubeNamespace?: string;
   readonly kubeContext?: string;
@@ -26,6 +28,7 @@ export function addWork(command: Command): Command {
         .choices(["process", "kubernetes"])
         .default("process"),
     )
+    .option("--tls-ca <file>", "the authority that signed the cluster's certificate, for its sandboxes to trust; PEM")
     .option("--kube-image <image>", "the image of the sandboxes", image)
     .option("--kube-namespace <namespace>", "the namespace of the sandboxes (default: kars-sandboxes)", label)
     .option("--kube-context <context>", "the kubeconfig's context (default: its current one)");
@@ -58,5 +61,6 @@ export function workOf(directory: string, options: WorkChoice, publicUrl: string
     kubernetes,
     governance: governanceOf(directory, runner ?? null, options, limits),
     ...(runner === undefined ? {} : { runner }),
+    ...(options.tlsCa === undefined ? {} : { authorities: readAuthorities(options.tlsCa) }),
   };
 }

@@ -4,6 +4,7 @@ import type { Ports } from "../actors/ports.ts";
 import { asMeshError, MeshError } from "../errors.ts";
 import type { Arrivals } from "./arrivals.ts";
 import { checkCommands } from "./commands.ts";
+import { distrustOfCluster } from "./distrust.ts";
 import { type Governance, type TaskStatus, taskStatus, tryIsolation } from "./governance.ts";
 import type { ClusterUrls } from "./grants.ts";
 import { type Household, type HouseholdOptions, openHousehold } from "./household.ts";
@@ -22,6 +23,8 @@ export interface WorkOptions {
   /** Sandboxes are Kubernetes Jobs, in place of processes of this machine. */
   readonly kubernetes?: KubernetesChoice | undefined;
   readonly governance?: Governance | undefined;
+  /** Authorities that the controller and its sandboxes trust beside those of the system, PEM. */
+  readonly authorities?: string | undefined;
 }
 
 /** What tasks may do, and what of it holds on this host. */
@@ -86,6 +89,7 @@ export async function openControlling(options: ControllingOptions): Promise<Cont
     governance: { ...governance, rules: kubernetes ? { ...rules, hidden: [] } : rules },
     tasks: options.tasks,
     urls: () => urls,
+    authorities: options.authorities,
     places: options.places,
     online: options.online,
     forget: options.forget,
@@ -108,6 +112,10 @@ export async function openControlling(options: ControllingOptions): Promise<Cont
       });
       await kubernetes?.start(node.core.keyring.identity.did);
       sandboxes.prepare();
+      // Told at the beginning, and not when the first task fails for it.
+      void distrustOfCluster(options.ports.network, urls.registry_url).then((distrust) => {
+        if (distrust !== undefined) onNote(`Tasks will fail: ${distrust}.`);
+      });
       const goingOn = () => household.controller.list().flatMap(({ run, settled }) => (settled ? [] : [run]));
       // Also when the cluster where they are is away for now.
       sandboxes.sweep(goingOn).catch((error: unknown) => {

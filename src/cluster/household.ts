@@ -113,6 +113,8 @@ export interface HouseholdOptions {
   readonly runner: string | null;
   readonly governance?: Governance | undefined;
   readonly urls: (node: MeshNode) => ClusterUrls;
+  /** Authorities that sandboxes trust beside those of their system, PEM. */
+  readonly authorities?: string | undefined;
   /** Where the controller itself reaches relay and registry, when that is not where the others do. */
   readonly places?: Places | undefined;
   readonly online: (() => string[]) | undefined;
@@ -151,6 +153,7 @@ export async function openHousehold(
       cluster: options.cluster,
       relay_url: urls().relay_url,
       registry_url: urls().registry_url,
+      ...(options.authorities !== undefined && { authorities: options.authorities }),
       runner: options.runner,
       rules: governance.rules ?? rulesFor(options.runner),
       policy: governance.policy ?? null,

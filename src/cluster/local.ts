@@ -1,10 +1,11 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type Mesh, ownOrAttach, serveNode } from "../actors/mesh.ts";
-import { realNetwork } from "../actors/network.ts";
+import { networkOf, realNetwork } from "../actors/network.ts";
 import type { MeshNode } from "../actors/node.ts";
 import { claimOwnership } from "../actors/owner.ts";
 import { realPorts } from "../actors/ports.ts";
+import { realEnvironment } from "../actors/proxy.ts";
 import { MeshError } from "../errors.ts";
 import { Arrivals } from "./arrivals.ts";
 import { openControlling, type WorkOptions, workRules } from "./controlling.ts";
@@ -41,7 +42,7 @@ export async function openCluster(
   options: ClusterOptions,
 ): Promise<Mesh<ClusterOperations> & { readonly urls: ClusterUrls; drain(): Promise<void> }> {
   const { directory, host = "127.0.0.1", name = "local", allowUnproven = false, onNote = () => undefined } = options;
-  const ports = realPorts(realNetwork);
+  const ports = realPorts(networkOf(realEnvironment, () => options.authorities ?? ""));
   const work = await workRules(ports, directory, options);
   const ownership = await claimOwnership(controllerHome(directory));
   if (!ownership) throw new MeshError("store_locked", `The cluster of ${directory} is running already.`);

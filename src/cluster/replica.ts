@@ -1,7 +1,8 @@
-import { realNetwork } from "../actors/network.ts";
+import { networkOf } from "../actors/network.ts";
 import { runOperation } from "../actors/operation.ts";
 import type { Places } from "../actors/places.ts";
 import { realPorts } from "../actors/ports.ts";
+import { realEnvironment } from "../actors/proxy.ts";
 import { asMeshError } from "../errors.ts";
 import type { PairRequest } from "../wire/pair.ts";
 import { Arrivals } from "./arrivals.ts";
@@ -57,7 +58,7 @@ interface Term {
 export async function openReplica(options: ReplicaOptions): Promise<Replica> {
   const { roles, directory, host, port, allowUnproven, serving, onNote } = options;
   const name = options.nats.cluster;
-  const ports = realPorts(realNetwork);
+  const ports = realPorts(networkOf(realEnvironment, () => options.authorities ?? ""));
   const work = roles.includes("controller") ? await workRules(ports, directory, options) : undefined;
   const bus = await connectBus({ ...options.nats, log: onNote });
   try {

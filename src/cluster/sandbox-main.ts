@@ -1,9 +1,11 @@
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { realNetwork } from "../actors/network.ts";
+import { networkOf } from "../actors/network.ts";
 import { realPorts } from "../actors/ports.ts";
+import { realEnvironment } from "../actors/proxy.ts";
 import { base64 } from "../crypto/index.ts";
 import type { TaskNews } from "../wire/payload.ts";
+import { distrustOfCluster } from "./distrust.ts";
 import { SANDBOX_LEAVE_WAIT_MS } from "./limits.ts";
 import { governed } from "./runner/governed.ts";
 import { runTask } from "./runner/task.ts";
@@ -44,7 +46,14 @@ async function open(config: AgentConfig, seed?: Uint8Array): Promise<Agent> {
     isWanted = false;
     setTimeout(() => process.exit(0), SANDBOX_LEAVE_WAIT_MS);
   };
-  const agent = await openAgent(config, { ports: realPorts(realNetwork), seed, note });
+  const network = networkOf(realEnvironment, () => config.authorities ?? "");
+  const distrust = await distrustOfCluster(network, config.registry_url);
+  if (distrust !== undefined) {
+    tell({ failed: distrust });
+    await telling;
+    throw new Error(distrust);
+  }
+  const agent = await openAgent(config, { ports: realPorts(network), seed, note });
   end = () => {
     agent
       .close()

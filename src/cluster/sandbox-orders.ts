@@ -13,8 +13,9 @@ export const Order = z.union([
 ]);
 export type Order = z.infer<typeof Order>;
 
-/** It is on the mesh; how a task goes; nothing of a task is left. */
+/** It cannot be an agent of the cluster, and ends; it is on the mesh; how a task goes; nothing of a task is left. */
 export const Report = z.union([
+  z.object({ failed: z.string().max(2000) }),
   z.object({ ready: Did }),
   z.object({ run: z.string(), news: TaskNews }),
   z.object({ dropped: z.string() }),

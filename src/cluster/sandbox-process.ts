@@ -103,7 +103,8 @@ function onEnd(child: ChildProcess, ended: (code: number | null) => void): void 
 async function spawnOnce(child: ChildProcess, config: SandboxConfig, hooks: SandboxHooks): Promise<SandboxProcess> {
   onEnd(child, (code) => endMarked(config.directory).finally(() => hooks.exited(code)));
   const pid = await begin(child, config, (report) => {
-    if ("ready" in report) hooks.ready(report.ready);
+    if ("failed" in report) hooks.failed(report.failed);
+    else if ("ready" in report) hooks.ready(report.ready);
     else if ("news" in report) hooks.told(report.news);
   });
   order(child, { serve: config });
@@ -134,7 +135,8 @@ async function standUp(child: ChildProcess, agent: AgentConfig, hooks: StandingH
     if ("ready" in report) {
       did = report.ready;
       hooks.ready(did);
-    } else if ("dropped" in report) over(report.dropped, 0);
+    } else if ("failed" in report) hooks.failed(report.failed);
+    else if ("dropped" in report) over(report.dropped, 0);
     else served.get(report.run)?.hooks.told(report.news);
   });
   return {

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { z } from "zod";
 import type { Clock } from "../actors/ports.ts";
 import { MeshError } from "../errors.ts";
-import { SANDBOX_STOP_WAIT_MS } from "../limits.ts";
+import { AUTHORITIES_SIZE_MAX, SANDBOX_STOP_WAIT_MS } from "../limits.ts";
 import { type Disk, joinPath } from "../store/disk.ts";
 import type { TaskNews } from "../wire/payload.ts";
 import { Did } from "../wire/text.ts";
@@ -21,6 +21,8 @@ export const AgentConfig = z.object({
   relay_url: z.string(),
   registry_url: z.string(),
   capabilities: z.array(z.string()),
+  /** Authorities that it trusts beside those of its system, PEM. */
+  authorities: z.string().max(AUTHORITIES_SIZE_MAX).optional(),
 });
 export type AgentConfig = z.infer<typeof AgentConfig>;
 
@@ -45,7 +47,7 @@ export type SandboxFile = z.infer<typeof SandboxFile>;
 /** What every sandbox of a cluster is told alike. */
 export type ClusterConfig = Pick<
   SandboxConfig,
-  "controller" | "cluster" | "relay_url" | "registry_url" | "runner" | "rules" | "policy"
+  "controller" | "cluster" | "relay_url" | "registry_url" | "authorities" | "runner" | "rules" | "policy"
 >;
 
 /** What a sandbox's process tells; `exited` last, and once. */
@@ -74,7 +76,7 @@ export interface StandingProcess extends SandboxProcess {
   /** Gives it a task. `end` of what is returned lets go of the task; with force it ends the sandbox. */
   serve(config: SandboxConfig, hooks: SandboxHooks): SandboxProcess;
 }
-export type StandingHooks = Pick<SandboxHooks, "ready" | "exited">;
+export type StandingHooks = Pick<SandboxHooks, "ready" | "failed" | "exited">;
 
 /** Where sandboxes run. */
 export interface SandboxBackend {

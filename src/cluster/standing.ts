@@ -139,6 +139,8 @@ export class StandingSandboxes {
       exited.resolve();
       if (!this.#isClosed) this.#note(name, { type: "EXITED", detail: detail.slice(0, 1000) });
     };
+    /** What its process said why it cannot go on. */
+    let failure: string | undefined;
     const begin = async (stand: NonNullable<SandboxBackend["stand"]>) => {
       await disk.makeDirectory(directory);
       const told = cluster();
@@ -147,7 +149,10 @@ export class StandingSandboxes {
           held.isReady = true;
           this.#note(name, { type: "READY", did });
         },
-        exited: (code) => exit(`it ended (exit ${code ?? "by signal"})`),
+        failed: (detail) => {
+          failure = detail;
+        },
+        exited: (code) => exit(failure ?? `it ended (exit ${code ?? "by signal"})`),
       });
     };
     const held: Held = { process: begin(backend.stand), exited: exited.promise, isReady: false };
