@@ -149,8 +149,11 @@ export class Errand {
         onUsage: () => undefined,
       };
       // The laptop ends the run once it has its result: what the controller is to know of it goes before.
-      const result = await this.#options.perform(given, this.#account).finally(() => this.#account.told);
-      telling.stop();
+      const result = await this.#options.perform(given, this.#account).finally(() => {
+        // How far it was says nothing any more, and of a result that was refused it would say something.
+        telling.stop();
+        return this.#account.told;
+      });
       // Whoever ended it knows why, and tells the laptop.
       if (this.#stop.signal.aborted) return;
       const commit = (draft: () => Draft) => this.#persist(draft);
@@ -186,7 +189,7 @@ export class Errand {
   } {
     const { run } = this.#config;
     const clock = this.#clock;
-    let [count, told, held] = [0, 0, false];
+    let [count, told, held, isOver] = [0, 0, false, false];
     let latest: TaskProgress = { stage: "starting", message: "the task begins" };
     const tell = () => {
       told = clock.now();
@@ -204,10 +207,15 @@ export class Errand {
         this.#options.note(String(error)),
       );
     };
-    const stop = repeat(clock, PROGRESS_EVERY_MS, () => {
+    const endBeat = repeat(clock, PROGRESS_EVERY_MS, () => {
       if (held || clock.now() - told >= SIGN_OF_LIFE_EVERY_MS) tell();
     });
+    const stop = () => {
+      isOver = true;
+      endBeat();
+    };
     const onProgress = (progress: TaskProgress) => {
+      if (isOver) return;
       const changed = progress.stage !== latest.stage;
       latest = progress;
       if (changed || clock.now() - told >= PROGRESS_EVERY_MS) tell();

@@ -15,7 +15,7 @@ import { dirname, join } from "node:path";
 import { onTestFinished } from "vitest";
 import { probeIsolation } from "../../src/cluster/runner/isolation.ts";
 import { DEFAULT_RULES, type TaskRules } from "../../src/cluster/runner/rules.ts";
-import { runTask, type TaskProgress, type TaskResult } from "../../src/cluster/runner/task.ts";
+import { runTask, type TaskOptions, type TaskProgress, type TaskResult } from "../../src/cluster/runner/task.ts";
 import type { TokensUsed } from "../../src/cluster/runner/usage.ts";
 
 /** Tasks in folders of their own, as a sandbox runs them. */
@@ -56,11 +56,16 @@ export interface ErrandOptions {
   readonly files?: Readonly<Record<string, string>>;
   readonly rules?: Partial<TaskRules>;
   readonly runner?: string;
+  /** What runs it; `runTask` unless given. */
+  readonly run?: (options: TaskOptions) => Promise<TaskResult>;
   /** Where the sandbox's folder is made. */
   readonly within?: string;
 }
 
-export function begin(task: string, { files = {}, rules = {}, runner, within = folder() }: ErrandOptions = {}): Errand {
+export function begin(
+  task: string,
+  { files = {}, rules = {}, runner, run = runTask, within = folder() }: ErrandOptions = {},
+): Errand {
   const home = join(within, "sandbox");
   const directory = join(home, "work");
   mkdirSync(directory, { recursive: true });
@@ -69,7 +74,7 @@ export function begin(task: string, { files = {}, rules = {}, runner, within = f
   const progress: TaskProgress[] = [];
   const usage: TokensUsed[] = [];
   let told = Promise.withResolvers<void>();
-  const result = runTask({
+  const result = run({
     mark: home,
     task,
     files: Object.keys(files),

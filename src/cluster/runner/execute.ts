@@ -146,7 +146,8 @@ async function executeIn(work: Held, home: Held, options: TaskOptions, command: 
     const message = read ? read(line) : line.slice(0, PROGRESS_LINE_LENGTH_MAX);
     if (message === undefined) return;
     const percent = read ? undefined : PERCENT.exec(line)?.[1];
-    const pct = percent === undefined ? undefined : Number(percent);
+    // Whole numbers: decimals would carry words past a policy.
+    const pct = percent === undefined ? undefined : Math.floor(Number(percent));
     onProgress({ stage: "running", message, ...(pct !== undefined && pct <= 100 && { pct }) });
   });
   const err = new Lines((line) => errors.add(line));

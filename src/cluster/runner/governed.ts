@@ -5,7 +5,8 @@ import { basename, join } from "node:path";
 import { MeshError } from "../../errors.ts";
 import type { TaskNews } from "../../wire/payload.ts";
 import { type PolicyFile, type PolicyHook, type PolicyQuestion, type PolicySubject, refusalOf } from "../policy.ts";
-import type { TaskOptions, TaskProgress, TaskResult } from "./task.ts";
+import { UNJUDGED_PROGRESS_STEP_MIN } from "./limits.ts";
+import type { TaskOptions, TaskResult } from "./task.ts";
 import { NO_TOKENS, totalOf } from "./usage.ts";
 
 // A task as its cluster wants it: the one that was allowed and no other, asked about before it begins and before anything of
@@ -38,11 +39,33 @@ const describeAll = async (paths: readonly string[]): Promise<PolicyFile[]> => {
   return files;
 };
 
-/** What of progress may leave before anybody has looked at it: how far it is, and no words. */
-const wordless = ({ stage, pct }: TaskProgress): TaskProgress => ({
-  stage,
-  message: "at work",
-  ...(pct !== undefined && { pct }),
+/**
+ * Progress that may leave before anybody has looked at the result: how far the task is, in steps that only grow, each told once. No
+ * words, and nothing any more when the task is over.
+ */
+function unjudged(onProgress: TaskOptions["onProgress"]): { readonly tell: TaskOptions["onProgress"]; end(): void } {
+  let [told, stage, isOver] = [0, "", false];
+  return {
+    tell(news) {
+      const step = Math.floor((news.pct ?? 0) / UNJUDGED_PROGRESS_STEP_MIN) * UNJUDGED_PROGRESS_STEP_MIN;
+      if (isOver || (step <= told && news.stage === stage)) return;
+      stage = news.stage;
+      told = Math.max(told, step);
+      onProgress({ stage, message: "at work", ...(told > 0 && { pct: told }) });
+    },
+    end() {
+      isOver = true;
+    },
+  };
+}
+
+/** A task that threw has said something, too: a policy judges it like all else. */
+const thrown = (error: unknown): TaskResult => ({
+  ok: false,
+  exit: null,
+  summary: error instanceof Error ? error.message : String(error),
+  files: [],
+  ...(error instanceof MeshError && { code: error.code }),
 });
 
 export const governed =
@@ -55,9 +78,11 @@ export const governed =
       given.onUsage(tokens);
     };
     const options: TaskOptions = { ...given, onUsage };
+    // The task chose its exit code as it chose its words: the audit record has it, the laptop does not get it.
+    let exitOfTask: number | null = null;
     const refused = (reason: string, result?: TaskResult): TaskResult => ({
       ok: false,
-      exit: result?.exit ?? null,
+      exit: null,
       summary: `Refused by the cluster's policy: ${reason}`,
       files: [],
       code: "policy_refused",
@@ -79,8 +104,12 @@ export const governed =
       if (policy === null) return run(options);
       const before = await asked({ stage: "task", ...subject, task, files: await describeAll(paths) });
       if (before) return before;
-      const result = await run({ ...options, onProgress: (news) => onProgress(wordless(news)) });
+      const progress = unjudged(onProgress);
+      const result = await run({ ...options, onProgress: progress.tell })
+        .catch(thrown)
+        .finally(progress.end);
       const { ok, exit, summary, log } = result;
+      exitOfTask = exit;
       const leaving = await describeAll([...result.files, ...(log === undefined ? [] : [log])]);
       return (await asked({ stage: "result", ...subject, ok, exit, summary, files: leaving }, result)) ?? result;
     };
@@ -88,7 +117,7 @@ export const governed =
     try {
       const result = await perform();
       const { ok, exit, code = null, reason = null } = result;
-      tell({ type: "ended", ok, exit, code, reason });
+      tell({ type: "ended", ok, exit: exit ?? exitOfTask, code, reason });
       return totalOf(used) > 0 ? { ...result, tokens: used } : result;
     } catch (error) {
       // What came of it may be more than can be sent, say.

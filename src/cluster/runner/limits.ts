@@ -15,6 +15,8 @@ export const ENTRIES_MAX = 100_000;
 export const FOLDER_DEPTH_MAX = 256;
 /** Names of what was left out of a task's results, which stand in its summary: of the others only their number. */
 export const LEFT_OUT_NAMED_MAX = 10;
+/** Steps of the progress that leaves before a policy has judged the result: so few, and only upwards, that they spell nothing. */
+export const UNJUDGED_PROGRESS_STEP_MIN = 10;
 /** How long a task's output is waited for when none of its processes is known to run: whoever still holds it is not read any more. */
 export const OUTPUT_END_WAIT_MS = SECOND_MS;
 /** What one process may take above the memory of the whole task before the system refuses it: bounds a leap between two looks. */

@@ -1,8 +1,10 @@
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
+import { join } from "node:path";
 import { FREEZE_ROUNDS_MAX, KILL_EVERY_MS, KILL_ROUNDS_MAX } from "./limits.ts";
 
 // The processes of a task, as /proc shows them: the one that was started, all below it, those that were seen below it
-// earlier and have left it since, and those that carry its mark in their environment.
+// earlier and have left it since, and those that keep something of it: its mark in their environment, its folders as their
+// working directory, its input or output. One that leaves the tree unseen and lets go of all of that is not known any more.
 
 /** The variable that marks every process of a task. */
 export const MARK = "KARS_TASK";
@@ -72,6 +74,31 @@ function memoryOf(pid: number): number {
 const isMarked = (pid: number, mark: string): boolean =>
   `\0${read(`/proc/${pid}/environ`)}`.includes(`\0${MARK}=${mark}\0`);
 
+const linkOf = (path: string): string => {
+  try {
+    return readlinkSync(path);
+  } catch {
+    // It ended meanwhile, or belongs to somebody else.
+    return "";
+  }
+};
+
+/** What input, output and errors of a process lead to, as far as nobody has that by chance. */
+const linesOf = (pid: number): string[] =>
+  [0, 1, 2].map((fd) => linkOf(`/proc/${pid}/fd/${fd}`)).filter((link) => /^(?:socket|pipe):\[/.test(link));
+
+/** The folders in which a task works, below the one that marks it. */
+function placesOf(mark: string): string[] {
+  return ["work", "scratch"].flatMap((name) => {
+    try {
+      return [realpathSync(join(mark, name))];
+    } catch {
+      // It is not there, and nobody works in it.
+      return [];
+    }
+  });
+}
+
 /** Threads of this user on the whole host. */
 export function threadsOfUser(): number {
   const uid = process.getuid?.();
@@ -93,14 +120,25 @@ export class TaskProcesses {
   readonly #root: number | undefined;
   readonly #mark: string | undefined;
   readonly #known = new Map<number, string>();
+  readonly #places: readonly string[];
+  readonly #lines: ReadonlySet<string>;
 
   /**
    * @param root the process that was started, by its id, if it is known
-   * @param mark what its environment says in `MARK`; undefined where none can leave the tree of the first
+   * @param mark what its environment says in `MARK`, the sandbox's folder; undefined where none can leave the tree of the first
    */
   constructor(root: number | undefined, mark: string | undefined) {
     this.#root = root;
     this.#mark = mark;
+    this.#places = mark === undefined ? [] : placesOf(mark);
+    this.#lines = new Set(mark === undefined || root === undefined || !showsProcesses ? [] : linesOf(root));
+  }
+
+  /** Whether a process keeps something of the task. */
+  #keeps(pid: number, mark: string): boolean {
+    if (isMarked(pid, mark) || linesOf(pid).some((line) => this.#lines.has(line))) return true;
+    const at = linkOf(`/proc/${pid}/cwd`);
+    return this.#places.some((place) => at === place || at.startsWith(`${place}/`) || at === `${place} (deleted)`);
   }
 
   /** Those that live. */
@@ -115,7 +153,7 @@ export class TaskProcesses {
     }
     const mark = this.#mark;
     if (mark !== undefined)
-      for (const { pid } of processes) if (!members.has(pid) && isMarked(pid, mark)) members.add(pid);
+      for (const { pid } of processes) if (!members.has(pid) && this.#keeps(pid, mark)) members.add(pid);
     const found = processes.filter(({ pid }) => members.has(pid));
     for (const { pid, started } of found) this.#known.set(pid, started);
     return found.filter(({ isZombie }) => !isZombie);

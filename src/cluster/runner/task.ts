@@ -14,7 +14,7 @@ import type { TokensUsed } from "./usage.ts";
 export interface TaskProgress {
   readonly stage: string;
   readonly message: string;
-  /** 0 to 100, where the output names a percentage. */
+  /** A whole number from 0 to 100, where the output names a percentage. */
   readonly pct?: number;
 }
 
