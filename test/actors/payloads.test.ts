@@ -225,7 +225,12 @@ describe("work that nobody here takes over", () => {
     await sayBytes(peer, didOf(bob), Buffer.from(deep));
     await sayRaw(peer, didOf(bob), { ...file, file_name: "last.pdf" });
     const bodies = (await unread(bob, didOf(peer), 3)).map(({ body }) => body);
-    expect(bodies).toEqual([expect.stringContaining("report.pdf"), deep, expect.stringContaining("last.pdf")]);
+    // JSON that is too deep is text like any other, and is shown at once.
+    expect(bodies).toContain(deep);
+    expect(bodies.filter((body) => body !== deep)).toEqual([
+      expect.stringContaining("report.pdf"),
+      expect.stringContaining("last.pdf"),
+    ]);
   });
 
   it("and its sender hears why a file was not taken", async () => {

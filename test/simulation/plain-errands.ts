@@ -10,14 +10,6 @@ import type { World } from "./world.ts";
 // arrives in order, and it is what was said. It arrives once, except for a message that had left when the laptop's process died, and
 // of which the journal does not say so: nobody can know whether the peer has it, and the peer does not know message ids.
 
-/**
- * Whether sessions with plain peers are renewed where they may be lost: then, when all is calm, messages must pass each way without
- * anybody doing anything about it.
- */
-const ARE_RENEWED = false;
-
-/** Whether an answer that takes a while comes through, too: a knock meanwhile must not leave the peer without a way to speak. */
-const MAY_PAUSE = false;
 const PAUSE_MAX_MS = 5 * 60_000;
 
 const LOOK_MS = 2_000;
@@ -140,7 +132,7 @@ export class PlainErrands {
    */
   async talk(): Promise<void> {
     const { clock, plainPeer: peer, laptops, violations } = this.#world;
-    if (!peer || !ARE_RENEWED) return;
+    if (!peer) return;
     let silent: readonly Laptop[] = laptops;
     for (let attempt = 0; attempt < ATTEMPTS && silent.length > 0; attempt++) {
       await clock.run(SILENCE_MS, () => violations.length > 0);
@@ -154,7 +146,7 @@ export class PlainErrands {
   /** Asks the peer, which answers as soon as it hears of it or in its own time. Gives whether the answer has come. */
   #exchange(laptop: Laptop, peer: PlainPeer): () => boolean {
     const asked = this.#ask(laptop, peer);
-    const pause = MAY_PAUSE ? this.#dice.skewed(0, PAUSE_MAX_MS) : 0;
+    const pause = this.#dice.skewed(0, PAUSE_MAX_MS);
     let isHeard = false;
     let answer: Said | undefined;
     return () => {
