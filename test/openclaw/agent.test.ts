@@ -84,7 +84,7 @@ test("a model that must look for its tools finds them, and pairs, writes, offloa
   assert.equal(results.length, steps.length, results.join("\n"));
   assert.ok(!model.requests[0]?.tools?.some((tool) => tool.function.name === "mesh_send"));
   assert.match(results[0] ?? "", /mesh_send/);
-  assert.match(results[1] ?? "", /Paired with the cluster "testbed"/);
+  assert.match(results[1] ?? "", /Paired with the cluster \\*"testbed\\*"/);
   assert.match(results[4] ?? "", /: done/);
   assert.match(results[5] ?? "", /so it seems/);
 });
