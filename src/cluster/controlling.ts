@@ -40,7 +40,7 @@ export async function workRules(ports: Ports, directory: string, options: WorkOp
   const rules = governance.rules ?? { ...rulesFor(runner), ...(kubernetes && { limits: JOB_LIMITS }) };
   if (kubernetes && governance.policy)
     throw new MeshError("input_invalid", "--policy: the program of a policy is not there in a Job; leave it out.");
-  // Of a Job its image says what is there.
+  // The image of a Job says what is there.
   if (!kubernetes) await checkCommands(runner, governance.policy);
   const tasks = kubernetes
     ? undefined

@@ -11,7 +11,7 @@ export interface EnteringOptions {
   readonly admitsUnproven?: ((did: string) => Promise<boolean>) | undefined;
 }
 
-/** Takes the place of whoever is connected as the DID, wherever that is. */
+/** Takes the place of the connection that the DID has, at any replica. */
 export const entering =
   ({ presence, admitsUnproven, replays }: EnteringOptions & { readonly replays: Replays }) =>
   async (connection: Connection, { from: did, provenAt, timestamp }: Admission): Promise<Place | Refusal> => {
@@ -20,7 +20,7 @@ export const entering =
     const place = await presence.enter(did, {
       provenAt,
       ended: (why) => {
-        // Before whoever takes its place is given anything.
+        // Before the connection that takes its place is given anything.
         connection.peer?.confirmations?.settle();
         const { code, message } = why === "replaced" ? REPLACED : UNPROVEN;
         connection.close(code, message);

@@ -26,7 +26,7 @@ const Place = {
   /** The hash of the last line before this one. */
   prev: z.string().length(64),
 };
-/** Who signed the line: the key, Ed25519, of which the DID is the hash, and the signature of the line without `sig`; base64. */
+/** The Ed25519 key that signed the line, whose hash is the DID, and the signature of the line without `sig`; both in base64. */
 const Signed = { controller: Did, key: z.base64().max(60), sig: z.base64().max(120) };
 const Opening = z.strictObject({ what: z.literal("segment.opened"), after: z.int().min(1), ...Place, ...Signed });
 const Closing = z.strictObject({
